@@ -1,0 +1,46 @@
+"""bigin writes the initial values of weights that do not fit in memory.
+
+The same bits whatever the machine, the number of workers, the chunking or the device: a value is a function of the
+seed, the name, the method, the global shape and the global index, and of nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bigin import init as init
+    from bigin.api import Report as Report
+    from bigin.api import create as create
+    from bigin.api import fill as fill
+    from bigin.errors import FillError as FillError
+    from bigin.errors import InputError as InputError
+    from bigin.methods.gain import calculate_gain as calculate_gain
+
+# Imported when first used: `import bigin` compiles nothing and costs a few milliseconds.
+_HOMES = {
+    "fill": "bigin.api",
+    "create": "bigin.api",
+    "Report": "bigin.api",
+    "InputError": "bigin.errors",
+    "FillError": "bigin.errors",
+    "calculate_gain": "bigin.methods.gain",
+    "init": "",
+}
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bigin' has no attribute {name!r}")
+    home = _HOMES[name]
+    value = getattr(importlib.import_module(home), name) if home else importlib.import_module(f"bigin.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

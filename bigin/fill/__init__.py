@@ -1,0 +1,1 @@
+"""Where numbers and policy meet: what to draw, over which regions, and what runs it."""

@@ -1,0 +1,53 @@
+"""A fill: a filler, a target, and bounds on memory and threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bigin.errors import InputError
+from bigin.fill.engine import run_threads
+from bigin.fill.prepare import Filler
+from bigin.regions import Region
+from bigin.targets.base import Scratch, Target
+from bigin.text import size_text
+
+Progress = Callable[[int, int], None]  # bytes made so far, bytes in all
+
+
+def workers_within(target: Target, threads: int, max_memory: int) -> int:
+    """How many threads the memory allows; raises InputError where it does not allow one."""
+    if threads < 1:
+        raise InputError(f"expected at least 1 thread, got {threads}")
+    need = target.block_memory()
+    if need > max_memory:
+        block = "x".join(map(str, target.grid().block))
+        raise InputError(
+            f"{target.label}: expected a chunk or shard that fits in {size_text(max_memory)}, got one of {block} that "
+            f"takes {size_text(need)} to make; raise --max-memory (max_memory=) to that, or store chunks "
+            f"{-(-need // max(1, max_memory))} times smaller"
+        )
+    return min(threads, max_memory // need) if need else threads
+
+
+def run(target: Target, filler: Filler, threads: int, progress: Progress | None) -> None:
+    """Fills every region of a target that has begun."""
+    total = target.nbytes
+
+    def worker() -> Callable[[Region], int]:
+        scratch = Scratch()
+
+        def fill_region(region: Region) -> int:
+            block = target.block(region, scratch)
+            size = 0
+            for part, out in block.parts:
+                filler(part, out)
+                size += out.nbytes
+            block.commit()
+            return size
+
+        return fill_region
+
+    report = None if progress is None else lambda done: progress(done, total)
+    run_threads(target.grid(), worker, threads, report)
+    if progress is not None:
+        progress(total, total)

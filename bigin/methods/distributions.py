@@ -1,0 +1,88 @@
+"""What a method resolves to: a distribution with its numbers, as float64, before any dtype is chosen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from bigin.errors import InputError
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Every value is `value`."""
+
+    value: int | float
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform on [low, high)."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normal with this mean and standard deviation."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class TruncNormal:
+    """Normal with this mean and standard deviation (before the truncation), on [a, b]."""
+
+    mean: float
+    std: float
+    a: float
+    b: float
+
+
+Distribution = Constant | Uniform | Normal | TruncNormal
+
+
+def uniform(low: float, high: float) -> Distribution:
+    """A uniform distribution, or the constant that one of no width is."""
+    finite("a", low)
+    finite("b", high)
+    if low > high:
+        raise InputError(f"expected a <= b, got a={low:g} and b={high:g}; swap them")
+    return Constant(low) if low == high else Uniform(low, high)
+
+
+def normal(mean: float, std: float) -> Distribution:
+    """A normal distribution, or the constant that one without spread is."""
+    finite("mean", mean)
+    finite("std", std)
+    if std < 0:
+        raise InputError(f"expected std >= 0, got std={std:g}; give a standard deviation that is not negative")
+    return Constant(mean) if std == 0 else Normal(mean, std)
+
+
+def trunc_normal(mean: float, std: float, a: float, b: float) -> Distribution:
+    """A truncated normal distribution."""
+    for name, value in (("mean", mean), ("std", std), ("a", a), ("b", b)):
+        finite(name, value)
+    if std <= 0:
+        raise InputError(f"expected std > 0, got std={std:g}; give a positive standard deviation")
+    if a >= b:
+        raise InputError(f"expected a < b, got a={a:g} and b={b:g}; give an interval with a width")
+    nearest = max(a - mean, mean - b) / std
+    if nearest > FARTHEST:
+        raise InputError(
+            f"expected [a, b] to come within {FARTHEST} standard deviations of the mean, got one {nearest:.4g} away; "
+            "move the interval or the mean, or raise std"
+        )
+    return TruncNormal(mean, std, a, b)
+
+
+FARTHEST = 37  # the inverse CDF's polynomials reach a little further than this
+
+
+def finite(name: str, value: float) -> None:
+    """Refuses an infinity and a NaN."""
+    if not math.isfinite(value):
+        raise InputError(f"expected a finite {name}, got {name}={value}; give a number")

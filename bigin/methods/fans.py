@@ -1,0 +1,47 @@
+"""Fans of a weight, from its global shape and its layout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from bigin.errors import InputError
+
+Axes = int | Sequence[int]
+
+
+def fans(shape: Sequence[int], in_axis: Axes = 1, out_axis: Axes = 0, batch_axis: Axes = ()) -> tuple[int, int]:
+    """(fan_in, fan_out) of a weight.
+
+    The default axes are torch's layout, (out, in, receptive field...); JAX's and Keras's is in_axis=-2,
+    out_axis=-1. Every axis that is none of these belongs to the receptive field, whose size multiplies both fans;
+    batch axes count for neither (jax.nn.initializers, `_compute_fans`).
+
+    Raises InputError for fewer than 2 dimensions, an axis out of range or one named twice.
+    """
+    if len(shape) < 2:
+        raise InputError(
+            f"expected a shape of 2 or more dimensions, got {tuple(shape)}: fan in and fan out can not be computed "
+            "for fewer; use a method without fans, such as normal"
+        )
+    axes = {
+        "in_axis": _axes("in_axis", in_axis, len(shape)),
+        "out_axis": _axes("out_axis", out_axis, len(shape)),
+        "batch_axis": _axes("batch_axis", batch_axis, len(shape)),
+    }
+    named = [axis for group in axes.values() for axis in group]
+    if len(set(named)) < len(named):
+        raise InputError(f"expected in_axis, out_axis and batch_axis to name different axes, got {axes}")
+    field = math.prod(size for axis, size in enumerate(shape) if axis not in named)
+    fan_in = math.prod(shape[axis] for axis in axes["in_axis"]) * field
+    fan_out = math.prod(shape[axis] for axis in axes["out_axis"]) * field
+    return fan_in, fan_out
+
+
+def _axes(name: str, axes: Axes, ndim: int) -> tuple[int, ...]:
+    """The axes as indices from 0."""
+    given = (axes,) if isinstance(axes, int) else tuple(axes)
+    for axis in given:
+        if not -ndim <= axis < ndim:
+            raise InputError(f"expected {name} from {-ndim} to {ndim - 1} for {ndim} dimensions, got {axis}")
+    return tuple(axis % ndim for axis in given)

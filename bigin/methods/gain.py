@@ -1,0 +1,60 @@
+"""The recommended gain of a nonlinearity, as torch.nn.init.calculate_gain has it."""
+
+from __future__ import annotations
+
+import math
+
+from bigin.errors import InputError
+
+GAINS = {
+    "linear": 1.0,
+    "conv1d": 1.0,
+    "conv2d": 1.0,
+    "conv3d": 1.0,
+    "conv_transpose1d": 1.0,
+    "conv_transpose2d": 1.0,
+    "conv_transpose3d": 1.0,
+    "sigmoid": 1.0,
+    "tanh": 5.0 / 3.0,
+    "relu": math.sqrt(2.0),
+    "selu": 3.0 / 4.0,
+}
+NONLINEARITIES = (*GAINS, "leaky_relu")
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The recommended gain of a nonlinearity.
+
+    linear, conv and sigmoid 1, tanh 5/3, relu sqrt(2), selu 3/4, leaky_relu sqrt(2 / (1 + slope^2)), where the slope
+    is `param`, 0.01 by default. Raises InputError for another name or a slope that is not a finite number.
+    """
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        if isinstance(slope, bool) or not isinstance(slope, int | float) or not math.isfinite(slope):
+            raise InputError(f"expected negative_slope to be a finite number, got {slope!r}")
+        return math.sqrt(2.0 / (1.0 + float(slope) * float(slope)))
+    if nonlinearity not in GAINS:
+        raise InputError(f"expected a nonlinearity among {', '.join(NONLINEARITIES)}, got {nonlinearity!r}")
+    return GAINS[nonlinearity]
+
+
+def parse_gain(gain: float | str) -> float:
+    """A gain given as a number, a nonlinearity, or a nonlinearity and its parameter (`leaky_relu:0.2`)."""
+    if isinstance(gain, str):
+        nonlinearity, colon, text = gain.partition(":")
+        if nonlinearity in NONLINEARITIES:
+            return calculate_gain(nonlinearity, _number(text) if colon else None)
+        gain = _number(gain)
+    if not math.isfinite(gain) or gain < 0:
+        raise InputError(f"expected a gain that is finite and not negative, got {gain}")
+    return float(gain)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(
+            f"expected a gain that is a number or a nonlinearity ({', '.join(NONLINEARITIES)}; leaky_relu:0.2 gives "
+            f"a slope), got {text!r}"
+        ) from None

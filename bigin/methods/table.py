@@ -1,0 +1,302 @@
+"""Every method: its parameters, its formula, where it comes from, and how it becomes a distribution.
+
+A named method is a row over three independent choices (scale, fans, distribution), as in jax.nn.initializers. All
+arithmetic here is float64 with operations that IEEE 754 rounds correctly, so a method's numbers are the same
+everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bigin.errors import InputError
+from bigin.methods import distributions
+from bigin.methods.distributions import Constant, Distribution
+from bigin.methods.fans import fans
+from bigin.methods.gain import NONLINEARITIES, calculate_gain, parse_gain
+
+Shape = tuple[int, ...]
+REQUIRED = "required"  # stands for the default of a parameter that has none
+FAN_MODES = ("fan_in", "fan_out")
+SCALING_MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
+SCALING_DISTRIBUTIONS = ("truncated_normal", "normal", "uniform")
+
+# The standard deviation of a standard normal that is truncated to [-2, 2]: jax.nn.initializers and Keras divide by it.
+TRUNCATED_STD = 0.87962566103423978
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of methods: one name, one meaning, wherever it occurs."""
+
+    name: str
+    kind: str  # number, gain, choice or axes
+    help: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table. `resolve` takes the global shape and the parameters."""
+
+    name: str
+    defaults: Mapping[str, Any]
+    resolve: Callable[..., Distribution]
+    formula: str
+    source: str
+    choices: Mapping[str, tuple[str, ...]]
+    integers: bool = False  # may fill integer dtypes
+
+    def parse(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters, with defaults where none was given; raises InputError for one the method does not take."""
+        for name in given:
+            if name not in self.defaults:
+                takes = ", ".join(self.defaults) or "no parameters"
+                raise InputError(f"{self.name} does not take {name!r}; it takes {takes}")
+        for name, default in self.defaults.items():
+            if default == REQUIRED and given.get(name) is None:
+                raise InputError(f"{self.name} needs {name}: {PARAMETERS[name].help}")
+        values = {name: parse_parameter(name, given.get(name, default)) for name, default in self.defaults.items()}
+        for name, choices in self.choices.items():
+            if values[name] not in choices:
+                raise InputError(f"expected {name} among {', '.join(choices)}, got {values[name]!r}")
+        return values
+
+
+PARAMETERS = {
+    p.name: p
+    for p in (
+        Parameter("a", "number", "lower bound; for kaiming, the negative slope of leaky_relu"),
+        Parameter("b", "number", "upper bound"),
+        Parameter("lower", "number", "lower bound in standard deviations from the mean, instead of a"),
+        Parameter("upper", "number", "upper bound in standard deviations from the mean, instead of b"),
+        Parameter("mean", "number", "mean"),
+        Parameter("std", "number", "standard deviation"),
+        Parameter("val", "value", "the value of every element"),
+        Parameter("gain", "gain", "scaling factor: a number or a nonlinearity (relu, leaky_relu:0.2)"),
+        Parameter("mode", "choice", "which fan: " + ", ".join(SCALING_MODES)),
+        Parameter("nonlinearity", "choice", "the function behind the layer: " + ", ".join(NONLINEARITIES)),
+        Parameter("scale", "number", "scaling factor of the variance"),
+        Parameter("distribution", "choice", ", ".join(SCALING_DISTRIBUTIONS)),
+        Parameter("in_axis", "axes", "input axes (torch's layout: 1; JAX's and Keras's: -2)"),
+        Parameter("out_axis", "axes", "output axes (torch's layout: 0; JAX's and Keras's: -1)"),
+        Parameter("batch_axis", "axes", "axes that count for no fan"),
+    )
+}
+
+
+def parse_parameter(name: str, value: Any) -> Any:
+    """A parameter's clean value: a float, an integer or float (val), a gain's number, a word, a tuple of axes."""
+    kind = PARAMETERS[name].kind
+    if value is None:
+        return None
+    if kind == "gain":
+        return parse_gain(value if isinstance(value, str) else _number(name, value))
+    if kind == "choice":
+        if not isinstance(value, str):
+            raise InputError(f"expected {name} to be a word, got {value!r}")
+        return value.lower()
+    if kind == "axes":
+        axes = [value] if _is_index(value) else value
+        if not isinstance(axes, list | tuple) or not all(map(_is_index, axes)):
+            raise InputError(f"expected {name} to be an axis or several, got {value!r}")
+        return [int(axis) for axis in axes]
+    number = _number(name, value)
+    distributions.finite(name, number)
+    return int(value) if kind == "value" and _is_index(value) else number
+
+
+def _is_index(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, str | bytes | bool):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"expected {name} to be a number, got {value!r}") from None
+
+
+def _uniform(shape: Shape, a: float, b: float) -> Distribution:
+    return distributions.uniform(a, b)
+
+
+def _normal(shape: Shape, mean: float, std: float) -> Distribution:
+    return distributions.normal(mean, std)
+
+
+def _trunc_normal(
+    shape: Shape,
+    mean: float,
+    std: float,
+    a: float | None,
+    b: float | None,
+    lower: float | None,
+    upper: float | None,
+) -> Distribution:
+    if (a is not None and lower is not None) or (b is not None and upper is not None):
+        raise InputError("expected bounds as values (a, b) or in standard deviations (lower, upper), got both for one")
+    if a is None:
+        a = -2.0 if lower is None else mean + lower * std
+    if b is None:
+        b = 2.0 if upper is None else mean + upper * std
+    return distributions.trunc_normal(mean, std, a, b)
+
+
+def _constant(shape: Shape, val: float) -> Distribution:
+    return Constant(val)
+
+
+def _xavier(shape: Shape, gain: float, **layout: Any) -> float:
+    """torch's standard deviation: gain sqrt(2 / (fan_in + fan_out))"""
+    fan_in, fan_out = fans(shape, **layout)
+    return gain * math.sqrt(2.0 / float(fan_in + fan_out))
+
+
+def _kaiming(shape: Shape, a: float, mode: str, nonlinearity: str, **layout: Any) -> float:
+    """torch's standard deviation: gain / sqrt(fan)"""
+    fan_in, fan_out = fans(shape, **layout)
+    return calculate_gain(nonlinearity, a) / math.sqrt(float(fan_in if mode == "fan_in" else fan_out))
+
+
+def _symmetric(std: float) -> Distribution:
+    """Uniform with this standard deviation around 0."""
+    bound = math.sqrt(3.0) * std
+    return distributions.uniform(-bound, bound)
+
+
+def _variance_scaling(shape: Shape, scale: float, mode: str, distribution: str, **layout: Any) -> Distribution:
+    if scale < 0:
+        raise InputError(f"expected scale >= 0, got scale={scale:g}")
+    fan_in, fan_out = map(float, fans(shape, **layout))
+    denominator = {
+        "fan_in": fan_in,
+        "fan_out": fan_out,
+        "fan_avg": (fan_in + fan_out) / 2.0,
+        "fan_geo_avg": math.sqrt(fan_in * fan_out),
+    }[mode]
+    variance = scale / denominator
+    if distribution == "uniform":
+        bound = math.sqrt(3.0 * variance)
+        return distributions.uniform(-bound, bound)
+    if distribution == "normal" or variance == 0:
+        return distributions.normal(0.0, math.sqrt(variance))
+    std = math.sqrt(variance) / TRUNCATED_STD
+    return distributions.trunc_normal(0.0, std, -2.0 * std, 2.0 * std)
+
+
+GLOROT = "Glorot and Bengio 2010, Understanding the difficulty of training deep feedforward neural networks"
+HE = "He et al. 2015, Delving deep into rectifiers"
+LECUN = "LeCun et al. 1998, Efficient BackProp"
+LAYOUT = {"in_axis": [1], "out_axis": [0]}
+KAIMING = {"a": 0.0, "mode": "fan_in", "nonlinearity": "leaky_relu"}
+KAIMING_CHOICES = {"mode": FAN_MODES, "nonlinearity": NONLINEARITIES}
+SCALING_LAYOUT = {**LAYOUT, "batch_axis": []}
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("uniform", {"a": 0.0, "b": 1.0}, _uniform, "U[a, b)", "torch.nn.init.uniform_", {}),
+        Method("normal", {"mean": 0.0, "std": 1.0}, _normal, "N(mean, std^2)", "torch.nn.init.normal_", {}),
+        Method(
+            "trunc_normal",
+            {"mean": 0.0, "std": 1.0, "a": None, "b": None, "lower": None, "upper": None},
+            _trunc_normal,
+            "N(mean, std^2) on [a, b], by default [-2, 2]; or on mean + [lower, upper] std",
+            "torch.nn.init.trunc_normal_ (a, b); jax.nn.initializers.truncated_normal (lower, upper)",
+            {},
+        ),
+        Method("constant", {"val": REQUIRED}, _constant, "val", "torch.nn.init.constant_", {}, integers=True),
+        Method("ones", {}, lambda shape: Constant(1), "1", "torch.nn.init.ones_", {}, integers=True),
+        Method("zeros", {}, lambda shape: Constant(0), "0", "torch.nn.init.zeros_", {}, integers=True),
+        Method(
+            "xavier_uniform",
+            {"gain": 1.0, **LAYOUT},
+            lambda shape, **p: _symmetric(_xavier(shape, **p)),
+            "U[-x, x), x = gain sqrt(6 / (fan_in + fan_out))",
+            GLOROT,
+            {},
+        ),
+        Method(
+            "xavier_normal",
+            {"gain": 1.0, **LAYOUT},
+            lambda shape, **p: distributions.normal(0.0, _xavier(shape, **p)),
+            "N(0, s^2), s = gain sqrt(2 / (fan_in + fan_out))",
+            GLOROT,
+            {},
+        ),
+        Method(
+            "kaiming_uniform",
+            {**KAIMING, **LAYOUT},
+            lambda shape, **p: _symmetric(_kaiming(shape, **p)),
+            "U[-x, x), x = gain(nonlinearity, a) sqrt(3 / fan_mode)",
+            HE,
+            KAIMING_CHOICES,
+        ),
+        Method(
+            "kaiming_normal",
+            {**KAIMING, **LAYOUT},
+            lambda shape, **p: distributions.normal(0.0, _kaiming(shape, **p)),
+            "N(0, s^2), s = gain(nonlinearity, a) / sqrt(fan_mode)",
+            HE,
+            KAIMING_CHOICES,
+        ),
+        Method(
+            "lecun_uniform",
+            SCALING_LAYOUT,
+            lambda shape, **p: _variance_scaling(shape, 1.0, "fan_in", "uniform", **p),
+            "U[-x, x), x = sqrt(3 / fan_in)",
+            LECUN,
+            {},
+        ),
+        Method(
+            "lecun_normal",
+            SCALING_LAYOUT,
+            lambda shape, **p: _variance_scaling(shape, 1.0, "fan_in", "truncated_normal", **p),
+            "N(0, s^2) on [-2 s, 2 s] with standard deviation sqrt(1 / fan_in)",
+            LECUN + "; jax.nn.initializers.lecun_normal",
+            {},
+        ),
+        Method(
+            "variance_scaling",
+            {"scale": 1.0, "mode": "fan_in", "distribution": "truncated_normal", **SCALING_LAYOUT},
+            _variance_scaling,
+            "a distribution around 0 with variance scale / fan_mode",
+            "jax.nn.initializers.variance_scaling",
+            {"mode": SCALING_MODES, "distribution": SCALING_DISTRIBUTIONS},
+        ),
+    )
+}
+
+ALIASES = {
+    "glorot_uniform": "xavier_uniform",
+    "glorot_normal": "xavier_normal",
+    "he_uniform": "kaiming_uniform",
+    "he_normal": "kaiming_normal",
+}
+
+
+def find(name: str) -> Method:
+    """The method of a name or an alias; raises InputError for another name."""
+    method = METHODS.get(ALIASES.get(name, name))
+    if method is None:
+        import difflib
+
+        near = difflib.get_close_matches(str(name), [*METHODS, *ALIASES], n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(f"expected a method, got {name!r}; {hint}`bigin methods` lists them")
+    return method
+
+
+def resolve(method: Method, shape: Shape, parameters: Mapping[str, Any]) -> Distribution:
+    """The distribution of a method with parsed parameters, for a tensor of this global shape.
+
+    A tensor without elements resolves to nothing that matters, as fans of 0 would divide by 0.
+    """
+    if 0 in shape and "in_axis" in parameters:
+        return Constant(0)
+    return method.resolve(shape, **parameters)

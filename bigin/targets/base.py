@@ -1,0 +1,91 @@
+"""What a target is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bigin.regions import Grid, Region, Shape
+from bigin.targets.record import Record
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Scratch:
+    """A worker's buffer, made once and used for every region."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def array(self, shape: Shape, dtype: np.dtype[Any], offset: int = 0) -> Array:
+        """A contiguous array in the buffer, `offset` bytes from its start; what it held before is gone."""
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        return self.bytes(offset + size)[offset:].view(dtype).reshape(shape)
+
+    def bytes(self, size: int) -> Array:
+        """The first bytes of the buffer."""
+        if self._bytes.size < size:
+            self._bytes = np.empty(size, np.uint8)
+        return self._bytes[:size]
+
+
+class Block(NamedTuple):
+    """A region that is being made: arrays to fill, each contiguous and for its own part, and how to keep them."""
+
+    parts: list[tuple[Region, Array]]
+    commit: Callable[[], None]
+
+
+class Target(ABC):
+    """An array somewhere, which is filled region by region, from several threads, each region once.
+
+    shape and dtype (native byte order, as bigin names it) are what the filler sees; `label` is what messages call
+    the target; `name` is its path in a hierarchy, or empty.
+    """
+
+    label: str
+    shape: Shape
+    dtype: np.dtype[Any]
+    name: str = ""
+    sync: bool = True  # whether data must have reached the disk before the record says complete
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the values take, without any compression."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    @abstractmethod
+    def grid(self) -> Grid:
+        """The regions to write: whole chunks, shards, or stretches of a file."""
+
+    @abstractmethod
+    def block_memory(self) -> int:
+        """How many bytes a worker needs to make and write the largest of them."""
+
+    @abstractmethod
+    def block(self, region: Region, scratch: Scratch) -> Block:
+        """Arrays to fill for a region of the grid."""
+
+    @abstractmethod
+    def read(self, region: Region) -> Array:
+        """The values of any region."""
+
+    def holds_data(self) -> bool:
+        """Whether a fill would overwrite something."""
+        return False
+
+    def begin(self, record: Record) -> None:  # noqa: B027 (arrays in memory have nothing to begin)
+        """Makes what is missing, reserves the space and keeps an incomplete record, once all input is checked."""
+
+    def finish(self, record: Record) -> None:  # noqa: B027
+        """Brings the data to the disk, then keeps the complete record."""
+
+    def record(self) -> Record | None:
+        """What the target was filled with, where that is known."""
+        return None
+
+    def close(self) -> None:  # noqa: B027
+        """Gives back what the target holds open."""

@@ -1,0 +1,178 @@
+"""Where zarr arrays lie: their names, and how they are opened and made."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
+
+from bigin.errors import InputError
+from bigin.regions import Shape, block_of_rows
+from bigin.targets.zarr import ZarrTarget
+
+CHUNK = 16 << 20  # bytes in a chunk of a new array
+MANY = 10_000  # above this many chunks they are made larger, up to LARGEST bytes
+LARGEST = 256 << 20
+
+
+def zarr_target(
+    place: str | Path | Store | zarr.Array[Any], shape: Shape | None, dtype: np.dtype[Any] | None
+) -> ZarrTarget:
+    """The array at a path, a URL or the root of a store; a missing one is made later if it is given a shape."""
+    if isinstance(place, zarr.Array):
+        return existing(place, str(place.store_path))
+    label = str(place)
+    found = open_node(place, label)
+    if found is not None:
+        return existing(found, label)
+    if shape is None or dtype is None:
+        raise InputError(f"{label}: expected a zarr array, found nothing; give --shape (shape=) to make one")
+    return missing(place, label, shape, dtype)
+
+
+def open_node(store: Any, label: str) -> zarr.Array[Any] | None:
+    """The array at the root of a store; None where there is nothing, InputError for anything else."""
+    if isinstance(store, Path) and not store.exists():
+        return None
+    try:
+        node = zarr.open(store, mode="r+")
+    except FileNotFoundError:
+        if isinstance(store, Path) and store.is_dir() and any(store.iterdir()):
+            raise InputError(f"{label}: expected a zarr array, got a folder that holds something else") from None
+        return None
+    except PermissionError as error:
+        raise InputError(f"{label}: expected a store that can be written: {error.strerror}") from None
+    except (ImportError, ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
+        raise InputError(f"{label}: expected a zarr array, got one that cannot be opened: {error}") from None
+    if isinstance(node, zarr.Group):
+        members = sorted(name for name, _ in node.members())[:5]
+        inside = f", such as {label}/{members[0]}" if members else ""
+        raise InputError(f"{label}: expected a zarr array, got a group; name an array in it{inside}")
+    return node
+
+
+def existing(array: zarr.Array[Any], label: str) -> ZarrTarget:
+    """The target of an array that is there."""
+    store = array.store_path.store
+    if isinstance(store, LocalStore):
+        folder = store.root / array.store_path.path
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"{label}: expected an array that can be written, got a read-only folder")
+    return ZarrTarget(array, label, hierarchy_name(store, array.store_path.path))
+
+
+def missing(place: str | Path | Store, label: str, shape: Shape, dtype: np.dtype[Any]) -> ZarrTarget:
+    """The target of an array that is still to be made."""
+    stand_in = new_array(MemoryStore(), "", shape, dtype)
+    root, inner = local_root(place) if isinstance(place, Path) else (place, "")
+    return ZarrTarget(stand_in, label, inner, make=lambda: new_array(root, inner, shape, dtype))
+
+
+def create_array(
+    place: str | Path,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    chunks: Shape | None,
+    shards: Shape | None,
+    zarr_format: int,
+) -> zarr.Array[Any]:
+    """A new array at a path or a URL where there is none."""
+    where = place if "://" in str(place) else Path(place)
+    if open_node(where, str(place)) is not None:
+        raise InputError(f"{place}: expected nothing there, found an array; choose another path or remove it")
+    root, inner = local_root(where) if isinstance(where, Path) else (where, "")
+    try:
+        return new_array(root, inner, shape, dtype, chunks, shards, zarr_format)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{place}: {error}") from None
+
+
+def new_array(
+    store: Any,
+    inner: str,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    chunks: Shape | None = None,
+    shards: Shape | None = None,
+    zarr_format: Any = 3,
+) -> zarr.Array[Any]:
+    """A new array without compression, which random values would only slow down; `inner` is its path in the store."""
+    if inner:
+        zarr.open_group(store, mode="a", zarr_format=zarr_format)
+    return zarr.create_array(
+        store,
+        name=inner or None,
+        shape=shape,
+        dtype=dtype.name,
+        chunks=chunks or good_chunks(shape, dtype),
+        shards=shards,
+        compressors=None,
+        zarr_format=zarr_format,
+    )
+
+
+def good_chunks(shape: Shape, dtype: np.dtype[Any]) -> Shape:
+    """Whole rows, 16 MiB of them; more where that would make many chunks."""
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    chunk = CHUNK
+    while size // chunk > MANY and chunk < LARGEST:
+        chunk *= 2
+    return tuple(map(max, block_of_rows(shape, chunk // dtype.itemsize), (1,) * len(shape)))
+
+
+def local_root(path: Path) -> tuple[Path, str]:
+    """A path as a hierarchy's root and a path in it: the outermost zarr group above, else the outermost *.zarr."""
+    path = Path(os.path.abspath(path))
+    above = [folder for folder in reversed(path.parents) if local_group(folder)]
+    above += [folder for folder in reversed(path.parents) if folder.suffix == ".zarr"]
+    return (above[0], path.relative_to(above[0]).as_posix()) if above else (path, "")
+
+
+def local_group(folder: Path) -> bool:
+    """Whether a folder is a zarr group."""
+    return folder.is_dir() and bool(sync(_is_group(LocalStore(folder, read_only=True), "")))
+
+
+def hierarchy_name(store: Store, path: str) -> str:
+    """An array's path below the outermost group that it lies in, however it was opened; empty for a root array."""
+    for group, prefix, rest in levels(store, path):
+        if sync(_is_group(group, prefix)):
+            return rest
+    return ""
+
+
+def levels(store: Store, path: str) -> Iterator[tuple[Store, str, str]]:
+    """Every place above an array, outermost first, as (store, prefix in it, the array's path from there)."""
+    if isinstance(store, LocalStore):
+        full = (store.root / path).resolve()
+        for folder in reversed(full.parents):
+            yield LocalStore(folder, read_only=True), "", full.relative_to(folder).as_posix()
+        return
+    if isinstance(store, FsspecStore):
+        outside = store.path.rstrip("/").split("/")
+        for i in range(1, len(outside)):
+            above = FsspecStore(fs=store.fs, read_only=True, path="/".join(outside[:i]))
+            yield above, "", "/".join([*outside[i:], *filter(None, [path])])
+    parts = path.split("/") if path else []
+    for i in range(len(parts)):
+        yield store, "/".join(parts[:i]), "/".join(parts[i:])
+
+
+async def _is_group(store: Store, prefix: str) -> bool:
+    slash = f"{prefix}/" if prefix else ""
+    try:
+        data = await store.get(f"{slash}zarr.json", default_buffer_prototype())
+        if data is not None:
+            return json.loads(data.to_bytes()).get("node_type") == "group"
+        return await store.exists(f"{slash}.zgroup")
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,105 @@
+"""From what a user names to a target."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigin.errors import InputError
+from bigin.regions import Shape
+from bigin.targets.base import Target
+from bigin.targets.files import FileTarget, npy_target
+from bigin.targets.memory import MemoryTarget
+
+MAGIC = b"\x93NUMPY"
+
+
+def open_target(
+    target: Any,
+    *,
+    shape: Shape | None = None,
+    dtype: np.dtype[Any] | None = None,
+    raw: bool = False,
+    offset: int = 0,
+) -> Target:
+    """The target that a path, a URL, a numpy array, a zarr array or a zarr store names.
+
+    A path that ends in .npy or holds a .npy file is one; with `raw` it is a file of values from `offset` bytes on;
+    everything else is zarr. What is missing is made by Target.begin if it is given a shape (float32 unless a dtype is
+    given, too). Raises InputError where the target contradicts shape or dtype, or is none.
+    """
+    if offset and not raw:
+        raise InputError("expected an offset only for a raw file; add --raw (raw=True)")
+    made = dtype or np.dtype(np.float32)
+    if isinstance(target, np.ndarray):
+        found: Target = MemoryTarget(target)
+    elif raw:
+        if shape is None or dtype is None:
+            raise InputError("expected a shape and a dtype for a raw file, which names neither; give both")
+        if offset < 0:
+            raise InputError(f"expected an offset that is not negative, got {offset}")
+        found = FileTarget(local_file(target), shape, dtype, offset)
+    elif is_npy(target):
+        path = local_file(target)
+        if shape is None and not path.exists():
+            raise InputError(f"{path}: expected a .npy file, found nothing; give --shape (shape=) to make one")
+        found = npy_target(path, shape, dtype if path.exists() else made)
+    else:
+        from bigin.targets.hierarchy import zarr_target  # zarr takes a third of a second to import
+
+        found = zarr_target(local_or_url(target), shape, made)
+    for what, given, has in (("shape", shape, found.shape), ("dtype", dtype, found.dtype)):
+        if given is not None and given != has:
+            raise InputError(f"{found.label}: expected {what} {given}, got an existing target of {what} {has}")
+    return found
+
+
+def is_npy(target: Any) -> bool:
+    """Whether a path is that of a .npy file."""
+    if not isinstance(target, str | os.PathLike) or "://" in str(target):
+        return False
+    path = Path(target)
+    if path.is_file():
+        with path.open("rb") as file:
+            return path.suffix == ".npy" or file.read(len(MAGIC)) == MAGIC
+    return path.suffix == ".npy" and not path.is_dir()
+
+
+def local_file(target: Any) -> Path:
+    """The path of a file, whose folder exists."""
+    if not isinstance(target, str | os.PathLike):
+        raise InputError(f"expected the path of a file, got {type(target).__name__}")
+    path = Path(target)
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file, got a folder")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: expected an existing folder {path.parent}; make it first")
+    return path
+
+
+def local_or_url(target: Any) -> Any:
+    """What zarr opens: a Path for what is local; a URL, a store or an array as it is."""
+    text = str(target)
+    if isinstance(target, str | os.PathLike):
+        if text.startswith("file://"):
+            return Path(text.removeprefix("file://"))
+        if "://" in text:
+            return text
+        path = Path(target)
+        if path.is_file() and path.suffix != ".zip":
+            raise InputError(
+                f"{path}: expected a .npy file or a zarr array, got another file; for values without a header give "
+                "--raw with --shape and --dtype"
+            )
+        return text if path.suffix == ".zip" else path
+    import zarr
+    from zarr.abc.store import Store
+
+    if not isinstance(target, zarr.Array | Store):
+        raise InputError(
+            f"expected a path, a URL, a numpy array, a zarr array or a zarr store, got {type(target).__name__}"
+        )
+    return target
