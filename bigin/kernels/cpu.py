@@ -111,71 +111,6 @@ DRAWS: dict[str, tuple[Callable[[Any, Any], Any], Any, Any]] = {
 
 
 @loop
-def long_runs(values, drawn_type, shift, out, start, counts, strides, run, stream, key, numbers, anchor):
-    """A region of runs that are worth tiles of their own; see fill_kernel for the arguments."""
-    per_tile = u64(BLOCKS) << shift
-    mask = (u64(1) << shift) - u64(1)
-    words = np.empty(4 * BLOCKS, np.uint32)
-    drawn = words.view(drawn_type)
-    edge = np.empty(BLOCKS << shift, out.dtype)
-    index = np.zeros(counts.shape[0], np.uint64)
-    position = u64(0)
-    more = True
-    while more:
-        tile = start & ~mask
-        stop = start + run
-        while tile < stop:
-            count = min(per_tile, (stop - tile + mask) & ~mask)
-            words_from(words[: (count >> shift) << u64(2)], tile >> shift, stream, key)
-            if tile >= start and tile + count <= stop:
-                values(drawn[:count], out[position : position + count], numbers, anchor)
-                position += count
-            else:
-                low = start - tile if tile < start else u64(0)
-                high = min(count, stop - tile)
-                values(drawn[:count], edge[:count], numbers, anchor)
-                out[position : position + high - low] = edge[low:high]
-                position += high - low
-            tile += count
-        start, more = next_run(start, index, counts, strides)
-
-
-@loop
-def short_runs(values, drawn_type, shift, out, start, counts, strides, run, stream, key, numbers, anchor):
-    """A region of short runs: the blocks of many of them fill a tile together, so that the loops stay long."""
-    mask = (u64(1) << shift) - u64(1)
-    words = np.empty(4 * BLOCKS, np.uint32)
-    drawn = words.view(drawn_type)
-    tile = np.empty(BLOCKS << shift, out.dtype)
-    blocks = np.empty(BLOCKS, np.uint64)
-    offsets = np.empty(BLOCKS, np.uint64)
-    index = np.zeros(counts.shape[0], np.uint64)
-    position = u64(0)
-    more = True
-    while more:
-        filled = u64(0)
-        runs = u64(0)
-        while more:
-            first = start >> shift
-            count = ((start + run - u64(1)) >> shift) - first + u64(1)
-            if filled + count > u64(BLOCKS):
-                break
-            for i in range(count):
-                blocks[filled + u64(i)] = first + u64(i)
-            offsets[runs] = (filled << shift) + (start & mask)
-            filled += count
-            runs += u64(1)
-            start, more = next_run(start, index, counts, strides)
-        words_at(words, blocks[:filled], stream, key)
-        values(drawn[: filled << shift], tile[: filled << shift], numbers, anchor)
-        for r in range(runs):
-            offset = offsets[u64(r)]
-            for i in range(run):
-                out[position + u64(i)] = tile[offset + u64(i)]
-            position += run
-
-
-@loop
 def next_run(start, index, counts, strides):
     """Where the next run starts, and whether there is one: an odometer over the outer axes."""
     axis = counts.shape[0]
@@ -188,6 +123,79 @@ def next_run(start, index, counts, strides):
         start -= strides[axis] * counts[axis]
         index[axis] = u64(0)
     return start, False
+
+
+def long_runs(values: Any, drawn_type: type, shift: Any) -> Any:
+    """A kernel for regions of runs that are worth tiles of their own; see fill_kernel for its arguments."""
+
+    @loop
+    def fill(out, start, counts, strides, run, stream, key, numbers, anchor):
+        per_tile = u64(BLOCKS) << shift
+        mask = (u64(1) << shift) - u64(1)
+        words = np.empty(4 * BLOCKS, np.uint32)
+        drawn = words.view(drawn_type)
+        edge = np.empty(BLOCKS << shift, out.dtype)
+        index = np.zeros(counts.shape[0], np.uint64)
+        position = u64(0)
+        more = True
+        while more:
+            tile = start & ~mask
+            stop = start + run
+            while tile < stop:
+                count = min(per_tile, (stop - tile + mask) & ~mask)
+                words_from(words[: (count >> shift) << u64(2)], tile >> shift, stream, key)
+                if tile >= start and tile + count <= stop:
+                    values(drawn[:count], out[position : position + count], numbers, anchor)
+                    position += count
+                else:
+                    low = start - tile if tile < start else u64(0)
+                    high = min(count, stop - tile)
+                    values(drawn[:count], edge[:count], numbers, anchor)
+                    out[position : position + high - low] = edge[low:high]
+                    position += high - low
+                tile += count
+            start, more = next_run(start, index, counts, strides)
+
+    return fill
+
+
+def short_runs(values: Any, drawn_type: type, shift: Any) -> Any:
+    """A kernel for regions of short runs: the blocks of many fill a tile together, so that the loops stay long."""
+
+    @loop
+    def fill(out, start, counts, strides, run, stream, key, numbers, anchor):
+        mask = (u64(1) << shift) - u64(1)
+        words = np.empty(4 * BLOCKS, np.uint32)
+        drawn = words.view(drawn_type)
+        tile = np.empty(BLOCKS << shift, out.dtype)
+        blocks = np.empty(BLOCKS, np.uint64)
+        offsets = np.empty(BLOCKS, np.uint64)
+        index = np.zeros(counts.shape[0], np.uint64)
+        position = u64(0)
+        more = True
+        while more:
+            filled = u64(0)
+            runs = u64(0)
+            while more:
+                first = start >> shift
+                count = ((start + run - u64(1)) >> shift) - first + u64(1)
+                if filled + count > u64(BLOCKS):
+                    break
+                for i in range(count):
+                    blocks[filled + u64(i)] = first + u64(i)
+                offsets[runs] = (filled << shift) + (start & mask)
+                filled += count
+                runs += u64(1)
+                start, more = next_run(start, index, counts, strides)
+            words_at(words, blocks[:filled], stream, key)
+            values(drawn[: filled << shift], tile[: filled << shift], numbers, anchor)
+            for r in range(runs):
+                offset = offsets[u64(r)]
+                for i in range(run):
+                    out[position + u64(i)] = tile[offset + u64(i)]
+                position += run
+
+    return fill
 
 
 @cache
@@ -206,10 +214,12 @@ def fill_kernel(distribution: str, dtype: str) -> Callable[..., None]:
     drawn_type = np.uint64 if double else np.uint32
     shift = u64(1 if double else 2)  # a block holds 2 ** shift elements
 
+    fill_long, fill_short = long_runs(values, drawn_type, shift), short_runs(values, drawn_type, shift)
+
     def kernel(out, start, counts, strides, run, stream, key, numbers, anchor):
         if run < u64(SHORT):
-            short_runs(values, drawn_type, shift, out, start, counts, strides, run, stream, key, numbers, anchor)
+            fill_short(out, start, counts, strides, run, stream, key, numbers, anchor)
         else:
-            long_runs(values, drawn_type, shift, out, start, counts, strides, run, stream, key, numbers, anchor)
+            fill_long(out, start, counts, strides, run, stream, key, numbers, anchor)
 
     return cached(loop(kernel), f"{distribution}-{dtype}")
