@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import bigin
 from bigin import dtypes
 from bigin.errors import InputError
-from bigin.fill import memory
-from bigin.fill.prepare import prepare
-from bigin.fill.run import run, workers_within
+from bigin.filling import memory
+from bigin.filling.prepare import prepare
+from bigin.filling.run import run, workers_within
 from bigin.methods import table
 from bigin.targets.base import Target
 from bigin.targets.open import open_target

@@ -82,6 +82,8 @@ def runs(shape: Shape, region: Region) -> tuple[int, list[int], list[int], int]:
         strides[axis] = strides[axis + 1] * shape[axis + 1]
     start = sum(first * stride for (first, _), stride in zip(region, strides, strict=True))
     sizes = extent(region)
+    if 0 in sizes:
+        return start, [], [], 0
     axis, run = len(shape), 1
     while axis > 0:
         axis -= 1

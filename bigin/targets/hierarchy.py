@@ -54,8 +54,8 @@ def open_node(store: Any, label: str) -> zarr.Array[Any] | None:
     except (ImportError, ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
         raise InputError(f"{label}: expected a zarr array, got one that cannot be opened: {error}") from None
     if isinstance(node, zarr.Group):
-        members = sorted(name for name, _ in node.members())[:5]
-        inside = f", such as {label}/{members[0]}" if members else ""
+        arrays = sorted(name for name, member in node.members(max_depth=None) if isinstance(member, zarr.Array))
+        inside = f", such as {label}/{arrays[0]}" if arrays else ""
         raise InputError(f"{label}: expected a zarr array, got a group; name an array in it{inside}")
     return node
 

@@ -214,6 +214,11 @@ class BytesWriter(Writer):
 
 def writer(array: zarr.Array[Any]) -> Writer:
     """The fastest writer that the array's layout allows."""
+    if array.metadata.zarr_format == 2 and array.dtype.name in dtypes.ML_DTYPES and not stores_plain_bytes(array):
+        raise InputError(
+            f"{array.store_path}: expected {array.dtype.name} in zarr format 3, or in format 2 without compressor, "
+            "filters and Fortran order, got such a layout, which numcodecs cannot encode; make the array in format 3"
+        )
     return BytesWriter(array) if stores_plain_bytes(array) else AssignWriter(array)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bigin.errors import InputError
-from bigin.fill.engine import run_threads
-from bigin.fill.prepare import Filler
+from bigin.filling.engine import run_threads
+from bigin.filling.prepare import Filler
 from bigin.regions import Region
 from bigin.targets.base import Scratch, Target
 from bigin.text import size_text

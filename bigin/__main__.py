@@ -1,0 +1,5 @@
+"""python -m bigin"""
+
+from bigin.cli import main
+
+main()

@@ -1,0 +1,160 @@
+"""Every kind of target, as one table: a new target is a row here, and runs every test that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.storage import LocalStore, MemoryStore
+
+import bigin  # noqa: F401  (its targets register the narrow dtypes with zarr)
+from bigin.dtypes import DTYPES, ML_DTYPES
+from bigin.targets import zarr_dtypes
+
+zarr_dtypes.register()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`make` returns what bigin.fill takes, `read` its values, `keeps` whether it is data that outlives the process."""
+
+    name: str
+    make: Callable[[Path, tuple[int, ...], str], Any]
+    read: Callable[[Any], np.ndarray]
+    keeps: bool = True
+    dtypes: tuple[str, ...] = tuple(DTYPES)
+    arguments: Callable[[tuple[int, ...], str], dict[str, Any]] = lambda shape, dtype: {}
+    ndim: tuple[int, ...] = (0, 1, 2, 3, 4)
+
+    def suits(self, shape: tuple[int, ...], dtype: str) -> bool:
+        return dtype in self.dtypes and len(shape) in self.ndim
+
+
+def memory(order: str) -> Callable[..., Any]:
+    return lambda folder, shape, dtype: np.zeros(shape, DTYPES[dtype], order=order)
+
+
+def strided(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    whole = np.zeros(tuple(2 * size + 1 for size in shape), DTYPES[dtype])
+    return whole[..., *(slice(1, None, 2) for _ in shape)]
+
+
+def reversed_rows(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    return np.zeros(shape, DTYPES[dtype])[::-1]
+
+
+def swapped(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    return np.zeros(shape, DTYPES[dtype].newbyteorder(">"))
+
+
+def memmap(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    return np.memmap(folder / "map.bin", DTYPES[dtype], "w+", 24, shape)
+
+
+def npy(order: str, byteorder: str = "=") -> Callable[..., Any]:
+    def make(folder: Path, shape: tuple[int, ...], dtype: str) -> Path:
+        path = folder / "array.npy"
+        kind = DTYPES[dtype] if byteorder == "=" else DTYPES[dtype].newbyteorder(byteorder)
+        np.save(path, np.zeros(shape, kind, order=order))
+        return path
+
+    return make
+
+
+def read_npy(path: Path) -> np.ndarray:
+    values = np.load(path)
+    if values.dtype.kind == "V":  # .npy has no names for these: the record does
+        import json
+
+        values = values.view(DTYPES[json.loads(Path(f"{path}.bigin.json").read_text())["dtype"]])
+    return values
+
+
+def new_npy(folder: Path, shape: tuple[int, ...], dtype: str) -> Path:
+    return folder / "new.npy"
+
+
+def raw(folder: Path, shape: tuple[int, ...], dtype: str) -> Path:
+    path = folder / "raw.bin"
+    path.write_bytes(b"")
+    RAW[path] = (shape, dtype)
+    return path
+
+
+RAW: dict[Path, tuple[tuple[int, ...], str]] = {}
+RAW_OFFSET = 13
+
+
+def read_raw(path: Path) -> np.ndarray:
+    shape, dtype = RAW[path]
+    return np.fromfile(path, DTYPES[dtype], offset=RAW_OFFSET).reshape(shape)
+
+
+def stored(store: str = "local", inner: str = "", **options: Any) -> Callable[..., Any]:
+    """A zarr array with uneven chunks (3 along each axis, 5 along the last; shards of 2 x 2 of them)."""
+
+    def make(folder: Path, shape: tuple[int, ...], dtype: str) -> zarr.Array:
+        chunks = tuple(5 if axis == len(shape) - 1 else 3 for axis in range(len(shape)))
+        given = {"chunks": chunks, "compressors": None, **options}
+        if given.pop("sharded", False):
+            given["shards"] = tuple(2 * size for size in chunks)
+        place = {"local": LocalStore(folder / "array.zarr"), "memory": MemoryStore()}[store]
+        if inner:
+            zarr.open_group(place, mode="a")
+        name = DTYPES[dtype].newbyteorder(">") if given.pop("swapped", False) else dtype
+        return zarr.create_array(place, name=inner or None, shape=shape, dtype=name, **given)
+
+    return make
+
+
+def read_zarr(array: Any) -> np.ndarray:
+    """What another opening of the array sees."""
+    if isinstance(array, Path | str):
+        return np.asarray(zarr.open_array(array)[...])
+    place = array.store_path
+    return np.asarray(zarr.open_array(place.store, path=place.path)[...])
+
+
+def new_zarr(folder: Path, shape: tuple[int, ...], dtype: str) -> Path:
+    return folder / "new.zarr"
+
+
+def make_arguments(shape: tuple[int, ...], dtype: str) -> dict[str, Any]:
+    return {"shape": shape, "dtype": dtype}
+
+
+NUMPYS = tuple(name for name in DTYPES if name not in ML_DTYPES)
+SOME = (1, 2, 3, 4)
+LAYOUTS = [
+    Layout("memory C", memory("C"), np.asarray, False),
+    Layout("memory Fortran", memory("F"), np.asarray, False),
+    Layout("memory strided", strided, np.asarray, False),
+    Layout("memory reversed", reversed_rows, np.asarray, False, ndim=SOME),
+    Layout("memory big-endian", swapped, np.asarray, False, NUMPYS),
+    Layout("memmap", memmap, np.asarray, False, ndim=SOME),
+    Layout("npy", npy("C"), read_npy, dtypes=NUMPYS),
+    Layout("npy Fortran", npy("F"), read_npy, dtypes=NUMPYS),
+    Layout("npy big-endian", npy("C", ">"), read_npy, dtypes=NUMPYS),
+    Layout("npy Fortran big-endian", npy("F", ">"), read_npy, dtypes=NUMPYS),
+    Layout("npy made", new_npy, read_npy, arguments=make_arguments),
+    Layout(
+        "raw", raw, read_raw, arguments=lambda s, d: {"raw": True, "offset": RAW_OFFSET, "shape": s, "dtype": d}
+    ),
+    Layout("zarr", stored(), read_zarr),
+    Layout("zarr in memory", stored("memory"), read_zarr),
+    Layout("zarr sharded", stored(sharded=True), read_zarr, ndim=SOME),
+    Layout("zarr sharded in memory", stored("memory", sharded=True), read_zarr, ndim=SOME),
+    Layout("zarr compressed", stored(compressors="auto"), read_zarr),
+    Layout("zarr sharded compressed", stored(sharded=True, compressors="auto"), read_zarr, ndim=SOME),
+    Layout("zarr big-endian", stored(serializer=zarr.codecs.BytesCodec(endian="big")), read_zarr, dtypes=NUMPYS),
+    Layout("zarr fill value", stored(fill_value=1), read_zarr),
+    Layout("zarr v2", stored(zarr_format=2), read_zarr),
+    Layout("zarr v2 Fortran", stored(zarr_format=2, order="F"), read_zarr, dtypes=NUMPYS),
+    Layout("zarr v2 big-endian", stored(zarr_format=2, swapped=True), read_zarr, dtypes=NUMPYS),
+    Layout("zarr v2 compressed", stored(zarr_format=2, compressors="auto"), read_zarr, dtypes=NUMPYS),
+    Layout("zarr made", new_zarr, read_zarr, arguments=make_arguments),
+]

@@ -1,0 +1,212 @@
+"""What every target must do: the conformance suite. A new target is a row of tests/layouts.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import LAYOUTS, Layout, stored
+
+import bigin
+from bigin.dtypes import DTYPES, FLOATS
+from bigin.regions import Grid
+from bigin.targets.open import open_target
+
+SHAPES = [(), (1,), (23,), (7, 11), (4, 3, 9), (2, 3, 4, 5), (0, 5)]
+every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+
+
+def bits(values: np.ndarray) -> np.ndarray:
+    """The values as native-endian integers, so that equal means equal bits."""
+    native = values.astype(values.dtype.newbyteorder("=")) if values.dtype.kind in "iuf" else values
+    return np.ascontiguousarray(native).view(f"u{values.dtype.itemsize}")
+
+
+def expected(shape: tuple[int, ...], dtype: str, **parameters: object) -> np.ndarray:
+    """The same fill of a plain array, with one thread."""
+    values = np.zeros(shape, DTYPES[dtype])
+    bigin.fill(values, **{"method": "normal", "seed": 5, "threads": 1, **parameters})
+    return values
+
+
+def filled(layout: Layout, shape: tuple[int, ...], dtype: str, **options: object) -> tuple[object, bigin.Report]:
+    target = layout.make(Path.cwd(), shape, dtype)
+    options = {"method": "normal", "seed": 5, **layout.arguments(shape, dtype), **options}
+    return target, bigin.fill(target, **options)
+
+
+@every_layout
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_shape_gets_the_same_bits(layout, shape):
+    if not layout.suits(shape, "float32"):
+        pytest.skip(f"{layout.name} has no {len(shape)}-d arrays here")
+    target, report = filled(layout, shape, "float32")
+    np.testing.assert_array_equal(bits(layout.read(target)), bits(expected(shape, "float32")))
+    assert layout.read(target).shape == shape
+    assert layout.read(target).all()  # no normal is 0 here: something was written everywhere
+    assert report.nbytes == 4 * int(np.prod(shape))
+
+
+@every_layout
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_every_float_dtype_gets_the_same_bits(layout, dtype):
+    if not layout.suits((7, 11), dtype):
+        pytest.skip(f"{layout.name} has no {dtype} here")
+    target, _ = filled(layout, (7, 11), dtype)
+    np.testing.assert_array_equal(bits(layout.read(target)), bits(expected((7, 11), dtype)))
+    assert len(np.unique(layout.read(target).astype(np.float32))) > 30
+
+
+@every_layout
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int64"])
+def test_integers_take_constants(layout, dtype):
+    if not layout.suits((7, 11), dtype):
+        pytest.skip(f"{layout.name} has no {dtype} here")
+    target, _ = filled(layout, (7, 11), dtype, method="constant", val=93)
+    assert layout.read(target).tolist() == [[93] * 11] * 7
+
+
+@every_layout
+def test_zeros_are_written_over_what_was_there(layout):
+    target, _ = filled(layout, (7, 11), "float32", method="ones")
+    assert layout.read(target).tolist() == [[1.0] * 11] * 7
+    bigin.fill(target, "zeros", **layout.arguments((7, 11), "float32"), overwrite=True)
+    assert layout.read(target).tolist() == [[0.0] * 11] * 7
+
+
+@every_layout
+def test_what_is_filled_is_not_overwritten_unless_asked(layout):
+    target, _ = filled(layout, (7, 11), "float32")
+    before = bits(layout.read(target)).copy()
+    again = {**layout.arguments((7, 11), "float32"), "seed": 6}
+    if layout.keeps:
+        with pytest.raises(bigin.InputError, match=r"is filled with normal, seed 5; --overwrite"):
+            bigin.fill(target, "normal", **again)
+        np.testing.assert_array_equal(bits(layout.read(target)), before)
+    bigin.fill(target, "normal", **again, overwrite=True)
+    np.testing.assert_array_equal(bits(layout.read(target)), bits(expected((7, 11), "float32", seed=6)))
+
+
+@every_layout
+def test_the_record_tells_what_was_filled(layout):
+    target, report = filled(layout, (7, 11), "float32", std=0.5, name="layers.0")
+    record = {
+        "method": "normal",
+        "parameters": {"mean": 0.0, "std": 0.5},
+        "seed": 5,
+        "name": "layers.0",
+        "name_from": "caller",
+        "shape": [7, 11],
+        "dtype": "float32",
+        "stream": 1,
+        "bigin": bigin.__version__,
+        "complete": True,
+    }
+    assert report.record == record
+    if layout.keeps:
+        assert opened(layout, target).record() == record
+
+
+@every_layout
+def test_a_fill_that_fails_never_says_complete(layout, monkeypatch):
+    if not layout.keeps:
+        pytest.skip(f"{layout.name} keeps no record")
+    target = layout.make(Path.cwd(), (7, 11), "float32")
+    monkeypatch.setattr("bigin.filling.prepare.Drawn.__call__", broken())
+    with pytest.raises(RuntimeError, match="broken on purpose"):
+        bigin.fill(target, "normal", **layout.arguments((7, 11), "float32"))
+    record = opened(layout, target).record()
+    assert record is not None
+    assert record["complete"] is False
+
+
+def broken():
+    """A filler that works for the trial run, and fails for the first region."""
+    calls = []
+
+    def call(self, region, out):
+        calls.append(region)
+        if len(calls) > 1:
+            raise RuntimeError("broken on purpose")
+
+    return call
+
+
+@every_layout
+def test_regions_are_read_as_they_were_written(layout):
+    target, _ = filled(layout, (7, 11), "float32")
+    found, whole = opened(layout, target), expected((7, 11), "float32")
+    for region in [((0, 7), (0, 11)), ((2, 5), (3, 4)), ((6, 7), (0, 11)), ((0, 7), (10, 11)), ((3, 3), (0, 2))]:
+        part = whole[tuple(slice(*axis) for axis in region)]
+        np.testing.assert_array_equal(bits(found.read(region)), bits(part))
+
+
+@every_layout
+def test_the_grid_covers_every_element_once(layout):
+    found = opened(layout, layout.make(Path.cwd(), (7, 11), "float32"), make=True)
+    seen = np.zeros((7, 11), int)
+    for region in found.grid():
+        seen[tuple(slice(*axis) for axis in region)] += 1
+    assert (seen == 1).all()
+
+
+@every_layout
+def test_one_block_fits_in_the_memory_that_the_target_asks_for(layout):
+    found = opened(layout, layout.make(Path.cwd(), (7, 11), "float32"), make=True)
+    grid = found.grid()
+    assert isinstance(grid, Grid)
+    assert found.block_memory() >= 0
+    block = int(np.prod(grid.block)) * 4
+    assert found.block_memory() == 0 or found.block_memory() >= block
+
+
+def opened(layout, target, make=False):
+    arguments = layout.arguments((7, 11), "float32")
+    if "shape" not in arguments or (not make and "raw" not in arguments):
+        arguments = {}
+    if "dtype" in arguments:
+        arguments["dtype"] = DTYPES[arguments["dtype"]]
+    return open_target(target, **arguments)
+
+
+def test_a_fill_of_a_file_leaves_the_rest_of_it_alone():
+    Path("raw.bin").write_bytes(bytes(range(1, 14)) + bytes(40) + b"tail")
+    bigin.fill("raw.bin", "ones", raw=True, offset=13, shape=(10,), dtype="float32")
+    data = Path("raw.bin").read_bytes()
+    assert data[:13] == bytes(range(1, 14))
+    assert data[13:53] == np.ones(10, np.float32).tobytes()
+    assert data[53:] == b"tail"
+
+
+def test_a_view_leaves_its_surroundings_alone():
+    whole = np.zeros((9, 9), np.float32)
+    bigin.fill(whole[2:7:2, 1:8:3], "ones")
+    assert whole.sum() == 9
+    assert (whole[2:7:2, 1:8:3] == 1).all()
+
+
+def test_the_sidecar_is_json_beside_the_file():
+    bigin.fill("w.npy", "normal", shape=(3, 4), seed=2**64 - 1)
+    record = json.loads(Path("w.npy.bigin.json").read_text())
+    assert record["seed"] == 2**64 - 1
+    assert record["name_from"] == "unnamed"
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["w.npy", "w.npy.bigin.json"]
+
+
+def test_a_bfloat16_file_is_filled_again_without_its_dtype():
+    bigin.fill("w.npy", "normal", shape=(3, 4), dtype="bfloat16")
+    assert np.load("w.npy").dtype == "V2"
+    report = bigin.fill("w.npy", "normal", seed=1, overwrite=True)
+    assert report.record["dtype"] == "bfloat16"
+    Path("w.npy.bigin.json").unlink()
+    with pytest.raises(bigin.InputError, match="expected a dtype"):
+        bigin.fill("w.npy", "normal", overwrite=True)
+    bigin.fill("w.npy", "normal", dtype="float16", overwrite=True)
+
+
+def test_narrow_floats_in_compressed_zarr_v2_are_refused():
+    array = stored(zarr_format=2, compressors="auto")(Path.cwd(), (7, 11), "bfloat16")
+    with pytest.raises(bigin.InputError, match="expected bfloat16 in zarr format 3"):
+        bigin.fill(array, "normal")
