@@ -1,0 +1,496 @@
+"""A slow, obvious version of every value, written from docs/stream-v1.md. It imports nothing from bigin.
+
+Every number is a Python float. An operation is done exactly, on integers m 2^e, and rounded once to the type that is
+drawn in; only division and square root are numpy's, which IEEE 754 rounds correctly. The polynomials are read from the
+document, so these tests are tests of the document too.
+"""
+
+from __future__ import annotations
+
+import decimal
+import hashlib
+import math
+import re
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "stream-v1.md"
+
+# dtype -> digits of the significand, exponent of the smallest subnormal, numpy type
+FORMATS = {
+    "float64": (53, -1074, np.float64),
+    "float32": (24, -149, np.float32),
+    "float16": (11, -24, np.float16),
+    "bfloat16": (8, -133, ml_dtypes.bfloat16),
+    "float8_e4m3fn": (4, -9, ml_dtypes.float8_e4m3fn),
+    "float8_e5m2": (3, -16, ml_dtypes.float8_e5m2),
+}
+
+
+# Rounding
+
+
+def nearest(m: int, e: int, dtype: str) -> float:
+    """m 2^e, for m other than 0, rounded to a dtype: to nearest, ties to even."""
+    digits, lowest, _ = FORMATS[dtype]
+    size = abs(m)
+    drop = max(size.bit_length() - digits, lowest - e)
+    if drop > 0:
+        kept, rest = size >> drop, size & ((1 << drop) - 1)
+        half = 1 << (drop - 1)
+        size = kept + (rest > half or (rest == half and kept % 2 == 1))
+        e += drop
+    value = math.ldexp(size, e)
+    return value if m > 0 else -value
+
+
+def dyadic(x: float) -> tuple[int, int]:
+    """(m, e) with x = m 2^e."""
+    numerator, denominator = x.as_integer_ratio()
+    return numerator, 1 - denominator.bit_length()
+
+
+def rounded(x: float, dtype: str) -> float:
+    return nearest(*dyadic(x), dtype) if x else x
+
+
+def floor_to(x: Fraction, dtype: str) -> float:
+    """The largest number of a dtype that is not above x."""
+    digits, lowest, _ = FORMATS[dtype]
+    if x == 0:
+        return 0.0
+    exponent = lowest
+    while abs(x) >= Fraction(2) ** (exponent + digits):
+        exponent += 1
+    return float(math.floor(x / Fraction(2) ** exponent) * Fraction(2) ** exponent)
+
+
+def ceil_to(x: Fraction, dtype: str) -> float:
+    """The smallest number of a dtype that is not below x."""
+    return -floor_to(-x, dtype) + 0.0
+
+
+# Arithmetic in the type that is drawn in, t
+
+
+def fma(a: float, b: float, c: float, t: str) -> float:
+    if a == 0 or b == 0:
+        return a * b + c
+    (ma, ea), (mb, eb), (mc, ec) = dyadic(a), dyadic(b), dyadic(c)
+    product, ep = ma * mb, ea + eb
+    low = min(ep, ec)
+    total = (product << (ep - low)) + (mc << (ec - low))
+    return nearest(total, low, t) if total else 0.0
+
+
+def mul(a: float, b: float, t: str) -> float:
+    if a == 0 or b == 0:
+        return a * b
+    (ma, ea), (mb, eb) = dyadic(a), dyadic(b)
+    return nearest(ma * mb, ea + eb, t)
+
+
+def add(a: float, b: float, t: str) -> float:
+    return fma(a, 1.0, b, t)
+
+
+def sub(a: float, b: float, t: str) -> float:
+    return fma(a, 1.0, -b, t)
+
+
+def div(a: float, b: float, t: str) -> float:
+    kind = FORMATS[t][2]
+    return float(kind(a) / kind(b))
+
+
+def sqrt(a: float, t: str) -> float:
+    return float(np.sqrt(FORMATS[t][2](a)))
+
+
+def from_int(n: int, t: str) -> float:
+    return nearest(n, 0, t) if n else 0.0
+
+
+# Polynomials
+
+
+@cache
+def tables() -> dict[str, list[float]]:
+    """The tables of the document, by name, highest power first."""
+    blocks = re.findall(r"```\n([A-Z]+_(?:32|64))\n(.*?)```", DOCUMENT.read_text(), re.S)
+    return {name: [float.fromhex(line) for line in lines.split()] for name, lines in blocks}
+
+
+def horner(x: float, coefficients: list[float], t: str) -> float:
+    value = coefficients[0]
+    for c in coefficients[1:]:
+        value = fma(value, x, c, t)
+    return value
+
+
+def polynomial(name: str, x: float, t: str) -> float:
+    if t == "float32":
+        return horner(x, tables()[name + "_32"], t)
+    coefficients = tables()[name + "_64"]
+    if name in ("SIN", "COS"):
+        return horner(x, coefficients, t)
+    powers = coefficients[::-1]
+    even, odd = powers[0::2][::-1], powers[1::2][::-1]
+    square = mul(x, x, t)
+    return fma(x, horner(square, odd, t), horner(square, even, t), t)
+
+
+# Functions
+
+ROOT_HALF = {"float32": float.fromhex("0x1.6a09e6p-1"), "float64": float.fromhex("0x1.6a09e667f3bcdp-1")}
+LN2 = {"float32": float.fromhex("0x1.62e430p-1"), "float64": float.fromhex("0x1.62e42fefa39efp-1")}
+WORD_BITS = {"float32": 32, "float64": 64}
+
+
+def split(x: float, t: str) -> tuple[int, float]:
+    """(k, m) with x = 2^k m and ROOT_HALF <= m < 2 ROOT_HALF."""
+    m, k = math.frexp(x)
+    return (k, m) if m >= ROOT_HALF[t] else (k - 1, 2 * m)
+
+
+def log_parts(k: int, f: float, t: str) -> float:
+    tail = fma(mul(f, f, t), polynomial("LOG", f, t), f, t)
+    return fma(from_int(k, t), LN2[t], tail, t)
+
+
+def log(x: float, t: str) -> float:
+    k, m = split(x, t)
+    return log_parts(k, sub(m, 1.0, t), t)
+
+
+def log_word(x: int, t: str) -> float:
+    n = WORD_BITS[t]
+    k, m = split(add(from_int(x, t), 0.5, t), t)
+    k -= n
+    f = mul(add(from_int(2**n - 1 - x, t), 0.5, t), -(2.0**-n), t) if k == 0 else sub(m, 1.0, t)
+    return log_parts(k, f, t)
+
+
+def sincos_word(x: int, t: str) -> tuple[float, float]:
+    n = WORD_BITS[t]
+    quadrant = (x + 2 ** (n - 3)) % 2**n // 2 ** (n - 2)
+    rest = (x - quadrant * 2 ** (n - 2)) % 2**n
+    if rest >= 2 ** (n - 1):
+        rest -= 2**n
+    y = mul(from_int(rest, t), 2.0 ** -(n - 2), t)
+    z = mul(y, y, t)
+    s, c = mul(y, polynomial("SIN", z, t), t), polynomial("COS", z, t)
+    return [(s, c), (c, -s), (-s, -c), (-c, s)][quadrant]
+
+
+def quantile(d: float, w: float, t: str) -> float:
+    if w < 6.0:
+        return mul(d, polynomial("CENTRE", sub(w, 3.0, t), t), t)
+    r = div(1.0, sqrt(w, t), t)
+    tail = polynomial("MIDDLE", sub(r, 0.296875, t), t) if w < 32.0 else polynomial("FAR", sub(r, 0.1015625, t), t)
+    return mul(d, div(tail, r, t), t)
+
+
+# Words
+
+MASK = 0xFFFFFFFF
+
+
+def philox(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ...]:
+    """Philox4x32-10."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & MASK, (p0 >> 32) ^ c3 ^ k1, p0 & MASK
+        k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
+    return c0, c1, c2, c3
+
+
+@cache
+def stream_id(name: str, purpose: str = "") -> int:
+    if name == "" and purpose == "":
+        return 0
+    text = name.encode() + b"\0" + purpose.encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"bigin-v1").digest(), "little")
+
+
+def block_words(block: int, stream: int, seed: int) -> tuple[int, ...]:
+    return philox((block & MASK, block >> 32, stream & MASK, stream >> 32), (seed & MASK, seed >> 32))
+
+
+def drawn_bits(e: int, stream: int, seed: int, t: str) -> int:
+    """What element e draws: a word, or two joined ones, low word first."""
+    if t == "float32":
+        return block_words(e >> 2, stream, seed)[e & 3]
+    words = block_words(e >> 1, stream, seed)
+    return words[2 * (e & 1)] + (words[2 * (e & 1) + 1] << 32)
+
+
+# Distributions: (kind, numbers in float64) -> the value of an element, in the type that is drawn in
+
+
+def clamp(x: float, first: float, last: float) -> float:
+    if x < first:
+        return first
+    return last if x > last else x
+
+
+def uniform(e: int, stream: int, seed: int, dtype: str, low: float, high: float) -> float:
+    t = drawn_type(dtype)
+    first, last = uniform_ends(low, high, dtype)
+    x = drawn_bits(e, stream, seed, t)
+    u = (x >> 8) * 2.0**-24 if t == "float32" else (x >> 11) * 2.0**-53
+    return clamp(fma(u, rounded(high - low, t), rounded(low, t), t), first, last)
+
+
+@cache
+def uniform_ends(low: float, high: float, dtype: str) -> tuple[float, float]:
+    """The first and the last number of the dtype in [low, high)."""
+    tiny = Fraction(2) ** -2000
+    return ceil_to(Fraction(low), dtype), floor_to(Fraction(high) - tiny, dtype)
+
+
+def normal(e: int, stream: int, seed: int, dtype: str, mean: float, std: float) -> float:
+    t = drawn_type(dtype)
+    even, odd = e - e % 2, e - e % 2 + 1
+    radius = sqrt(mul(-2.0, log_word(drawn_bits(even, stream, seed, t), t), t), t)
+    sine, cosine = sincos_word(drawn_bits(odd, stream, seed, t), t)
+    return fma(mul(radius, cosine if e == even else sine, t), rounded(std, t), rounded(mean, t), t)
+
+
+def trunc_normal(e: int, stream: int, seed: int, dtype: str, mean: float, std: float, a: float, b: float) -> float:
+    t = drawn_type(dtype)
+    numbers, anchor, first, last = trunc_normal_numbers(mean, std, a, b, dtype)
+    p_start, p_step, q_start, q_step, w_unit, d_start, d_step = numbers
+    bits = trunc_normal_bits(dtype)
+    x = drawn_bits(e, stream, seed, t) >> (WORD_BITS[t] - bits)
+    p = fma(add(from_int(x, t), 0.5, t), p_step, p_start, t)
+    q = fma(add(from_int(2**bits - 1 - x, t), 0.5, t), q_step, q_start, t)
+    w = sub(w_unit, log(mul(p, q, t), t), t)
+    d = fma(from_int(x - anchor, t), d_step, d_start, t)
+    return clamp(fma(quantile(d, w, t), rounded(std, t), rounded(mean, t), t), first, last)
+
+
+DISTRIBUTIONS = {"uniform": uniform, "normal": normal, "trunc_normal": trunc_normal}
+
+
+def drawn_type(dtype: str) -> str:
+    return "float64" if dtype == "float64" else "float32"
+
+
+def trunc_normal_bits(dtype: str) -> int:
+    return 53 if dtype == "float64" else 32
+
+
+# The numbers of trunc_normal, in decimal arithmetic
+
+DECIMAL = decimal.Context(prec=410, rounding=decimal.ROUND_HALF_EVEN, Emin=-999999, Emax=999999)
+
+
+@cache
+def pi() -> Decimal:
+    """pi to 430 digits, by the arithmetic-geometric mean of Gauss and Legendre."""
+    with decimal.localcontext(DECIMAL) as context:
+        context.prec = 430
+        a, g, s, k = Decimal(1), 1 / Decimal(2).sqrt(), Decimal("0.25"), 1
+        for _ in range(10):
+            mean = (a + g) / 2
+            g = (a * g).sqrt()
+            s -= k * (a - mean) ** 2
+            a, k = mean, 2 * k
+        return a * a / s
+
+
+@cache
+def cdf(x: Decimal) -> Decimal:
+    x = max(Decimal(-40), min(Decimal(40), x))
+    square = x * x
+    term = total = x
+    k = 1
+    while abs(term) > abs(total) * Decimal("1e-410"):
+        k += 2
+        term = term * square / k
+        total = total + term
+    return Decimal("0.5") + total * (-square / 2).exp() / (2 * pi()).sqrt()
+
+
+@cache
+def trunc_normal_numbers(
+    mean: float, std: float, a: float, b: float, dtype: str
+) -> tuple[list[float], int, float, float]:
+    """The seven rounded numbers, the anchor, and the first and the last value."""
+    n = 2 ** trunc_normal_bits(dtype)
+    with decimal.localcontext(DECIMAL):
+        alpha = (Decimal(a) - Decimal(mean)) / Decimal(std)
+        beta = (Decimal(b) - Decimal(mean)) / Decimal(std)
+        below, above = cdf(alpha), cdf(-beta)
+        width = cdf(beta) - below
+        p_unit = cdf(beta) if beta < 0 else Decimal(1)
+        q_unit = cdf(-alpha) if alpha > 0 else Decimal(1)
+        step = width / n
+        centre = (Decimal("0.5") - below) / step - Decimal("0.5")
+        anchor = max(0, min(n - 1, int(centre.to_integral_value(decimal.ROUND_HALF_EVEN))))
+        numbers = [
+            below / p_unit,
+            step / p_unit,
+            above / q_unit,
+            step / q_unit,
+            -(4 * p_unit * q_unit).ln(),
+            (anchor - centre) * step,
+            step,
+        ]
+    rounded_numbers = [rounded(float(number), drawn_type(dtype)) for number in numbers]
+    return rounded_numbers, anchor, ceil_to(Fraction(a), dtype), floor_to(Fraction(b), dtype)
+
+
+# Methods
+
+ALIASES = {
+    "glorot_uniform": "xavier_uniform",
+    "glorot_normal": "xavier_normal",
+    "he_uniform": "kaiming_uniform",
+    "he_normal": "kaiming_normal",
+}
+
+
+def fans(shape: tuple[int, ...], p: dict) -> tuple[float, float]:
+    groups = []
+    for key, default in (("in_axis", 1), ("out_axis", 0), ("batch_axis", ())):
+        axes = p.get(key, default)
+        groups.append([axis % len(shape) for axis in ([axes] if isinstance(axes, int) else axes)])
+    inputs, outputs, batch = groups
+    field = math.prod(size for axis, size in enumerate(shape) if axis not in inputs + outputs + batch)
+    return float(math.prod(shape[i] for i in inputs) * field), float(math.prod(shape[i] for i in outputs) * field)
+
+
+def gain_of(nonlinearity: str, slope: float = 0.01) -> float:
+    if nonlinearity == "leaky_relu":
+        return math.sqrt(2.0 / (1.0 + slope * slope))
+    return {"tanh": 5.0 / 3.0, "relu": math.sqrt(2.0), "selu": 0.75}.get(nonlinearity, 1.0)
+
+
+def parsed_gain(gain: float | str) -> float:
+    if not isinstance(gain, str):
+        return float(gain)
+    if gain[0].isdigit():
+        return float(gain)
+    nonlinearity, _, slope = gain.partition(":")
+    return gain_of(nonlinearity, float(slope)) if slope else gain_of(nonlinearity)
+
+
+def xavier_std(shape: tuple[int, ...], p: dict) -> float:
+    fan_in, fan_out = fans(shape, p)
+    return parsed_gain(p.get("gain", 1.0)) * math.sqrt(2.0 / (fan_in + fan_out))
+
+
+def kaiming_std(shape: tuple[int, ...], p: dict) -> float:
+    fan_in, fan_out = fans(shape, p)
+    fan = fan_in if p.get("mode", "fan_in") == "fan_in" else fan_out
+    return gain_of(p.get("nonlinearity", "leaky_relu"), float(p.get("a", 0.0))) / math.sqrt(fan)
+
+
+def scaled(shape: tuple[int, ...], p: dict, scale: float, mode: str, distribution: str) -> tuple:
+    fan_in, fan_out = fans(shape, p)
+    fan = {
+        "fan_in": fan_in,
+        "fan_out": fan_out,
+        "fan_avg": (fan_in + fan_out) / 2.0,
+        "fan_geo_avg": math.sqrt(fan_in * fan_out),
+    }[mode]
+    variance = scale / fan
+    if distribution == "uniform":
+        bound = math.sqrt(3.0 * variance)
+        return "uniform", -bound, bound
+    if distribution == "normal" or variance == 0:
+        return "normal", 0.0, math.sqrt(variance)
+    std = math.sqrt(variance) / 0.87962566103423978
+    return "trunc_normal", 0.0, std, -2.0 * std, 2.0 * std
+
+
+def truncated(p: dict) -> tuple:
+    mean, std = float(p.get("mean", 0.0)), float(p.get("std", 1.0))
+    a, b = p.get("a"), p.get("b")
+    if a is None:
+        a = -2.0 if p.get("lower") is None else mean + float(p["lower"]) * std
+    if b is None:
+        b = 2.0 if p.get("upper") is None else mean + float(p["upper"]) * std
+    return "trunc_normal", mean, std, float(a), float(b)
+
+
+def resolve(method: str, parameters: dict, shape: tuple[int, ...]) -> tuple:
+    """(kind, numbers...) of a method; ("constant", value) where every value is one."""
+    p = parameters
+    method = ALIASES.get(method, method)
+    root = math.sqrt(3.0)
+    if method == "constant":
+        return "constant", p["val"]
+    if method in ("ones", "zeros"):
+        return "constant", 1 if method == "ones" else 0
+    if method == "uniform":
+        row = "uniform", float(p.get("a", 0.0)), float(p.get("b", 1.0))
+    elif method == "normal":
+        row = "normal", float(p.get("mean", 0.0)), float(p.get("std", 1.0))
+    elif method == "trunc_normal":
+        row = truncated(p)
+    elif method == "xavier_uniform":
+        row = "uniform", -(root * xavier_std(shape, p)), root * xavier_std(shape, p)
+    elif method == "xavier_normal":
+        row = "normal", 0.0, xavier_std(shape, p)
+    elif method == "kaiming_uniform":
+        row = "uniform", -(root * kaiming_std(shape, p)), root * kaiming_std(shape, p)
+    elif method == "kaiming_normal":
+        row = "normal", 0.0, kaiming_std(shape, p)
+    elif method == "lecun_uniform":
+        row = scaled(shape, p, 1.0, "fan_in", "uniform")
+    elif method == "lecun_normal":
+        row = scaled(shape, p, 1.0, "fan_in", "truncated_normal")
+    elif method == "variance_scaling":
+        mode, distribution = p.get("mode", "fan_in"), p.get("distribution", "truncated_normal")
+        row = scaled(shape, p, float(p.get("scale", 1.0)), mode, distribution)
+    else:
+        raise KeyError(f"the reference does not know the method {method!r}")
+    kind, *numbers = row
+    if (kind == "uniform" and numbers[0] == numbers[1]) or (kind == "normal" and numbers[1] == 0):
+        return "constant", numbers[0]
+    return row
+
+
+# What the tests call
+
+
+def elements(
+    method: str, parameters: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str, indices: object
+) -> np.ndarray:
+    """The values at flat C-order indices of a tensor."""
+    indices = [int(e) for e in indices]
+    if 0 in shape:
+        return np.empty(0, numpy_type(dtype))
+    kind, *numbers = resolve(method, parameters, tuple(shape))
+    if kind == "constant":
+        return np.full(len(indices), constant(numbers[0], dtype), numpy_type(dtype))
+    stream = stream_id(name)
+    values = [DISTRIBUTIONS[kind](e, stream, seed, dtype, *numbers) for e in indices]
+    return np.array([rounded(value, dtype) for value in values], np.float64).astype(numpy_type(dtype))
+
+
+def tensor(method: str, parameters: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) -> np.ndarray:
+    """All values of a tensor."""
+    indices = range(math.prod(shape))
+    return elements(method, parameters, shape, dtype, seed, name, indices).reshape(shape)
+
+
+def numpy_type(dtype: str) -> np.dtype:
+    return np.dtype(FORMATS[dtype][2]) if dtype in FORMATS else np.dtype(dtype)
+
+
+def constant(value: float, dtype: str) -> float | int:
+    """An integer stays one in an integer dtype; a narrow float is rounded by way of float32."""
+    if dtype not in FORMATS:
+        return int(value)
+    return rounded(rounded(float(value), drawn_type(dtype)), dtype)
