@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bigin.errors import FillError as FillError
     from bigin.errors import InputError as InputError
     from bigin.methods.gain import calculate_gain as calculate_gain
+    from bigin.targets.zarr_dtypes import register_dtypes as register_dtypes
 
 # Imported when first used: `import bigin` compiles nothing and costs a few milliseconds.
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "InputError": "bigin.errors",
     "FillError": "bigin.errors",
     "calculate_gain": "bigin.methods.gain",
+    "register_dtypes": "bigin.targets.zarr_dtypes",
     "init": "",
 }
 __all__ = [*_HOMES]

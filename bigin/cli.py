@@ -42,22 +42,21 @@ def method_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-class Number(click.ParamType):
+class Number(click.ParamType):  # type: ignore[type-arg]
     """An integer, kept whole, or a float."""
 
     name = "number"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int | float:
         """The number of a text."""
-        for kind in (int, float):
-            try:
-                return kind(value)
-            except ValueError:
-                continue
-        self.fail(f"{value!r} is not a number", param, ctx)
+        try:
+            return int(value)
+        except ValueError:
+            number: float = click.FLOAT.convert(value, param, ctx)
+            return number
 
 
-class Axes(click.ParamType):
+class Axes(click.ParamType):  # type: ignore[type-arg]
     """Axes as a list of integers: 1 or -2,-1."""
 
     name = "axes"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 Shape = tuple[int, ...]
 Region = tuple[tuple[int, int], ...]  # (start, stop) along each axis
@@ -54,9 +55,9 @@ def extent(region: Region) -> Shape:
     return tuple(stop - start for start, stop in region)
 
 
-def slices(region: Region) -> tuple[slice, ...]:
-    """A region as numpy and zarr index with it."""
-    return tuple(slice(start, stop) for start, stop in region)
+def slices(region: Region) -> tuple[Any, ...]:
+    """A region as numpy and zarr index with it; the dots keep what is left of a 0-d array an array."""
+    return (..., *(slice(start, stop) for start, stop in region))
 
 
 def block_of_rows(shape: Shape, elements: int) -> Shape:

@@ -45,10 +45,10 @@ def parse_size(text: str | int) -> int:
 def parse_shape(shape: object) -> tuple[int, ...]:
     """A shape: an integer, a sequence of them, or a text such as 1000,256 or 1000x256."""
     if isinstance(shape, str):
-        texts = [part for part in re.split(r"[,x]", shape.strip("()[] ")) if part.strip()]
-        if not all(re.fullmatch(r"\s*[\d_]+\s*", part) for part in texts):
+        text = shape.strip("()[] ").replace(" ", "")
+        if not re.fullmatch(r"(\d+([,x]\d+)*,?)?", text):
             raise InputError(f"expected a shape such as 1000,256, got {shape!r}")
-        sizes = tuple(int(part) for part in texts)
+        sizes = tuple(int(size) for size in re.findall(r"\d+", text))
     elif hasattr(shape, "__index__"):
         sizes = (shape.__index__(),)
     else:

@@ -11,11 +11,10 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore, MemoryStore
 
-import bigin  # noqa: F401  (its targets register the narrow dtypes with zarr)
+import bigin
 from bigin.dtypes import DTYPES, ML_DTYPES
-from bigin.targets import zarr_dtypes
 
-zarr_dtypes.register()
+bigin.register_dtypes()
 
 
 @dataclass(frozen=True)
@@ -141,9 +140,7 @@ LAYOUTS = [
     Layout("npy big-endian", npy("C", ">"), read_npy, dtypes=NUMPYS),
     Layout("npy Fortran big-endian", npy("F", ">"), read_npy, dtypes=NUMPYS),
     Layout("npy made", new_npy, read_npy, arguments=make_arguments),
-    Layout(
-        "raw", raw, read_raw, arguments=lambda s, d: {"raw": True, "offset": RAW_OFFSET, "shape": s, "dtype": d}
-    ),
+    Layout("raw", raw, read_raw, arguments=lambda s, d: {"raw": True, "offset": RAW_OFFSET, "shape": s, "dtype": d}),
     Layout("zarr", stored(), read_zarr),
     Layout("zarr in memory", stored("memory"), read_zarr),
     Layout("zarr sharded", stored(sharded=True), read_zarr, ndim=SOME),

@@ -47,11 +47,11 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
-class KernelCache(FunctionCache):  # type: ignore[misc]
+class KernelCache(FunctionCache):
     """Numba's cache of one function, in a given folder."""
 
     def __init__(self, py_func: Any, folder: Path) -> None:
-        class Locator(_CacheLocator):  # type: ignore[misc]
+        class Locator(_CacheLocator):
             def get_cache_path(self) -> str:
                 return str(folder)
 
@@ -65,7 +65,7 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
             def from_function(cls, py_func: Any, py_file: Any) -> Locator:
                 return cls()
 
-        class Implementation(CompileResultCacheImpl):  # type: ignore[misc]
+        class Implementation(CompileResultCacheImpl):
             _locator_classes = (Locator,)
 
         self._impl_class = Implementation

@@ -172,7 +172,7 @@ async def _is_group(store: Store, prefix: str) -> bool:
     try:
         data = await store.get(f"{slash}zarr.json", default_buffer_prototype())
         if data is not None:
-            return json.loads(data.to_bytes()).get("node_type") == "group"
+            return bool(json.loads(data.to_bytes()).get("node_type") == "group")
         return await store.exists(f"{slash}.zgroup")
     except (OSError, ValueError, AttributeError):
         return False

@@ -36,7 +36,7 @@ class MemoryTarget(Target):
 
     def block(self, region: Region, scratch: Scratch) -> Block:
         """The region itself, or scratch to copy from where its elements do not lie one behind the other."""
-        view = self.array[..., *slices(region)]  # the dots keep a 0-d array an array
+        view = self.array[slices(region)]
         if self.direct:
             return Block([(region, view)], lambda: None)
         made = scratch.array(extent(region), self.dtype)
@@ -48,4 +48,4 @@ class MemoryTarget(Target):
 
     def read(self, region: Region) -> Array:
         """A copy of a region."""
-        return np.array(self.array[..., *slices(region)], dtype=self.dtype)
+        return np.array(self.array[slices(region)], dtype=self.dtype)

@@ -24,9 +24,9 @@ from bigin.errors import InputError
 from bigin.regions import Grid, Region, Shape, extent, slices
 from bigin.targets.base import Array, Block, Scratch, Target
 from bigin.targets.record import KEY, Record
-from bigin.targets.zarr_dtypes import register
+from bigin.targets.zarr_dtypes import register_dtypes
 
-register()
+register_dtypes()
 
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 EMPTY = np.uint64(2**64 - 1)  # offset and size of an inner chunk that a shard does not hold

@@ -96,8 +96,12 @@ class Float8E5M2(_Narrow, ZDType[Any, Any]):
     _zarr_v3_name = native.name
 
 
-def register() -> None:
-    """Makes zarr know the types, unless someone has done so."""
+def register_dtypes() -> None:
+    """Make zarr know bfloat16, float8_e4m3fn and float8_e5m2, unless someone has done so.
+
+    bigin does this for itself; call it before `zarr.open` reads an array of these dtypes in a process that has not
+    filled one. (The package also declares them as entry points, which zarr 3.1 reads only for arrays that it makes.)
+    """
     for cls in (BFloat16, Float8E4M3FN, Float8E5M2):
         if cls._zarr_v3_name not in data_type_registry.contents:
             data_type_registry.register(cls._zarr_v3_name, cls)
