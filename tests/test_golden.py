@@ -1,0 +1,102 @@
+"""The frozen bits of the stream, from the library and from the reference."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+
+from bigin import dtypes
+from bigin.filling.prepare import Filler, prepare
+from bigin.methods import table
+from bigin.methods.distributions import Normal, TruncNormal, Uniform
+
+CASES = json.loads((Path(__file__).parent / "golden" / "stream-v1.json").read_text(encoding="utf-8"))
+METHODS = [*dict.fromkeys(case["method"] for case in CASES)]
+
+
+def filler(case: dict) -> Filler:
+    """Of a flat tensor with as many elements, whose indices are the same."""
+    row = table.find(case["method"])
+    distribution = table.resolve(row, tuple(case["shape"]), row.parse(case["parameters"]))
+    return prepare(distribution, (math.prod(case["shape"]),), dtypes.FLOATS[case["dtype"]], case["seed"], case["name"])
+
+
+def filled(fill: Filler, start: int, count: int, dtype: str) -> np.ndarray:
+    out = np.empty(count, dtypes.FLOATS[dtype])
+    fill(((start, start + count),), out)
+    return out
+
+
+def bits_of(values: np.ndarray) -> list[int]:
+    return values.view(f"u{values.itemsize}").tolist()
+
+
+def expected(case: dict) -> dict[int, list[int]]:
+    return {int(start): [int(bits, 16) for bits in text.split()] for start, text in case["runs"].items()}
+
+
+def of(method: str, dtype: str) -> list[dict]:
+    cases = [case for case in CASES if (case["method"], case["dtype"]) == (method, dtype)]
+    assert cases
+    return cases
+
+
+@pytest.mark.parametrize("dtype", dtypes.FLOATS)
+@pytest.mark.parametrize("method", METHODS)
+def test_library(method, dtype):
+    for case in of(method, dtype):
+        fill = filler(case)
+        for start, bits in expected(case).items():
+            assert bits_of(filled(fill, start, len(bits), dtype)) == bits, (case["parameters"], start)
+        start, count, digest = case["block"]
+        block = filled(fill, start, count, dtype).tobytes()
+        assert hashlib.blake2b(block, digest_size=16).hexdigest() == digest, case["parameters"]
+
+
+@pytest.mark.parametrize("dtype", dtypes.FLOATS)
+@pytest.mark.parametrize("method", METHODS)
+def test_reference(method, dtype):
+    for case in of(method, dtype):
+        runs = expected(case)
+        indices = [start + i for start, bits in runs.items() for i in range(len(bits))]
+        arguments = (method, case["parameters"], tuple(case["shape"]), dtype, case["seed"], case["name"])
+        assert bits_of(reference.elements(*arguments, indices)) == [b for run in runs.values() for b in run], case[
+            "parameters"
+        ]
+
+
+def test_the_whole_shape_has_the_indices_of_the_flat_one():
+    """The cases above are filled as flat tensors; here is one in its own shape."""
+    case = of("kaiming_normal", "float32")[0]
+    row = table.find(case["method"])
+    shape = tuple(case["shape"])
+    distribution = table.resolve(row, shape, row.parse(case["parameters"]))
+    fill = prepare(distribution, shape, np.dtype(np.float32), case["seed"], case["name"])
+    for start, bits in expected(case).items():
+        first, last = start // shape[1], (start + len(bits) - 1) // shape[1] + 1
+        rows = np.empty((last - first, shape[1]), np.float32)
+        fill(((first, last), (0, shape[1])), rows)
+        skip = start - first * shape[1]
+        assert bits_of(rows.reshape(-1)[skip : skip + len(bits)]) == bits
+
+
+def test_every_method_that_draws_is_here():
+    for method, row in table.METHODS.items():
+        if "val" in row.defaults:
+            continue
+        drawn = isinstance(table.resolve(row, (3, 4), row.parse({})), Uniform | Normal | TruncNormal)
+        assert not drawn or {case["dtype"] for case in CASES if case["method"] == method} == {*dtypes.FLOATS}, method
+
+
+def test_no_two_cases_share_their_values():
+    """A file of zeros, or of one stream, would be golden too."""
+    blocks = [case["block"][2] for case in CASES]
+    assert len({*blocks}) == len(blocks)
+    for case in CASES:
+        assert len({*case["runs"]["0"].split()}) > 3, case["method"]
