@@ -1,0 +1,92 @@
+"""Two works side by side: A B A B, so that whatever else the machine does meets both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class WrongError(Exception):
+    """A work's output is not what it claims to be."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is timed: `run` returns how many bytes it made, `check` raises WrongError; both find `folder` made anew."""
+
+    run: Callable[[], int]
+    check: Callable[[], None]
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Samples of one quantity."""
+
+    samples: list[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.samples)
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "median": self.median,
+            "min": min(self.samples),
+            "max": max(self.samples),
+            "samples": self.samples,
+        }
+
+
+def compare(ours: Work, peer: Work, repeats: int) -> tuple[Spread, Spread, Spread]:
+    """GB/s of both, and the ratios of the neighbours in time.
+
+    The first round compiles, warms up and is checked before anything is timed; the others are checked, too.
+    """
+    sample(ours)
+    sample(peer)
+    fast, slow = [], []
+    for _ in range(repeats):
+        fast.append(sample(ours))
+        slow.append(sample(peer))
+    return Spread(fast), Spread(slow), Spread([a / b for a, b in zip(fast, slow, strict=True)])
+
+
+def sample(work: Work) -> float:
+    """GB/s of one run whose output is right."""
+    with fresh(work.folder):
+        start = time.perf_counter()
+        nbytes = work.run()
+        seconds = time.perf_counter() - start
+        work.check()
+    return nbytes / seconds / 1e9
+
+
+@contextmanager
+def fresh(folder: Path | None) -> Iterator[None]:
+    """A new folder that is removed afterwards, and no dirty pages of earlier runs in the page cache."""
+    if folder is None:
+        yield
+        return
+    folder.mkdir()
+    os.sync()
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder)
+
+
+def burst(block: Callable[[int], int], seconds: float) -> int:
+    """Makes block after block for so long, and returns how many bytes that were."""
+    nbytes, i, end = 0, 0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for _ in range(8):
+            nbytes += block(i)
+            i += 1
+    return nbytes

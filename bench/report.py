@@ -1,0 +1,129 @@
+"""What a run found, for a terminal, for the README and as JSON."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bench.cases import Case
+from bench.measure import Spread
+from bench.setting import cores
+from bigin.text import size_text
+
+PACKAGES = ("numpy", "numba", "zarr", "torch", "dask")
+COLUMNS = ("case", "size", "bigin GB/s", "peer", "peer GB/s", "ratio", "goal", "")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A case that was measured, skipped (with the reason) or found wrong (with what is)."""
+
+    case: Case
+    size: int
+    spreads: tuple[Spread, Spread, Spread] | None = None
+    skipped: str | None = None
+    wrong: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        if self.skipped:
+            return f"skipped: {self.skipped}"
+        if self.spreads is None:
+            return f"WRONG: {self.wrong}"
+        return "met" if self.spreads[2].median >= self.case.goal else "missed"
+
+    def cells(self) -> tuple[str, ...]:
+        """The row of both tables."""
+        ours, peer, ratio = self.spreads or (None, None, None)
+        size = self.case.size or size_text(self.size)
+        goal = f"{self.case.goal:g}x"
+        return (
+            self.case.name,
+            size,
+            number(ours),
+            self.case.peer_name,
+            number(peer),
+            number(ratio, "x"),
+            goal,
+            self.verdict,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "name": self.case.name,
+            "size": self.case.size or self.size,
+            "peer": self.case.peer_name,
+            "goal": self.case.goal,
+            "validated": self.spreads is not None,
+            "verdict": self.verdict,
+        }
+        if self.spreads is not None:
+            keys = ("ours_gb_per_s", "peer_gb_per_s", "ratio")
+            found |= {key: spread.as_dict() for key, spread in zip(keys, self.spreads, strict=True)}
+        return found
+
+
+def number(spread: Spread | None, unit: str = "") -> str:
+    """The median, with the lowest and the highest sample."""
+    if spread is None:
+        return "-"
+    low, high = min(spread.samples), max(spread.samples)
+    digits = 1 if spread.median >= 10 else 2
+    return f"{spread.median:.{digits}f}{unit} ({low:.{digits}f} - {high:.{digits}f})"
+
+
+def table(results: list[Result]) -> Table:
+    """For a terminal."""
+    shown = Table(title="median (lowest - highest) of alternating runs")
+    for column in COLUMNS:
+        shown.add_column(column, overflow="fold")
+    for result in results:
+        shown.add_row(*result.cells(), style=None if result.verdict == "met" else "yellow")
+    return shown
+
+
+def markdown(results: list[Result], machine: dict[str, Any]) -> str:
+    """For the README."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    lines = [f"{machine['cpu']}, {machine['cores']} cores, {machine['memory']}; {versions}; {machine['date']}.", ""]
+    lines += [f"| {' | '.join(COLUMNS[:-1])} |", "|" + " --- |" * (len(COLUMNS) - 1)]
+    for result in results:
+        cells = result.cells()
+        lines.append(f"| {' | '.join(cells[:5])} | {cells[5] if result.spreads else result.verdict} | {cells[6]} |")
+    return "\n".join(lines)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": cpu(),
+        "cores": cores(),
+        "memory": size_text(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        "system": f"{platform.system()} {platform.release()}",
+        "versions": versions,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def cpu() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
