@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("BIGIN_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"bigin-test-kernels-{os.getuid()}"))
 
 settings.register_profile(
-    "bigin", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "bigin", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("bigin")
 

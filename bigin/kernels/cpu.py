@@ -36,6 +36,21 @@ SHORT = 512  # runs shorter than this many elements share a tile; 512 elements n
 loop = njit(nogil=True, error_model="numpy")
 
 
+def labelled(label: str) -> Callable[[Any], Any]:
+    """`loop` for a function that exists once per kernel.
+
+    A symbol is made of the function's name, its argument types and a counter that starts anew in every process. The
+    types of a float16 and a bfloat16 kernel are the same; without the label, code that was compiled in two processes
+    and is loaded from the cache into a third could take one for the other.
+    """
+
+    def decorate(function: Any) -> Any:
+        function.__qualname__ = f"{function.__name__}[{label}]"
+        return loop(function)
+
+    return decorate
+
+
 @inlined
 def unchanged(x):
     """The store of the types that are drawn."""
@@ -77,10 +92,10 @@ def words_at(words, blocks, stream, key):
         words[j + u64(3)] = d
 
 
-def each(draw: Any, store: Any) -> Any:
+def each(draw: Any, store: Any, label: str) -> Any:
     """A loop in which every element draws alone."""
 
-    @loop
+    @labelled(label)
     def values(drawn, out, numbers, anchor):
         for i in range(u64(out.shape[0])):
             out[u64(i)] = store(draw(drawn[u64(i)], numbers, anchor))
@@ -88,10 +103,10 @@ def each(draw: Any, store: Any) -> Any:
     return values
 
 
-def pairs(draw: Any, store: Any) -> Any:
+def pairs(draw: Any, store: Any, label: str) -> Any:
     """A loop in which an even element and the odd one behind it draw together."""
 
-    @loop
+    @labelled(label)
     def values(drawn, out, numbers, anchor):
         for i in range(u64(out.shape[0]) >> u64(1)):
             j = u64(u64(i) << u64(1))
@@ -103,7 +118,7 @@ def pairs(draw: Any, store: Any) -> Any:
 
 
 # distribution -> (loop shape, draw in float32, draw in float64)
-DRAWS: dict[str, tuple[Callable[[Any, Any], Any], Any, Any]] = {
+DRAWS: dict[str, tuple[Callable[[Any, Any, str], Any], Any, Any]] = {
     "uniform": (each, draws.uniform_32, draws.uniform_64),
     "normal": (pairs, draws.normal_32, draws.normal_64),
     "trunc_normal": (each, draws.trunc_normal_32, draws.trunc_normal_64),
@@ -125,10 +140,10 @@ def next_run(start, index, counts, strides):
     return start, False
 
 
-def long_runs(values: Any, drawn_type: type, shift: Any) -> Any:
+def long_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
     """A kernel for regions of runs that are worth tiles of their own; see fill_kernel for its arguments."""
 
-    @loop
+    @labelled(label)
     def fill(out, start, counts, strides, run, stream, key, numbers, anchor):
         per_tile = u64(BLOCKS) << shift
         mask = (u64(1) << shift) - u64(1)
@@ -159,10 +174,10 @@ def long_runs(values: Any, drawn_type: type, shift: Any) -> Any:
     return fill
 
 
-def short_runs(values: Any, drawn_type: type, shift: Any) -> Any:
+def short_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
     """A kernel for regions of short runs: the blocks of many fill a tile together, so that the loops stay long."""
 
-    @loop
+    @labelled(label)
     def fill(out, start, counts, strides, run, stream, key, numbers, anchor):
         mask = (u64(1) << shift) - u64(1)
         words = np.empty(4 * BLOCKS, np.uint32)
@@ -207,19 +222,22 @@ def fill_kernel(distribution: str, dtype: str) -> Callable[..., None]:
     outer axis, and how many elements a step is), run (the length of a run), stream, key, numbers (a tuple of the
     float type that is drawn), anchor (for trunc_normal). All integers are uint64.
     """
+    label = f"{distribution}-{dtype}"
     shape, draw_32, draw_64 = DRAWS[distribution]
     store, _ = STORES[dtype]
     double = dtype == "float64"
-    values = shape(draw_64 if double else draw_32, store)
+    values = shape(draw_64 if double else draw_32, store, label)
     drawn_type = np.uint64 if double else np.uint32
     shift = u64(1 if double else 2)  # a block holds 2 ** shift elements
 
-    fill_long, fill_short = long_runs(values, drawn_type, shift), short_runs(values, drawn_type, shift)
+    fill_long = long_runs(values, drawn_type, shift, label)
+    fill_short = short_runs(values, drawn_type, shift, label)
 
+    @labelled(label)
     def kernel(out, start, counts, strides, run, stream, key, numbers, anchor):
         if run < u64(SHORT):
             fill_short(out, start, counts, strides, run, stream, key, numbers, anchor)
         else:
             fill_long(out, start, counts, strides, run, stream, key, numbers, anchor)
 
-    return cached(loop(kernel), f"{distribution}-{dtype}")
+    return cached(kernel, label)

@@ -1,0 +1,65 @@
+"""The kernels' cache: it must never give one kernel's code for another's, and never stop a fill."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bigin.dtypes import DTYPES, FLOATS
+
+CODE = """
+import sys, numpy as np, bigin
+from bigin.dtypes import DTYPES
+for case in sys.argv[1:]:
+    method, dtype = case.split("-")
+    values = np.zeros(700, DTYPES[dtype])
+    bigin.fill(values, method)
+    print(case, values.tobytes().hex())
+"""
+CASES = [f"{method}-{dtype}" for method in ("uniform", "normal", "trunc_normal") for dtype in FLOATS]
+
+
+def run(*cases: str, folder: object = "cache", **environment: str) -> list[str]:
+    env = {**os.environ, "BIGIN_CACHE_DIR": str(folder), **environment}
+    done = subprocess.run([sys.executable, "-c", CODE, *cases], capture_output=True, text=True, env=env, check=True)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_kernels_of_many_processes_do_not_take_each_others_code():
+    """Each compiled as the first of its process, where Numba's counters give all of them the same symbols."""
+    cases = ["normal-float16", "normal-bfloat16", "uniform-float16", "uniform-float8_e5m2", "uniform-float8_e4m3fn"]
+    apart = [line for case in cases for line in run(case)]
+    files = sorted(path.name for path in Path("cache").rglob("*.nbc"))
+    assert len(files) == len(cases)
+    assert run(*cases) == apart
+    assert run(*reversed(cases)) == apart[::-1]
+    assert run(*cases, folder="") == apart
+    assert len({line.split()[1] for line in apart}) == len(cases)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "swap"])
+def test_a_damaged_cache_is_compiled_anew(damage):
+    (expected,) = run("uniform-float32")
+    for path in Path("cache").rglob("*.nb[ic]"):
+        data = path.read_bytes()
+        path.write_bytes({"truncate": data[:100], "garbage": os.urandom(len(data)), "swap": b""}[damage])
+    assert run("uniform-float32") == [expected]
+
+
+def test_a_folder_that_cannot_be_written_does_not_stop_a_fill():
+    Path("file").write_text("in the way")
+    (line,) = run("uniform-float32", folder="file/cache")
+    values = np.frombuffer(bytes.fromhex(line.split()[1]), DTYPES["float32"])
+    assert len(np.unique(values)) > 690
+
+
+def test_another_instruction_set_has_a_folder_of_its_own():
+    run("uniform-float32")
+    run("uniform-float32", NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
+    assert len(list(Path("cache").iterdir())) == 2
