@@ -7,8 +7,10 @@ for every other layout (compressed, filtered, transposed, big-endian). A chunk o
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import google_crc32c
@@ -58,20 +60,7 @@ class ZarrTarget(Target):
 
     def block(self, region: Region, scratch: Scratch) -> Block:
         """Arrays that the writer has laid out for the chunk or shard."""
-        block = self.writer.block(region, scratch)
-        store = self.array.store_path.store
-        if not (self.sync and isinstance(store, LocalStore)):
-            return block
-
-        def commit() -> None:
-            block.commit()
-            fsync(store.root / self.key(region))
-
-        return Block(block.parts, commit)
-
-    def key(self, region: Region) -> str:
-        """The store's key of a chunk or shard."""
-        return chunk_key(self.array, region, self.grid().block)
+        return self.writer.block(region, scratch)
 
     def read(self, region: Region) -> Array:
         """The values of a region."""
@@ -89,7 +78,10 @@ class ZarrTarget(Target):
         self.array.attrs[KEY] = record
 
     def finish(self, record: Record) -> None:
-        """Keeps the complete record; every chunk was brought to the disk as it was written."""
+        """Brings a local store's chunks to the disk, and only then keeps the complete record."""
+        store = self.array.store_path.store
+        if self.sync and isinstance(store, LocalStore):
+            sync_file_system(store.root)
         self.array.attrs[KEY] = record
 
     def record(self) -> Record | None:
@@ -98,11 +90,18 @@ class ZarrTarget(Target):
         return record if isinstance(record, dict) else None
 
 
-def fsync(path: os.PathLike[str]) -> None:
-    """Brings a file to the disk."""
-    fd = os.open(path, os.O_RDONLY)
+def sync_file_system(folder: Path) -> None:
+    """Brings everything under a folder to the disk.
+
+    One call for the file system: an fsync behind every chunk keeps the disk's queue short, and took a third longer.
+    """
+    fd = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None:
+            os.sync()  # no such call outside Linux
+        elif syncfs(fd) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
     finally:
         os.close(fd)
 

@@ -1,0 +1,95 @@
+"""Memory never grows with the array: the peak of a whole process, as the system counted it, below --max-memory."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+import zarr
+
+import bigin
+from bigin.filling import memory
+from bigin.text import parse_size
+
+MIB = 1 << 20
+
+
+def peak_of_fill(*arguments: str) -> int:
+    """The peak resident size of a fill's process, in bytes."""
+    command = [sys.executable, "-m", "bigin", "fill", "--method", "normal", "--no-sync", "--quiet", *arguments]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert before >= 0
+    return usage.ru_maxrss * 1024
+
+
+CASES = {
+    "npy": {},
+    "plain": {"chunks": (2048, 2048)},
+    "sharded": {"chunks": (512, 512), "shards": (2048, 2048)},
+    "compressed": {"chunks": (1024, 1024), "compressors": "auto"},
+    "sharded compressed": {"chunks": (512, 512), "shards": (1024, 1024), "compressors": "auto"},
+    "format 2 compressed": {"chunks": (1024, 1024), "compressors": "auto", "zarr_format": 2},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_peak_stays_below_the_bound_for_an_array_of_eight_times_its_size(case):
+    bound = 288 * MIB
+    rows = 8 * bound // (4 * 2**14) if "compressed" not in case else 2 * bound // (4 * 2**14)
+    path = "a.npy" if case == "npy" else "a.zarr"
+    if case != "npy":
+        zarr.create_array(path, shape=(rows, 2**14), dtype="float32", **{"compressors": None, **CASES[case]})
+    peak = peak_of_fill(path, "--shape", f"{rows},{2**14}", "--max-memory", "288MiB", "--threads", "4")
+    print(f"{case}: peak {peak / MIB:.0f} MiB of {bound / MIB:.0f} MiB")
+    assert peak < bound
+
+
+def test_fewer_threads_run_where_the_memory_is_short():
+    array = zarr.create_array("a.zarr", shape=(64, 4096), chunks=(16, 4096), dtype="float32", compressors=None)
+    bigin.fill(array, "normal", threads=64, max_memory=16 * 4096 * 4)
+    with pytest.raises(bigin.InputError, match=r"one of 16x4096 that takes 256.0 KiB .* store chunks 2 times smaller"):
+        bigin.fill(array, "normal", max_memory=16 * 4096 * 4 - 1, overwrite=True)
+
+
+def test_the_default_bound_is_a_quarter_of_what_is_free(monkeypatch):
+    array = zarr.create_array("a.zarr", shape=(64, 4096), chunks=(64, 4096), dtype="float32", compressors=None)
+    monkeypatch.setattr(memory, "available", lambda: 4 * MIB - 4)
+    with pytest.raises(bigin.InputError, match=r"fits in 1024.0 KiB"):
+        bigin.fill(array, "normal")
+    monkeypatch.setattr(memory, "available", lambda: 4 * MIB)
+    bigin.fill(array, "normal")
+
+
+def test_what_is_free_is_a_part_of_the_machine():
+    assert 0 < memory.available() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < memory.resident() < memory.available() + memory.resident()
+    assert 1 <= memory.threads() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("512MiB", 512 * MIB),
+        ("2GB", 2 * 10**9),
+        ("1.5G", 15 * 10**8),
+        ("3 kib", 3072),
+        (7, 7),
+        ("1TiB", 1 << 40),
+    ],
+)
+def test_sizes_are_read_as_people_write_them(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "0", "1XB", "1e9", 0, True])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(bigin.InputError, match="expected a size"):
+        parse_size(text)
