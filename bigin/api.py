@@ -197,4 +197,5 @@ def _create_npy(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.
         raise InputError(f"{path}: expected nothing there, found a file; choose another path or remove it")
     target = npy_target(path, shape, dtype)
     target.make()
+    target.close()
     return np.memmap(path, dtype, "r+", target.offset, shape)

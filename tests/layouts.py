@@ -54,6 +54,15 @@ def memmap(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return np.memmap(folder / "map.bin", DTYPES[dtype], "w+", 24, shape)
 
 
+def memmap_view(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    return memmap(folder, (shape[0] + 3, *shape[1:]), dtype)[2 : 2 + shape[0]]
+
+
+def memmap_copy(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    memmap(folder, shape, dtype)
+    return np.memmap(folder / "map.bin", DTYPES[dtype], "c", 24, shape)
+
+
 def npy(order: str, byteorder: str = "=") -> Callable[..., Any]:
     def make(folder: Path, shape: tuple[int, ...], dtype: str) -> Path:
         path = folder / "array.npy"
@@ -135,6 +144,8 @@ LAYOUTS = [
     Layout("memory reversed", reversed_rows, np.asarray, False, ndim=SOME),
     Layout("memory big-endian", swapped, np.asarray, False, NUMPYS),
     Layout("memmap", memmap, np.asarray, False, ndim=SOME),
+    Layout("memmap view", memmap_view, np.asarray, False, ndim=SOME),
+    Layout("memmap copy-on-write", memmap_copy, np.asarray, False, ndim=SOME),
     Layout("npy", npy("C"), read_npy, dtypes=NUMPYS),
     Layout("npy Fortran", npy("F"), read_npy, dtypes=NUMPYS),
     Layout("npy big-endian", npy("C", ">"), read_npy, dtypes=NUMPYS),

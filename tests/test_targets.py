@@ -12,6 +12,7 @@ from layouts import LAYOUTS, Layout, stored
 import bigin
 from bigin.dtypes import DTYPES, FLOATS
 from bigin.regions import Grid
+from bigin.targets.files import MemmapTarget
 from bigin.targets.open import open_target
 
 SHAPES = [(), (1,), (23,), (7, 11), (4, 3, 9), (2, 3, 4, 5), (0, 5)]
@@ -210,3 +211,29 @@ def test_narrow_floats_in_compressed_zarr_v2_are_refused():
     array = stored(zarr_format=2, compressors="auto")(Path.cwd(), (7, 11), "bfloat16")
     with pytest.raises(bigin.InputError, match="expected bfloat16 in zarr format 3"):
         bigin.fill(array, "normal")
+
+
+def test_a_memmap_is_written_through_its_file_and_the_mapping_sees_it():
+    array = np.memmap("map.bin", np.float32, "w+", 4096 + 24, (300, 70))
+    found = open_target(array[3:9])
+    assert isinstance(found, MemmapTarget)
+    assert found.offset == 4096 + 24 + 3 * 70 * 4
+    bigin.fill(array[3:9], "ones")
+    assert array.sum() == 6 * 70
+    assert (array[3:9] == 1).all()
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["map.bin"]
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed", "copy-on-write"])
+def test_a_memmap_whose_file_is_another_now_is_filled_in_memory(change):
+    array = np.memmap("map.bin", np.float32, "w+", 0, (300, 70))
+    if change == "replaced":
+        Path("other.bin").write_bytes(bytes(300 * 70 * 4))
+        Path("other.bin").rename("map.bin")
+    elif change == "removed":
+        Path("map.bin").unlink()
+    else:
+        array = np.memmap("map.bin", np.float32, "c", 0, (300, 70))
+    bigin.fill(array, "ones")
+    assert (array == 1).all()
+    assert change == "removed" or not np.fromfile("map.bin", np.float32).any()

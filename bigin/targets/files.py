@@ -142,6 +142,60 @@ class FileTarget(Target):
             self.file = None
 
 
+class MemmapTarget(FileTarget):
+    """The file behind an np.memmap: an array in place like any other, without a record, but written with pwrite."""
+
+    def holds_data(self) -> bool:
+        return False
+
+    def begin(self, record: Record) -> None:
+        self.make()
+
+    def finish(self, record: Record) -> None:
+        assert self.file is not None
+        if self.sync:
+            os.fsync(self.file.fileno())
+
+    def record(self) -> Record | None:
+        return None
+
+
+def memmap_target(array: np.memmap[Any, Any]) -> MemmapTarget | None:
+    """The target of a memory-mapped array; None where its file cannot be told for certain.
+
+    The place is taken from the system's list of mappings, as a view of a memmap carries its parent's offset, and a
+    file may have been replaced by another of its name.
+    """
+    if not (array.flags.c_contiguous and array.flags.writeable and array.size and array.filename):
+        return None
+    mapping = shared_mapping(array.ctypes.data, array.nbytes)
+    path = Path(array.filename)
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if mapping is None or mapping[:2] != (status.st_dev, status.st_ino) or not os.access(path, os.W_OK):
+        return None
+    return MemmapTarget(path, array.shape, array.dtype, mapping[2])
+
+
+def shared_mapping(address: int, size: int) -> tuple[int, int, int] | None:
+    """The device, the inode and the offset in the file of a stretch of memory that is a file, mapped to be written."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        span, access, offset, device, inode = line.split()[:5]
+        start, stop = (int(end, 16) for end in span.split("-"))
+        if start <= address < stop:
+            if not access.startswith("rw") or not access.endswith("s") or address + size > stop:
+                return None
+            major, minor = (int(part, 16) for part in device.split(":"))
+            return os.makedev(major, minor), int(inode), int(offset, 16) + address - start
+    return None
+
+
 def npy_target(path: Path, shape: Shape | None, dtype: np.dtype[Any] | None) -> FileTarget:
     """The array of a .npy file, or one that is still to be made with this shape and dtype (both given)."""
     if not path.exists():

@@ -89,11 +89,14 @@ def create_array(
     where = place if "://" in str(place) else Path(place)
     if open_node(where, str(place)) is not None:
         raise InputError(f"{place}: expected nothing there, found an array; choose another path or remove it")
-    root, inner = local_root(where) if isinstance(where, Path) else (where, "")
+    if zarr_format not in (2, 3):
+        raise InputError(f"expected zarr format 2 or 3, got {zarr_format!r}")
     try:
-        return new_array(root, inner, shape, dtype, chunks, shards, zarr_format)
+        new_array(MemoryStore(), "", shape, dtype, chunks, shards, zarr_format)  # finds what is wrong with the layout
     except (ValueError, TypeError) as error:
         raise InputError(f"{place}: {error}") from None
+    root, inner = local_root(where) if isinstance(where, Path) else (where, "")
+    return new_array(root, inner, shape, dtype, chunks, shards, zarr_format)
 
 
 def new_array(

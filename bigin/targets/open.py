@@ -11,7 +11,7 @@ import numpy as np
 from bigin.errors import InputError
 from bigin.regions import Shape
 from bigin.targets.base import Target
-from bigin.targets.files import FileTarget, npy_target
+from bigin.targets.files import FileTarget, memmap_target, npy_target
 from bigin.targets.memory import MemoryTarget
 
 MAGIC = b"\x93NUMPY"
@@ -35,7 +35,8 @@ def open_target(
         raise InputError("expected an offset only for a raw file; add --raw (raw=True)")
     made = dtype or np.dtype(np.float32)
     if isinstance(target, np.ndarray):
-        found: Target = MemoryTarget(target)
+        mapped = memmap_target(target) if isinstance(target, np.memmap) else None
+        found: Target = mapped or MemoryTarget(target)
     elif raw:
         if shape is None or dtype is None:
             raise InputError("expected a shape and a dtype for a raw file, which names neither; give both")
