@@ -12,30 +12,29 @@ import click
 from rich.console import Console
 
 from bench import check, report
-from bench.cases import CASES, Case
+from bench.cases import CACHED, CASES, SMALLEST, Case
 from bench.measure import WrongError, compare
 from bench.setting import Setting
 from bigin.text import parse_size, size_text
 
-STEP = 4 << 20  # bytes: what the layouts of all files divide
-
 
 @click.command(help="Measure bigin and its peers side by side: ratios of speeds in one run, each output checked.")
-@click.option("--size", default="4GiB", show_default=True, help="Bytes in a file, a multiple of 4 MiB.")
+@click.option("--size", default="4GiB", show_default=True, help="Bytes in a file, a multiple of 16 MiB.")
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Samples of each side.")
-@click.option("--only", default="", help="Only the cases whose name, peer or size holds this text.")
+@click.option("--only", default="", help="Only the cases whose name or peer holds this text.")
 @click.option("--folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path(), help="Disk.")
 @click.option("--quick", is_flag=True, help="Tiny sizes, one sample: shows that every case works, and no speed.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Keep all samples here.")
 @click.option("--markdown", is_flag=True, help="Print the README's table.")
 def main(size: str, repeats: int, only: str, folder: Path, quick: bool, json_path: Path | None, markdown: bool) -> None:
-    nbytes = STEP if quick else parse_size(size)
+    step = CACHED * SMALLEST
+    nbytes = SMALLEST if quick else parse_size(size)
     repeats = 1 if quick else repeats
-    cases = [c for c in CASES if only.lower() in f"{c.name} {c.peer_name} {c.size}".lower()]
+    cases = [c for c in CASES if only.lower() in f"{c.name} {c.peer_name}".lower()]
     if not cases:
         raise click.UsageError(f"no case holds {only!r}")
-    if nbytes % STEP or nbytes < STEP:
-        raise click.UsageError(f"expected a size that is a multiple of {size_text(STEP)}, got {size}")
+    if nbytes % step and not quick:
+        raise click.UsageError(f"expected a size that is a multiple of {size_text(step)}, got {size}")
     if not check.REFERENCE.exists():
         raise click.UsageError(f"expected {check.REFERENCE}, which outputs are compared with; run in a checkout")
     free = shutil.disk_usage(folder).free
@@ -48,7 +47,7 @@ def main(size: str, repeats: int, only: str, folder: Path, quick: bool, json_pat
     with tempfile.TemporaryDirectory(prefix="bigin-bench-", dir=folder) as place:
         setting = Setting(Path(place), nbytes, 0.002 if quick else 0.3)
         for case in cases:
-            result = measure(case, setting, repeats)
+            result = measure(case, case.within(setting), repeats)
             results.append(result)
             progress.print(" | ".join(result.cells()), highlight=False)
     if json_path is not None:

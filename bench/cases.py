@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from bench import ours, peers
@@ -12,7 +12,9 @@ from bench.setting import Setting
 
 Side = Callable[[Setting], Work]
 MEMORY = "1 MiB blocks"
-FILE = ""  # as large as --size says
+CACHED = 4  # what goes to the page cache is so many times smaller, or the kernel would make it wait for the disk
+LESS = f" (1/{peers.SLOW} of the size)"
+SMALLEST = 4 << 20  # bytes: of it all layouts have multiples
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,12 @@ class Case:
     peer_name: str
     peer: Side
     goal: float
-    size: str = FILE
+    memory: str = ""  # what is made in memory; a file is as large as --size says, divided by `share`
+    share: int = 1
+
+    def within(self, setting: Setting) -> Setting:
+        """The setting with this case's size."""
+        return replace(setting, size=max(SMALLEST, setting.size // self.share))
 
 
 def in_memory(method: str, library: str, peer: Callable[[Setting, str], Work], goal: float) -> Case:
@@ -36,7 +43,7 @@ def in_memory(method: str, library: str, peer: Callable[[Setting, str], Work], g
 def of_dtype(dtype: str) -> Case:
     """A dtype against float32: the same bytes, to the page cache, so that the disk does not hide the kernel."""
     side, float32 = partial(ours.npy, dtype=dtype, sync=False), partial(ours.npy, sync=False)
-    return Case(f"{dtype} normal into .npy, page cache", side, "bigin float32", float32, 0.4)
+    return Case(f"{dtype} normal into .npy, page cache", side, "bigin float32", float32, 0.4, share=CACHED)
 
 
 CASES = (
@@ -58,6 +65,7 @@ CASES = (
         "pwrite of ready blocks, page cache",
         partial(peers.ready_blocks, sync=False),
         0.5,
+        share=CACHED,
     ),
     Case(
         "normal into zarr, 64 MiB shards of 1 MiB chunks, page cache",
@@ -65,9 +73,12 @@ CASES = (
         "pwrite of ready blocks, page cache",
         partial(peers.ready_blocks, sync=False),
         0.5,
+        share=CACHED,
     ),
-    Case("normal into .npy, fsync", ours.npy, "torch normal_ on a memmap, flush", peers.torch_memmap, 4),
-    Case("normal into .npy, fsync", ours.npy, "numpy standard_normal on a memmap, flush", peers.numpy_memmap, 10),
+    Case("normal into .npy, fsync", ours.npy, f"torch normal_ on a memmap, flush{LESS}", peers.torch_memmap, 4),
+    Case(
+        "normal into .npy, fsync", ours.npy, f"numpy standard_normal on a memmap, flush{LESS}", peers.numpy_memmap, 10
+    ),
     Case("normal into zarr, 16 MiB chunks, page cache", ours.in_zarr, "dask normals into zarr", peers.dask_zarr, 8),
     of_dtype("float64"),
     of_dtype("float16"),

@@ -54,7 +54,7 @@ def npy(setting: Setting, dtype: str = "float32", sync: bool = True) -> Work:
         indices = some(0, values.size)
         against_reference("normal", shape, dtype, indices, np.asarray(values[indices]).view(kind))
 
-    return Work(run, check, path.parent)
+    return Work(run, check, path.parent, setting.size)
 
 
 def in_zarr(setting: Setting, sharded: bool = False) -> Work:
@@ -66,7 +66,7 @@ def in_zarr(setting: Setting, sharded: bool = False) -> Work:
         create(path, **layout)
         return fill(path, "normal", sync=False).nbytes
 
-    return Work(run, lambda: check_zarr(path, layout["shape"]), path.parent)
+    return Work(run, lambda: check_zarr(path, layout["shape"]), path.parent, setting.size)
 
 
 def check_zarr(path: Path, shape: tuple[int, ...]) -> None:

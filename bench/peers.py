@@ -15,6 +15,7 @@ from bench.measure import Work, WrongError, burst
 from bench.setting import COLUMNS, Setting, cores, zarr_layout
 
 BLOCK = 1 << 20
+SLOW = 8  # a peer that takes many times as long makes this many times less, so that a run takes a second or two
 
 
 def in_memory(setting: Setting, method: str, out: np.ndarray[Any, Any], make: Callable[[], object]) -> Work:
@@ -84,13 +85,19 @@ def ready_blocks(setting: Setting, sync: bool) -> Work:
             if file.read(1):
                 raise WrongError("the file is longer than was written")
 
-    return Work(run, check, path.parent)
+    return Work(run, check, path.parent, setting.size)
+
+
+def less(size: int) -> int:
+    """What a slow peer makes."""
+    return max(4 << 20, size // SLOW)
 
 
 def memmap(setting: Setting, draw: Callable[[np.ndarray[Any, Any]], object]) -> Work:
     """Draws into the mapping of a new .npy file, and brings it to the disk."""
     path = setting.folder / "peer" / "w.npy"
-    shape = (setting.size // 4 // COLUMNS, COLUMNS)
+    size = less(setting.size)
+    shape = (size // 4 // COLUMNS, COLUMNS)
 
     def run() -> int:
         values = np.lib.format.open_memmap(path, "w+", np.float32, shape)
@@ -102,7 +109,7 @@ def memmap(setting: Setting, draw: Callable[[np.ndarray[Any, Any]], object]) -> 
         values = np.load(path, mmap_mode="r")
         moments("normal", pieces(values))
 
-    return Work(run, check, path.parent)
+    return Work(run, check, path.parent, size)
 
 
 def torch_memmap(setting: Setting) -> Work:
@@ -141,4 +148,4 @@ def dask_zarr(setting: Setting) -> Work:
         values = zarr.open_array(path, mode="r")
         moments("normal", pieces(values))
 
-    return Work(run, check, path.parent)
+    return Work(run, check, path.parent, setting.size)

@@ -42,7 +42,7 @@ class Result:
     def cells(self) -> tuple[str, ...]:
         """The row of both tables."""
         ours, peer, ratio = self.spreads or (None, None, None)
-        size = self.case.size or size_text(self.size)
+        size = self.case.memory or size_text(self.size)
         goal = f"{self.case.goal:g}x"
         return (
             self.case.name,
@@ -58,7 +58,7 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         found: dict[str, Any] = {
             "name": self.case.name,
-            "size": self.case.size or self.size,
+            "size": self.case.memory or self.size,
             "peer": self.case.peer_name,
             "goal": self.case.goal,
             "validated": self.spreads is not None,
