@@ -12,6 +12,7 @@ import bigin
 from bigin import dtypes
 from bigin.errors import InputError
 from bigin.filling import memory
+from bigin.filling.floats import default_modes
 from bigin.filling.prepare import prepare
 from bigin.filling.run import run, workers_within
 from bigin.methods import table
@@ -80,20 +81,21 @@ def fill(
         FillError, OSError: the fill could not be finished; the record does not say complete.
     """
     row = table.find(method)
-    values = row.parse(parameters)
     if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed.__index__() < 1 << 64:
         raise InputError(f"expected a seed from 0 to 2^64 - 1, got {seed!r}")
-    opened = open_target(
-        target,
-        shape=None if shape is None else parse_shape(shape),
-        dtype=None if dtype is None else dtypes.parse_dtype(dtype),
-        raw=raw,
-        offset=offset,
-    )
-    try:
-        return _fill(opened, row, values, seed.__index__(), name, overwrite, threads, max_memory, sync, progress)
-    finally:
-        opened.close()
+    with default_modes():
+        values = row.parse(parameters)
+        opened = open_target(
+            target,
+            shape=None if shape is None else parse_shape(shape),
+            dtype=None if dtype is None else dtypes.parse_dtype(dtype),
+            raw=raw,
+            offset=offset,
+        )
+        try:
+            return _fill(opened, row, values, seed.__index__(), name, overwrite, threads, max_memory, sync, progress)
+        finally:
+            opened.close()
 
 
 def _fill(

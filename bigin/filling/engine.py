@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import numpy as np
-
-from bigin.errors import FillError
+from bigin.filling.floats import default_modes
 
 Task = TypeVar("Task")
 Worker = TypeVar("Worker")
@@ -33,10 +29,10 @@ def run_threads(
 
     def work() -> None:
         try:
-            restore_float_environment()
-            worker = make_worker()
-            while (index := state.take()) is not None:
-                state.add(worker(tasks[index]))
+            with default_modes():
+                worker = make_worker()
+                while (index := state.take()) is not None:
+                    state.add(worker(tasks[index]))
         except BaseException as error:  # carried to the calling thread
             state.fail(error)
 
@@ -86,20 +82,3 @@ class _State:
         self.stop()
         with self._lock:
             self.error = self.error or error
-
-
-def restore_float_environment() -> None:
-    """Rounding to nearest and subnormal numbers, for the calling thread.
-
-    A thread inherits its modes from the one that starts it, and there `torch.set_flush_denormal(True)`, or a library
-    that was built with -ffast-math, changes the bits of small values.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).fesetenv(ctypes.c_void_p(-1))  # FE_DFL_ENV of glibc and musl
-    tiny = np.full(2, np.finfo(np.float32).tiny)
-    third = np.float32(1) / np.array([3, -3], np.float32)
-    if not (tiny * np.float32(0.5)).all() or third.tobytes().hex() != "abaaaa3eabaaaabe":
-        raise FillError(
-            "expected rounding to nearest with subnormal numbers, got another floating-point mode; turn off "
-            "flush-to-zero (torch.set_flush_denormal(False)) before filling"
-        )
