@@ -79,7 +79,14 @@ CASES = (
     Case(
         "normal into .npy, fsync", ours.npy, f"numpy standard_normal on a memmap, flush{LESS}", peers.numpy_memmap, 10
     ),
-    Case("normal into zarr, 16 MiB chunks, page cache", ours.in_zarr, "dask normals into zarr", peers.dask_zarr, 8),
+    Case(
+        "normal into zarr, 16 MiB chunks, page cache",
+        ours.in_zarr,
+        "dask normals into zarr",
+        peers.dask_zarr,
+        8,
+        share=CACHED,
+    ),
     of_dtype("float64"),
     of_dtype("float16"),
     of_dtype("bfloat16"),
