@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ CPUS = {
     "haswell": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"},
 }
 
+# Every draw is here, and every rounding, but not every pair of the two, each of which takes seconds to compile.
 # Prints the code's fingerprint and {"distribution dtype": digest} of runs from even and odd places, long and short.
 PROGRAM = """
 import hashlib, json
@@ -42,6 +44,8 @@ tensors = {
 digests = {}
 for kind, distribution in tensors.items():
     for name, dtype in dtypes.FLOATS.items():
+        if name not in ("float32", "float64") and kind != "uniform":
+            continue
         fill = prepare(distribution, shape, dtype, 12345, "portable")
         digest = hashlib.blake2b(digest_size=8)
         for region in regions:
@@ -59,21 +63,15 @@ def _made():
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("expected an x86-64 machine, whose CPUs these are")
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    running = {
-        cpu: subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
-            env={**os.environ, "PYTHONPATH": path, **variables},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for cpu, variables in CPUS.items()
-    }
-    made = {}
-    for cpu, process in running.items():
-        output, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, cpu
-        made[cpu] = json.loads(output)
-    return made
+
+    def run(variables):
+        environment = {**os.environ, "PYTHONPATH": path, **variables}
+        command = [sys.executable, "-c", PROGRAM]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=600, check=True)
+        return json.loads(done.stdout)
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(CPUS, pool.map(run, CPUS.values()), strict=True))
 
 
 def test_these_are_other_codes(made):
@@ -84,7 +82,7 @@ def test_these_are_other_codes(made):
 @pytest.mark.parametrize("cpu", [cpu for cpu in CPUS if cpu != "host"])
 def test_bits_are_equal_on_other_cpus(made, cpu):
     host, other = made["host"][1], made[cpu][1]
-    assert len(host) == 30
+    assert len(host) == 14
     assert len({*host.values()}) == len(host)
     assert {key for key in host if host[key] != other[key]} == set()
 
