@@ -335,7 +335,8 @@ def trunc_normal_numbers(
         q_unit = cdf(-alpha) if alpha > 0 else Decimal(1)
         step = width / n
         centre = (Decimal("0.5") - below) / step - Decimal("0.5")
-        anchor = max(0, min(n - 1, int(centre.to_integral_value(decimal.ROUND_HALF_EVEN))))
+        near = decimal.Context(prec=400, rounding=decimal.ROUND_HALF_EVEN, Emin=-999999, Emax=999999).plus(centre)
+        anchor = max(0, min(n - 1, int(near.to_integral_value(decimal.ROUND_HALF_EVEN))))
         numbers = [
             below / p_unit,
             step / p_unit,

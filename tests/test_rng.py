@@ -324,6 +324,20 @@ def test_trunc_normal_has_no_atoms_at_its_bounds(low, high):
         assert np.count_nonzero(values == number) <= 3 * expected + 4
 
 
+@pytest.mark.parametrize(("bits", "kind", "_"), TRUNCATED)
+def test_the_median_of_a_symmetric_interval_is_a_tie(bits, kind, _):
+    """Whatever the last of the decimal digits: half-way between two words, and the even one is the anchor."""
+    for std in (k / 16 for k in range(1, 60)):
+        _, numbers, anchor = prepare.trunc_normal(TruncNormal(0.0, std, -2.0, 2.0), np.dtype(kind))
+        assert (anchor, numbers[5]) == (2 ** (bits - 1), numbers[6] / 2)
+
+
+@pytest.mark.parametrize(("dtype", "std", "a", "b"), [("float32", 1e38, 1.0, 2.0), ("float64", 1e200, 0.0, 1e-300)])
+def test_an_interval_too_narrow_for_its_dtype_is_refused(dtype, std, a, b):
+    with pytest.raises(InputError, match="wider"):
+        prepare.trunc_normal(TruncNormal(0.0, std, a, b), np.dtype(dtype))
+
+
 # Roundings, against numpy's and ml_dtypes' own
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from bigin.regions import Region, Shape, runs
 
 # Fills a contiguous array of the tensor's dtype, which has the region's shape.
 Filler = Callable[[Region, "np.ndarray[Any, Any]"], None]
+
+# Half-way between two words, where every symmetric interval has its median, the last of the digits must not decide.
+TIES = Context(prec=normal_cdf.DIGITS - 10, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
 
 # How far a normal draw can lie from the mean, in standard deviations: sqrt(-2 ln 2^-33) and sqrt(-2 ln 2^-65).
 REACH_32, REACH_64 = 6.77, 9.5
@@ -161,9 +164,14 @@ def trunc_normal(distribution: TruncNormal, dtype: np.dtype[Any]) -> tuple[str, 
         p_unit = normal_cdf.cdf(beta) if beta < 0 else Decimal(1)
         q_unit = normal_cdf.cdf(-alpha) if alpha > 0 else Decimal(1)
         step = width / 2**bits
+        if float(max(step / p_unit, step / q_unit)) < np.finfo(drawn_as(dtype)).tiny:
+            raise InputError(
+                f"expected [a, b] to be wider against std={std!r}, got [{a!r}, {b!r}], where {dtype.name} cannot tell "
+                "the normal from a constant; use uniform"
+            )
         # Element x has the probability below + (x + 1/2) step, which is 1/2 at x = centre.
         centre = (Decimal("0.5") - below) / step - Decimal("0.5")
-        anchor = max(0, min(2**bits - 1, int(centre.to_integral_value())))
+        anchor = max(0, min(2**bits - 1, int(TIES.plus(centre).to_integral_value())))
         numbers = [
             below / p_unit,
             step / p_unit,
