@@ -114,7 +114,7 @@ def _fill(
     distribution = table.resolve(method, target.shape, values)
     filler = prepare(distribution, target.shape, target.dtype, seed, stream)
     limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
-    workers = workers_within(target, memory.threads() if threads is None else threads, limit)
+    workers = workers_within(target, filler, memory.threads() if threads is None else threads, limit)
     if not overwrite and target.holds_data():
         raise InputError(f"{target.label} {describe(target.record())}; --overwrite (overwrite=True) fills it anew")
     record = {
@@ -132,7 +132,7 @@ def _fill(
     start = time.perf_counter()
     target.sync = sync
     target.begin(record)
-    run(target, filler, workers, progress)
+    run(target, filler, workers, limit, progress)
     record["complete"] = True
     target.finish(record)
     return Report(target.label, target.nbytes, time.perf_counter() - start, record)

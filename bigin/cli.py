@@ -36,7 +36,7 @@ def method_options(command: Callable[..., None]) -> Callable[..., None]:
         command = click.option(
             f"--{parameter.name.replace('_', '-')}",
             parameter.name,
-            type={"number": float, "value": NUMBER, "axes": AXES}.get(parameter.kind, str),
+            type={"number": float, "integer": int, "value": NUMBER, "axes": AXES}.get(parameter.kind, str),
             help=f"{parameter.help}  [{', '.join(takes)}]",
         )(command)
     return command

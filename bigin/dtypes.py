@@ -39,7 +39,12 @@ def parse_dtype(dtype: Any) -> np.dtype[Any]:
 
 def storage(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type that kernels write: the dtype's own, or unsigned integers of its size for its bits."""
-    return dtype if dtype.name in ("float64", "float32") else np.dtype(f"u{dtype.itemsize}")
+    return dtype if dtype.name in ("float64", "float32") else unsigned(dtype)
+
+
+def unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Unsigned integers of the dtype's size, for its bits."""
+    return np.dtype(f"u{dtype.itemsize}")
 
 
 def largest(dtype: np.dtype[Any]) -> float:

@@ -92,6 +92,31 @@ def variance_scaling_(
     return _fill(array, "variance_scaling", options, scale=scale, mode=mode, distribution=distribution)
 
 
+def eye_(array: A, **options: Any) -> A:
+    """Fill a matrix with 1 on the diagonal and 0 elsewhere."""
+    return _fill(array, "eye", options)
+
+
+def dirac_(array: A, groups: int = 1, **options: Any) -> A:
+    """Fill a 3- to 5-d kernel with the Dirac delta, which passes channels on, in each of the groups."""
+    return _fill(array, "dirac", options, groups=groups)
+
+
+def sparse_(array: A, sparsity: float, std: float = 0.01, **options: Any) -> A:
+    """Fill a matrix with exactly ceil(sparsity * rows) zeros in every column and N(0, std^2) elsewhere."""
+    return _fill(array, "sparse", options, sparsity=sparsity, std=std)
+
+
+def orthogonal_(array: A, gain: float = 1, **options: Any) -> A:
+    """Fill with gain times a Haar-distributed matrix with orthonormal columns or rows (Saxe et al. 2013)."""
+    return _fill(array, "orthogonal", options, gain=gain)
+
+
+def delta_orthogonal_(array: A, gain: float = 1.0, **options: Any) -> A:
+    """Fill a kernel (out, in, ...) with 0, and its centre with gain times orthonormal columns (Xiao et al. 2018)."""
+    return _fill(array, "delta_orthogonal", options, gain=gain)
+
+
 glorot_uniform_, glorot_normal_ = xavier_uniform_, xavier_normal_
 he_uniform_, he_normal_ = kaiming_uniform_, kaiming_normal_
 

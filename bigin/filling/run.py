@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bigin.errors import InputError
 from bigin.filling.engine import run_threads
-from bigin.filling.prepare import Filler
+from bigin.filling.filler import Filler
 from bigin.regions import Region
 from bigin.targets.base import Scratch, Target
 from bigin.text import size_text
@@ -14,11 +14,19 @@ from bigin.text import size_text
 Progress = Callable[[int, int], None]  # bytes made so far, bytes in all
 
 
-def workers_within(target: Target, threads: int, max_memory: int) -> int:
+SETUP = 0.5  # of the progress, where a filler has a setup
+
+
+def worker_memory(target: Target, filler: Filler) -> int:
+    """How many bytes a worker takes."""
+    return target.block_memory(filler.region_bytes) + filler.worker_memory
+
+
+def workers_within(target: Target, filler: Filler, threads: int, max_memory: int) -> int:
     """How many threads the memory allows; raises InputError where it does not allow one."""
     if threads < 1:
         raise InputError(f"expected at least 1 thread, got {threads}")
-    need = target.block_memory()
+    need = worker_memory(target, filler)
     if need > max_memory:
         block = "x".join(map(str, target.grid().block))
         raise InputError(
@@ -29,9 +37,15 @@ def workers_within(target: Target, threads: int, max_memory: int) -> int:
     return min(threads, max_memory // need) if need else threads
 
 
-def run(target: Target, filler: Filler, threads: int, progress: Progress | None) -> None:
-    """Fills every region of a target that has begun."""
+def run(target: Target, filler: Filler, threads: int, max_memory: int, progress: Progress | None) -> None:
+    """Sets the filler up and fills every region of a target that has begun."""
+    if filler.has_setup:
+        left = max_memory - threads * worker_memory(target, filler)
+        filler.setup(
+            threads, left, lambda part: progress and progress(int(SETUP * part * target.nbytes), target.nbytes)
+        )
     total = target.nbytes
+    share = SETUP if filler.has_setup else 0.0
 
     def worker() -> Callable[[Region], int]:
         scratch = Scratch()
@@ -47,7 +61,7 @@ def run(target: Target, filler: Filler, threads: int, progress: Progress | None)
 
         return fill_region
 
-    report = None if progress is None else lambda done: progress(done, total)
-    run_threads(target.grid(), worker, threads, report)
+    report = None if progress is None else lambda done: progress(int(share * total + (1 - share) * done), total)
+    run_threads(target.grid(filler.region_bytes), worker, threads, report)
     if progress is not None:
         progress(total, total)

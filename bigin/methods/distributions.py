@@ -41,7 +41,36 @@ class TruncNormal:
     b: float
 
 
-Distribution = Constant | Uniform | Normal | TruncNormal
+@dataclass(frozen=True)
+class Eye:
+    """1 on the diagonal of a matrix, 0 elsewhere."""
+
+
+@dataclass(frozen=True)
+class Dirac:
+    """1 where a convolution's kernel passes a channel on, in each of `groups` groups; 0 elsewhere."""
+
+    groups: int
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Exactly `zeros` zeros in every column of a matrix, the rest normal around 0."""
+
+    zeros: int
+    std: float
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """Orthonormal columns (or rows) times `gain`; with `delta`, at the centre of a kernel of zeros."""
+
+    gain: float
+    delta: bool
+
+
+Random = Uniform | Normal | TruncNormal
+Distribution = Constant | Random | Eye | Dirac | Sparse | Orthogonal
 
 
 def uniform(low: float, high: float) -> Distribution:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bigin.errors import InputError
 from bigin.methods import distributions
-from bigin.methods.distributions import Constant, Distribution
+from bigin.methods.distributions import Constant, Dirac, Distribution, Eye, Orthogonal, Sparse
 from bigin.methods.fans import fans
 from bigin.methods.gain import NONLINEARITIES, calculate_gain, parse_gain
 
@@ -33,7 +33,7 @@ class Parameter:
     """A parameter of methods: one name, one meaning, wherever it occurs."""
 
     name: str
-    kind: str  # number, gain, choice or axes
+    kind: str  # number, integer, value, gain, choice or axes
     help: str
 
 
@@ -47,7 +47,6 @@ class Method:
     formula: str
     source: str
     choices: Mapping[str, tuple[str, ...]]
-    integers: bool = False  # may fill integer dtypes
 
     def parse(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters, with defaults where none was given; raises InputError for one the method does not take."""
@@ -75,6 +74,8 @@ PARAMETERS = {
         Parameter("mean", "number", "mean"),
         Parameter("std", "number", "standard deviation"),
         Parameter("val", "value", "the value of every element"),
+        Parameter("groups", "integer", "groups of the convolution"),
+        Parameter("sparsity", "number", "fraction of the entries of each column that are 0"),
         Parameter("gain", "gain", "scaling factor: a number or a nonlinearity (relu, leaky_relu:0.2)"),
         Parameter("mode", "choice", "which fan: " + ", ".join(SCALING_MODES)),
         Parameter("nonlinearity", "choice", "the function behind the layer: " + ", ".join(NONLINEARITIES)),
@@ -104,6 +105,10 @@ def parse_parameter(name: str, value: Any) -> Any:
             raise InputError(f"expected {name} to be an axis or several, got {value!r}")
         return [int(axis) for axis in axes]
     number = _number(name, value)
+    if kind == "integer":
+        if not _is_index(value):
+            raise InputError(f"expected {name} to be an integer, got {value!r}")
+        return int(value)
     distributions.finite(name, number)
     return int(value) if kind == "value" and _is_index(value) else number
 
@@ -189,6 +194,48 @@ def _variance_scaling(shape: Shape, scale: float, mode: str, distribution: str, 
     return distributions.trunc_normal(0.0, std, -2.0 * std, 2.0 * std)
 
 
+def _eye(shape: Shape) -> Distribution:
+    _dimensions(shape, (2,))
+    return Eye()
+
+
+def _dirac(shape: Shape, groups: int) -> Distribution:
+    _dimensions(shape, (3, 4, 5))
+    if groups < 1 or shape[0] % groups:
+        raise InputError(f"expected dim 0 to be divisible by groups, got {shape[0]} and groups={groups}")
+    return Dirac(groups)
+
+
+def _sparse(shape: Shape, sparsity: float, std: float) -> Distribution:
+    _dimensions(shape, (2,))
+    if not 0 <= sparsity <= 1:
+        raise InputError(f"expected sparsity from 0 to 1, got {sparsity:g}")
+    if std < 0:
+        raise InputError(f"expected std >= 0, got std={std:g}; give a standard deviation that is not negative")
+    zeros = math.ceil(sparsity * shape[0])
+    return Constant(0) if std == 0 or zeros == shape[0] else Sparse(zeros, std)
+
+
+def _orthogonal(shape: Shape, gain: float) -> Distribution:
+    if len(shape) < 2:
+        raise InputError(f"expected a shape of 2 or more dimensions, got {shape}; orthogonal is for matrices")
+    return Orthogonal(gain, delta=False)
+
+
+def _delta_orthogonal(shape: Shape, gain: float) -> Distribution:
+    _dimensions(shape, (3, 4, 5))
+    if shape[1] > shape[0]:
+        raise InputError(f"expected no more input than output channels, got shape {shape} in torch's layout (out, in)")
+    return Orthogonal(gain, delta=True)
+
+
+def _dimensions(shape: Shape, allowed: tuple[int, ...]) -> None:
+    """torch's check, with what came."""
+    if len(shape) not in allowed:
+        numbers = " or ".join(map(str, allowed))
+        raise InputError(f"expected a shape of {numbers} dimensions, got {shape}")
+
+
 GLOROT = "Glorot and Bengio 2010, Understanding the difficulty of training deep feedforward neural networks"
 HE = "He et al. 2015, Delving deep into rectifiers"
 LECUN = "LeCun et al. 1998, Efficient BackProp"
@@ -210,9 +257,9 @@ METHODS = {
             "torch.nn.init.trunc_normal_ (a, b); jax.nn.initializers.truncated_normal (lower, upper)",
             {},
         ),
-        Method("constant", {"val": REQUIRED}, _constant, "val", "torch.nn.init.constant_", {}, integers=True),
-        Method("ones", {}, lambda shape: Constant(1), "1", "torch.nn.init.ones_", {}, integers=True),
-        Method("zeros", {}, lambda shape: Constant(0), "0", "torch.nn.init.zeros_", {}, integers=True),
+        Method("constant", {"val": REQUIRED}, _constant, "val", "torch.nn.init.constant_", {}),
+        Method("ones", {}, lambda shape: Constant(1), "1", "torch.nn.init.ones_", {}),
+        Method("zeros", {}, lambda shape: Constant(0), "0", "torch.nn.init.zeros_", {}),
         Method(
             "xavier_uniform",
             {"gain": 1.0, **LAYOUT},
@@ -268,6 +315,40 @@ METHODS = {
             "a distribution around 0 with variance scale / fan_mode",
             "jax.nn.initializers.variance_scaling",
             {"mode": SCALING_MODES, "distribution": SCALING_DISTRIBUTIONS},
+        ),
+        Method("eye", {}, _eye, "1 on the diagonal, else 0; 2-d", "torch.nn.init.eye_", {}),
+        Method(
+            "dirac",
+            {"groups": 1},
+            _dirac,
+            "1 at the kernel's centre where in channel = out channel of the group, else 0; 3- to 5-d",
+            "torch.nn.init.dirac_",
+            {},
+        ),
+        Method(
+            "sparse",
+            {"sparsity": REQUIRED, "std": 0.01},
+            _sparse,
+            "exactly ceil(sparsity rows) zeros in every column, the rest N(0, std^2); 2-d",
+            "Martens 2010, Deep learning via Hessian-free optimization; torch.nn.init.sparse_",
+            {},
+        ),
+        Method(
+            "orthogonal",
+            {"gain": 1.0},
+            _orthogonal,
+            "gain Q, Q Haar-distributed with orthonormal rows or columns; trailing axes flattened",
+            "Saxe et al. 2013, Exact solutions to the nonlinear dynamics of learning; torch.nn.init.orthogonal_",
+            {},
+        ),
+        Method(
+            "delta_orthogonal",
+            {"gain": 1.0},
+            _delta_orthogonal,
+            "gain Q (out x in) at the kernel's centre, else 0; 3- to 5-d, in <= out",
+            "Xiao et al. 2018, Dynamical isometry and a mean field theory of CNNs; "
+            "jax.nn.initializers.delta_orthogonal",
+            {},
         ),
     )
 }

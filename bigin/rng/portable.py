@@ -218,8 +218,8 @@ def quantile_64(d, w):
 @inlined
 def clamp(value, first, last):
     """value, or the bound that it lies beyond."""
-    value = first if value < first else value
-    return last if value > last else value
+    raised = first if value < first else value
+    return last if raised > last else raised
 
 
 @inlined

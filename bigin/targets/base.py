@@ -58,12 +58,12 @@ class Target(ABC):
         return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
     @abstractmethod
-    def grid(self) -> Grid:
-        """The regions to write: whole chunks, shards, or stretches of a file."""
+    def grid(self, size: int = 0) -> Grid:
+        """The regions to write: whole chunks or shards; if the target may choose, of at least `size` bytes."""
 
     @abstractmethod
-    def block_memory(self) -> int:
-        """How many bytes a worker needs to make and write the largest of them."""
+    def block_memory(self, size: int = 0) -> int:
+        """How many bytes a worker needs to make and write the largest of grid(size)."""
 
     @abstractmethod
     def block(self, region: Region, scratch: Scratch) -> Block:

@@ -48,16 +48,16 @@ class FileTarget(Target):
         if path.exists() and not os.access(path, os.W_OK):
             raise InputError(f"{path}: expected a file that can be written, got a read-only one")
 
-    def grid(self) -> Grid:
+    def grid(self, size: int = 0) -> Grid:
         """Regions that are one stretch of the file."""
-        elements = BLOCK // self.dtype.itemsize
+        elements = max(size, BLOCK) // self.dtype.itemsize
         if self.fortran:
             return Grid(self.shape, block_of_rows(self.shape[::-1], elements)[::-1])
         return Grid(self.shape, block_of_rows(self.shape, elements))
 
-    def block_memory(self) -> int:
+    def block_memory(self, size: int = 0) -> int:
         """The block, and its copy where the file has another order of axes or bytes."""
-        return BLOCK if self._as_made else 2 * BLOCK
+        return max(size, BLOCK) * (1 if self._as_made else 2)
 
     @property
     def _as_made(self) -> bool:

@@ -26,13 +26,13 @@ class MemoryTarget(Target):
             raise InputError("expected an array that can be written, got a read-only one; pass a copy")
         self.direct = array.flags.c_contiguous and array.dtype == self.dtype and array.flags.aligned
 
-    def grid(self) -> Grid:
+    def grid(self, size: int = 0) -> Grid:
         """Blocks of rows."""
-        return Grid(self.shape, block_of_rows(self.shape, BLOCK // self.dtype.itemsize))
+        return Grid(self.shape, block_of_rows(self.shape, max(size, BLOCK) // self.dtype.itemsize))
 
-    def block_memory(self) -> int:
+    def block_memory(self, size: int = 0) -> int:
         """Nothing where values are made in place."""
-        return 0 if self.direct else BLOCK
+        return 0 if self.direct else max(size, BLOCK)
 
     def block(self, region: Region, scratch: Scratch) -> Block:
         """The region itself, or scratch to copy from where its elements do not lie one behind the other."""

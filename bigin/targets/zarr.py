@@ -50,11 +50,11 @@ class ZarrTarget(Target):
             raise InputError(f"{self.label}: expected a store that can be written, got a read-only one")
         self.writer = writer(array)
 
-    def grid(self) -> Grid:
+    def grid(self, size: int = 0) -> Grid:
         """The grid of the shards, or of the chunks where there are none."""
         return Grid(self.shape, tuple(max(1, size) for size in self.array.shards or self.array.chunks))
 
-    def block_memory(self) -> int:
+    def block_memory(self, size: int = 0) -> int:
         """A chunk or shard, as often as its writer holds it."""
         return self.writer.copies * int(np.prod(self.grid().block, dtype=object)) * self.dtype.itemsize
 

@@ -1,0 +1,84 @@
+"""What makes the values of any region of a tensor."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bigin import dtypes
+from bigin.regions import Region, Shape, runs
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Report = Callable[[float], None]  # which part of the setup is done
+
+
+class Filler(ABC):
+    """Fills regions of one tensor, from several threads, in any order."""
+
+    region_bytes: int = 0  # how large a region should be at least, where the target is free to choose
+    worker_memory: int = 0  # bytes that a worker takes for itself
+    has_setup: bool = False
+
+    def setup(self, threads: int, max_memory: int, report: Report) -> None:  # noqa: B027 (most have none)
+        """What is done once, before the first region."""
+
+    @abstractmethod
+    def __call__(self, region: Region, out: Array) -> None:
+        """Fills a contiguous array of the tensor's dtype, which has the region's shape."""
+
+
+class Filled(Filler):
+    """One value everywhere."""
+
+    def __init__(self, value: Array) -> None:
+        self.value = value
+
+    def __call__(self, region: Region, out: Array) -> None:
+        out.fill(self.value[()])
+
+
+class Drawn(Filler):
+    """Draws from the counter-based stream of a name, of the type `drawn`."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        dtype: np.dtype[Any],
+        kind: str,
+        drawn: type[np.floating[Any]],
+        numbers: list[float],
+        anchor: int,
+        seed: int,
+        stream: str,
+        purpose: str,
+    ) -> None:
+        from bigin.kernels.cpu import fill_kernel  # numba takes a third of a second to import
+        from bigin.rng.philox import stream_id
+
+        self.shape = shape
+        self.storage = dtypes.storage(dtype)
+        self.kernel = fill_kernel(kind, dtype.name)
+        self.tail = (
+            np.uint64(stream_id(stream, purpose)),
+            np.uint64(seed),
+            tuple(drawn(number) for number in numbers),
+            np.uint64(anchor),
+        )
+        # Compiled here and now, so that no worker waits for it and no clock counts it.
+        self(tuple((0, min(size, 1)) for size in shape), np.empty(tuple(min(size, 1) for size in shape), dtype))
+
+    def __call__(self, region: Region, out: Array) -> None:
+        if out.size == 0:
+            return
+        start, counts, strides, run = runs(self.shape, region)
+        self.kernel(
+            out.reshape(-1).view(self.storage),
+            np.uint64(start),
+            np.array(counts, np.uint64),
+            np.array(strides, np.uint64),
+            np.uint64(run),
+            *self.tail,
+        )
