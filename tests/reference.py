@@ -11,6 +11,7 @@ import decimal
 import hashlib
 import math
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -462,6 +463,168 @@ def resolve(method: str, parameters: dict, shape: tuple[int, ...]) -> tuple:
     return row
 
 
+# The methods whose values are not independent draws: each returns a function from a place to its value
+
+
+def eye(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) -> Callable:
+    return lambda place: 1 if place[0] == place[1] else 0
+
+
+def dirac(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) -> Callable:
+    outputs = shape[0] // p.get("groups", 1)
+    centre = tuple(size // 2 for size in shape[2:])
+    return lambda place: 1 if place[0] % outputs == place[1] and place[2:] == centre else 0
+
+
+def sparse(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) -> Callable:
+    rows, columns = shape
+    std = float(p.get("std", 0.01))
+    zeros = math.ceil(p["sparsity"] * rows)
+
+    def value(place: tuple[int, ...]) -> float:
+        row, column = place
+        if std == 0 or permuted(row, rows, block_words(column, stream_id(name, "sparse"), seed)) < zeros:
+            return 0.0
+        return normal(row * columns + column, stream_id(name), seed, dtype, 0.0, std)
+
+    return value
+
+
+def permuted(place: int, size: int, key: tuple[int, ...]) -> int:
+    """Where a keyed permutation of 0 ... size - 1 sends a place."""
+    a = next(a for a in range(math.isqrt(size), size + 1) if a * a >= size)
+    b = next(b for b in range(size // a, size + 1) if a * b >= size)
+    while True:
+        left, right = divmod(place, b)
+        for turn in range(24):
+            k = (key[turn % 4] + turn // 4 * 0x9E3779B9) & MASK
+            product = 0xD2511F53 * (right & MASK ^ k)
+            modulus = a if turn % 2 == 0 else b
+            step = (((product >> 32) ^ product) & MASK) * modulus >> 32
+            left, right = right, (left + step) % modulus
+        place = left * b + right
+        if place < size:
+            return place
+
+
+def orthogonal(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) -> Callable:
+    rows, columns = shape[0], math.prod(shape[1:])
+    matrix = orthonormal(max(rows, columns), min(rows, columns), drawn_type(dtype), seed, name)
+    gain = parsed_gain(p.get("gain", 1.0))
+
+    def value(place: tuple[int, ...]) -> float:
+        i, j = place[0], flat_index(place[1:], shape[1:])
+        if rows < columns:
+            i, j = j, i
+        return rounded(mul(matrix[i][j], gain, "float64"), drawn_type(dtype))
+
+    return value
+
+
+def delta_orthogonal(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) -> Callable:
+    centre = tuple((size - 1) // 2 for size in shape[2:])
+    matrix = orthogonal(p, shape[:2], dtype, seed, name)
+    return lambda place: matrix(place[:2]) if place[2:] == centre else 0.0
+
+
+STRUCTURED = {
+    "eye": eye,
+    "dirac": dirac,
+    "sparse": sparse,
+    "orthogonal": orthogonal,
+    "delta_orthogonal": delta_orthogonal,
+}
+
+DEPTH, TILE, STRIP = 256, 512, 8192  # products in a block, rows of a tile, rows of a strip
+
+
+def contraction(a: Callable, b: Callable, first: int, last: int, t: str) -> float:
+    """The sum of a(k) b(k): blocks by fma in t, added in float64."""
+    total = 0.0
+    for start in range(first, last, DEPTH):
+        part = 0.0
+        for k in range(start, min(start + DEPTH, last)):
+            part = fma(a(k), b(k), part, t)
+        total += part
+    return total
+
+
+@cache
+def orthonormal(m: int, n: int, t: str, seed: int, name: str) -> list[list[float]]:
+    """Q with the signs of R's diagonal, m x n, in float64: what is left is the gain and the rounding."""
+    stream, f = stream_id(name, "orthogonal"), "float64"
+    X = [[normal(i * n + j, stream, seed, t, 0.0, 1.0) if i >= j else 0.0 for j in range(n)] for i in range(m)]
+    S = [[gram(X, i, j, t) if i <= j else 0.0 for j in range(n)] for i in range(n)]
+    heads, steps, scales, signs = [], [], [], []
+    for k in range(n):
+        x, square = X[k][k], S[k][k]
+        sign = -1.0 if x < 0 else 1.0
+        head = rounded(fma(sign, sqrt(square, f), x, f), t)
+        length = fma(head, head, max(fma(-x, x, square, f), 0.0), f)
+        if length == 0:
+            head = length = 1.0
+        heads.append(head)
+        steps.append(sub(head, x, f))
+        scales.append(div(1.0, sqrt(length, f), f))
+        signs.append(-sign)
+
+    def inverse_entry(j: int, k: int) -> float:
+        if k <= j:
+            return 0.5 if k == j else 0.0
+        return mul(fma(X[k][j], steps[k], S[j][k], f), mul(scales[j], scales[k], f), f)
+
+    T_inverse = [[inverse_entry(j, k) for k in range(n)] for j in range(n)]
+    V = [[heads[j] if i == j else X[i][j] for j in range(n)] for i in range(m)]  # not yet scaled
+    W = solved(T_inverse, [[mul(V[j][i], scales[i], f) for j in range(n)] for i in range(n)])
+    scaled_W = [[rounded(mul(W[i][j], scales[i], f), t) for j in range(n)] for i in range(n)]
+
+    def entry(i: int, j: int) -> float:
+        product = contraction(lambda k: V[i][k], lambda k: scaled_W[k][j], 0, n, t)
+        return mul(sub(1.0 if i == j else 0.0, product, f), signs[j], f)
+
+    return [[entry(i, j) for j in range(n)] for i in range(m)]
+
+
+def gram(x: list[list[float]], i: int, j: int, t: str) -> float:
+    """An entry of x'x: the strips' sums, added in float64."""
+    total = 0.0
+    for strip in range(0, len(x), STRIP):
+        total += contraction(lambda k: x[k][i], lambda k: x[k][j], strip, min(strip + STRIP, len(x)), t)
+    return total
+
+
+def solved(upper: list[list[float]], right_side: list[list[float]]) -> list[list[float]]:
+    """W with upper W = right_side, both upper triangular, tile of rows by tile of rows from the last."""
+    n, f = len(upper), "float64"
+    W = [[0.0] * n for _ in range(n)]
+    for first in reversed(range(0, n, TILE)):
+        last = min(first + TILE, n)
+        inverse = inverted([row[first:last] for row in upper[first:last]])
+        right = [[0.0] * n for _ in range(n)]
+        for i in range(first, last):
+            for j in range(first, n):
+                known = contraction(lambda k: upper[i][k], lambda k: W[k][j], last, n, f)  # noqa: B023 (called at once)
+                right[i][j] = sub(right_side[i][j], known, f)
+        for i in range(first, last):
+            row = inverse[i - first]
+            for j in range(first, n):
+                W[i][j] = contraction(lambda k: row[k - first], lambda k: right[k][j], first, last, f)  # noqa: B023
+    return W
+
+
+def inverted(upper: list[list[float]]) -> list[list[float]]:
+    """The inverse of an upper triangular tile, by back substitution from the last row."""
+    size, f = len(upper), "float64"
+    inverse = [[1.0 if i == j else 0.0 for j in range(size)] for i in range(size)]
+    for r in reversed(range(size)):
+        inverse[r] = [mul(value, div(1.0, upper[r][r], f), f) for value in inverse[r]]
+        for q in range(r):
+            inverse[q] = [
+                fma(-upper[q][r], below, value, f) for value, below in zip(inverse[q], inverse[r], strict=True)
+            ]
+    return inverse
+
+
 # What the tests call
 
 
@@ -472,12 +635,37 @@ def elements(
     indices = [int(e) for e in indices]
     if 0 in shape:
         return np.empty(0, numpy_type(dtype))
+    if method in STRUCTURED:
+        value = STRUCTURED[method](parameters, tuple(shape), dtype, seed, name)
+        return stored([value(place_of(e, shape)) for e in indices], dtype)
     kind, *numbers = resolve(method, parameters, tuple(shape))
     if kind == "constant":
         return np.full(len(indices), constant(numbers[0], dtype), numpy_type(dtype))
     stream = stream_id(name)
-    values = [DISTRIBUTIONS[kind](e, stream, seed, dtype, *numbers) for e in indices]
-    return np.array([rounded(value, dtype) for value in values], np.float64).astype(numpy_type(dtype))
+    return stored([DISTRIBUTIONS[kind](e, stream, seed, dtype, *numbers) for e in indices], dtype)
+
+
+def stored(values: list, dtype: str) -> np.ndarray:
+    """Values that were drawn, in the tensor's dtype."""
+    if dtype not in FORMATS:
+        return np.array(values, dtype)
+    return np.array([rounded(float(value), dtype) for value in values], np.float64).astype(numpy_type(dtype))
+
+
+def place_of(e: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The index along each axis of a flat C-order index."""
+    place = []
+    for size in reversed(shape):
+        e, index = divmod(e, size)
+        place.append(index)
+    return tuple(reversed(place))
+
+
+def flat_index(place: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    e = 0
+    for index, size in zip(place, shape, strict=True):
+        e = e * size + index
+    return e
 
 
 def tensor(method: str, parameters: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) -> np.ndarray:
