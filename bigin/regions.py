@@ -55,6 +55,11 @@ def extent(region: Region) -> Shape:
     return tuple(stop - start for start, stop in region)
 
 
+def within(outer: Region, inner: Region) -> Region:
+    """A region that is given from the first element of another, as a region of the tensor."""
+    return tuple((first + start, first + stop) for (first, _), (start, stop) in zip(outer, inner, strict=True))
+
+
 def slices(region: Region) -> tuple[Any, ...]:
     """A region as numpy and zarr index with it; the dots keep what is left of a 0-d array an array."""
     return (..., *(slice(start, stop) for start, stop in region))

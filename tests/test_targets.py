@@ -11,7 +11,7 @@ from layouts import LAYOUTS, Layout, stored
 
 import bigin
 from bigin.dtypes import DTYPES, FLOATS
-from bigin.regions import Grid
+from bigin.targets.base import Scratch
 from bigin.targets.files import MemmapTarget
 from bigin.targets.open import open_target
 
@@ -154,13 +154,34 @@ def test_the_grid_covers_every_element_once(layout):
 
 
 @every_layout
-def test_one_block_fits_in_the_memory_that_the_target_asks_for(layout):
-    found = opened(layout, layout.make(Path.cwd(), (7, 11), "float32"), make=True)
-    grid = found.grid()
-    assert isinstance(grid, Grid)
-    assert found.block_memory() >= 0
-    block = int(np.prod(grid.block)) * 4
-    assert found.block_memory() == 0 or found.block_memory() >= block
+def test_no_part_of_a_block_is_larger_than_the_memory_that_the_target_asks_for(layout):
+    target = layout.make(Path.cwd(), (7, 11), "float32")
+    bigin.fill(target, "ones", **layout.arguments((7, 11), "float32"))
+    found = opened(layout, target)
+    found.begin({})
+    covered = 0
+    for region in found.grid():
+        for _, part in found.block(region, Scratch()):
+            part.fill(2)
+            covered += part.size
+            assert part.nbytes <= found.block_memory() or found.block_memory() == 0
+    found.close()
+    assert covered == 77
+    assert layout.read(target).tolist() == [[2.0] * 11] * 7
+
+
+@every_layout
+def test_a_block_that_is_given_up_leaves_nothing_half_stored(layout):
+    target = layout.make(Path.cwd(), (7, 11), "float32")
+    bigin.fill(target, "ones", **layout.arguments((7, 11), "float32"))
+    found = opened(layout, target)
+    found.begin({})
+    parts = found.block(found.grid()[0], Scratch())
+    next(parts)
+    parts.close()
+    found.close()
+    assert not list(Path.cwd().rglob("*.partial"))
+    assert layout.read(target).tolist() == [[1.0] * 11] * 7
 
 
 def opened(layout, target, make=False):

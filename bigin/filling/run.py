@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 from bigin.errors import InputError
 from bigin.filling.engine import run_threads
@@ -51,17 +52,20 @@ def run(target: Target, filler: Filler, threads: int, max_memory: int, progress:
         scratch = Scratch()
 
         def fill_region(region: Region) -> int:
-            block = target.block(region, scratch)
             size = 0
-            for part, out in block.parts:
-                filler(part, out)
-                size += out.nbytes
-            block.commit()
+            with closing(target.block(region, scratch)) as parts:  # a part that fails leaves nothing half-stored
+                for part, out in parts:
+                    filler(part, out)
+                    size += out.nbytes
             return size
 
         return fill_region
 
-    report = None if progress is None else lambda done: progress(int(share * total + (1 - share) * done), total)
+    def report(done: int) -> None:
+        target.advance()
+        if progress is not None:
+            progress(int(share * total + (1 - share) * done), total)
+
     run_threads(target.grid(filler.region_bytes), worker, threads, report)
     if progress is not None:
         progress(total, total)

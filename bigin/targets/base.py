@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 
@@ -32,11 +32,9 @@ class Scratch:
         return self._bytes[:size]
 
 
-class Block(NamedTuple):
-    """A region that is being made: arrays to fill, each contiguous and for its own part, and how to keep them."""
-
-    parts: list[tuple[Region, Array]]
-    commit: Callable[[], None]
+# A region that is being made: contiguous arrays to fill, one after the other, each with its own part of the region.
+# Asking for the next one means that the last one is filled; when there is no next one, the region is stored.
+Parts = Generator[tuple[Region, Array], None, None]
 
 
 class Target(ABC):
@@ -66,8 +64,8 @@ class Target(ABC):
         """How many bytes a worker needs to make and write the largest of grid(size)."""
 
     @abstractmethod
-    def block(self, region: Region, scratch: Scratch) -> Block:
-        """Arrays to fill for a region of the grid."""
+    def block(self, region: Region, scratch: Scratch) -> Parts:
+        """Arrays to fill for a region of the grid, which is stored as they are filled."""
 
     @abstractmethod
     def read(self, region: Region) -> Array:
@@ -82,6 +80,9 @@ class Target(ABC):
 
     def finish(self, record: Record) -> None:  # noqa: B027
         """Brings the data to the disk, then keeps the complete record."""
+
+    def advance(self) -> None:  # noqa: B027
+        """Called now and then while the regions are filled: the time to start bringing data to the disk."""
 
     def record(self) -> Record | None:
         """What the target was filled with, where that is known."""

@@ -6,7 +6,6 @@ mapping, stays coherent with one, and reports a full disk as an error instead of
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,11 +13,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bigin import dtypes
-from bigin.errors import FillError, InputError
+from bigin.errors import InputError
 from bigin.regions import Grid, Region, Shape, block_of_rows, extent, segments
-from bigin.targets.base import Array, Block, Scratch, Target
+from bigin.targets.base import Array, Parts, Scratch, Target
+from bigin.targets.disk import reserve, start_writeback, write_all
 from bigin.targets.record import Record, read_sidecar, write_sidecar
-from bigin.text import size_text
 
 BLOCK = 512 << 10  # bytes in a pwrite: it stays in the L2 cache between being made and being written
 
@@ -63,17 +62,19 @@ class FileTarget(Target):
     def _as_made(self) -> bool:
         return self.stored == self.dtype and not self.fortran
 
-    def block(self, region: Region, scratch: Scratch) -> Block:
+    def block(self, region: Region, scratch: Scratch) -> Parts:
         """Scratch, which goes to the file's stretch."""
         made = scratch.array(extent(region), self.dtype)
+        yield region, made
+        data = made if self._as_made else self._in_file_order(made)
+        ((start, _),) = segments(*self._in_file_axes(region))
+        assert self.file is not None
+        write_all(self.file.fileno(), data.reshape(-1).view(np.uint8).data, self._place(start))
 
-        def commit() -> None:
-            data = made if self._as_made else self._in_file_order(made)
-            ((start, _),) = segments(*self._in_file_axes(region))
-            assert self.file is not None
-            write_all(self.file.fileno(), data.reshape(-1).view(np.uint8).data, self._place(start))
-
-        return Block([(region, made)], commit)
+    def advance(self) -> None:
+        """Starts to bring what is written to the disk."""
+        if self.sync and self.file is not None:
+            start_writeback(self.file.fileno())
 
     def _in_file_axes(self, region: Region) -> tuple[Shape, Region]:
         """The shape and the region as the file orders the axes."""
@@ -244,30 +245,6 @@ def npy_header(shape: Shape, dtype: np.dtype[Any]) -> bytes:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
     return header.getvalue()
-
-
-def write_all(fd: int, data: memoryview, offset: int) -> None:
-    """pwrite until everything is written."""
-    while data:
-        written = os.pwrite(fd, data, offset)
-        data, offset = data[written:], offset + written
-
-
-def reserve(fd: int, size: int, path: Path) -> None:
-    """Reserves a file's blocks, so that a disk that is too small is found before the work begins."""
-    if size == 0:
-        return
-    try:
-        os.posix_fallocate(fd, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise FillError(f"{path}: cannot reserve {size_text(size)}: {error.strerror}") from None
-        status = os.fstatvfs(fd)
-        free = status.f_bavail * status.f_frsize
-        raise InputError(
-            f"{path}: expected {size_text(size)} of disk, got {size_text(free)} free ({error.strerror}); "
-            "free some or choose another disk"
-        ) from None
 
 
 def has_data(path: Path, offset: int, size: int) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from bigin import dtypes
 from bigin.errors import InputError
 from bigin.regions import Grid, Region, block_of_rows, extent, slices
-from bigin.targets.base import Array, Block, Scratch, Target
+from bigin.targets.base import Array, Parts, Scratch, Target
 
 BLOCK = 4 << 20  # bytes in a region: large enough that Python's share of the time is small
 
@@ -34,17 +34,15 @@ class MemoryTarget(Target):
         """Nothing where values are made in place."""
         return 0 if self.direct else max(size, BLOCK)
 
-    def block(self, region: Region, scratch: Scratch) -> Block:
+    def block(self, region: Region, scratch: Scratch) -> Parts:
         """The region itself, or scratch to copy from where its elements do not lie one behind the other."""
         view = self.array[slices(region)]
         if self.direct:
-            return Block([(region, view)], lambda: None)
+            yield region, view
+            return
         made = scratch.array(extent(region), self.dtype)
-
-        def commit() -> None:
-            view[...] = made
-
-        return Block([(region, made)], commit)
+        yield region, made
+        view[...] = made
 
     def read(self, region: Region) -> Array:
         """A copy of a region."""

@@ -1,17 +1,16 @@
 """zarr arrays, format 2 and 3, in any store.
 
-A chunk without a codec is its bytes, so those are made in place and handed to the store; a shard of such chunks is
-the chunks and an index behind them. That is two to ten times faster than assigning to the array, which remains the way
-for every other layout (compressed, filtered, transposed, big-endian). A chunk or shard always belongs to one task.
+A chunk without a codec is its bytes, so those are made and stored as they are: streamed into a file of a local store,
+or handed to any other store. A shard of such chunks is the chunks and an index behind them. That is two to ten times
+faster than assigning to the array, which remains the way for every other layout (compressed, filtered, transposed,
+big-endian). A chunk or shard always belongs to one task.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ClassVar
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -23,14 +22,16 @@ from zarr.storage import LocalStore
 
 from bigin import dtypes
 from bigin.errors import InputError
-from bigin.regions import Grid, Region, Shape, extent, slices
-from bigin.targets.base import Array, Block, Scratch, Target
+from bigin.regions import Grid, Region, Shape, block_of_rows, extent, runs, slices, within
+from bigin.targets.base import Array, Parts, Scratch, Target
+from bigin.targets.disk import reserve, start_writeback, sync_file_system, write_all
 from bigin.targets.record import KEY, Record
 from bigin.targets.zarr_dtypes import register_dtypes
 
 register_dtypes()
 
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+PART = 1 << 20  # bytes of a chunk that are made and written at once: they stay in the cache
 EMPTY = np.uint64(2**64 - 1)  # offset and size of an inner chunk that a shard does not hold
 
 
@@ -52,15 +53,15 @@ class ZarrTarget(Target):
 
     def grid(self, size: int = 0) -> Grid:
         """The grid of the shards, or of the chunks where there are none."""
-        return Grid(self.shape, tuple(max(1, size) for size in self.array.shards or self.array.chunks))
+        return Grid(self.shape, self.writer.outer)
 
     def block_memory(self, size: int = 0) -> int:
-        """A chunk or shard, as often as its writer holds it."""
-        return self.writer.copies * int(np.prod(self.grid().block, dtype=object)) * self.dtype.itemsize
+        """What the writer needs for a chunk or shard."""
+        return self.writer.memory()
 
-    def block(self, region: Region, scratch: Scratch) -> Block:
+    def block(self, region: Region, scratch: Scratch) -> Parts:
         """Arrays that the writer has laid out for the chunk or shard."""
-        return self.writer.block(region, scratch)
+        return self.writer.block(region, scratch, self.sync)
 
     def read(self, region: Region) -> Array:
         """The values of a region."""
@@ -90,22 +91,6 @@ class ZarrTarget(Target):
         return record if isinstance(record, dict) else None
 
 
-def sync_file_system(folder: Path) -> None:
-    """Brings everything under a folder to the disk.
-
-    One call for the file system: an fsync behind every chunk keeps the disk's queue short, and took a third longer.
-    """
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if syncfs is None:
-            os.sync()  # no such call outside Linux
-        elif syncfs(fd) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
-    finally:
-        os.close(fd)
-
-
 async def _holds_chunk(array: zarr.Array[Any]) -> bool:
     prefix = array.store_path.path
     async for key in array.store_path.store.list_prefix(f"{prefix}/" if prefix else ""):
@@ -122,93 +107,142 @@ def chunk_key(array: zarr.Array[Any], region: Region, block: Shape) -> str:
 
 
 class Writer:
-    """How a chunk or shard is laid out and stored; `copies` is how often it lies in memory."""
-
-    copies: ClassVar[int]
+    """How a chunk or shard is laid out and stored."""
 
     def __init__(self, array: zarr.Array[Any]) -> None:
         self.array = array
         self.dtype = dtypes.parse_dtype(array.dtype)
+        self.outer = tuple(max(1, size) for size in array.shards or array.chunks)
 
-    def block(self, region: Region, scratch: Scratch) -> Block:
+    def memory(self) -> int:
+        """How many bytes a worker needs."""
+        raise NotImplementedError
+
+    def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
         """See Target.block."""
         raise NotImplementedError
+
+    def _bytes(self, shape: Shape) -> int:
+        return int(np.prod(shape, dtype=object)) * self.dtype.itemsize
 
 
 class AssignWriter(Writer):
     """Leaves everything to zarr: z[region] = values."""
 
-    copies = 4  # the values, zarr's copy, its encoded form and what the encoder needs; measured below 4
-
     def __init__(self, array: zarr.Array[Any]) -> None:
         # Without this, zarr compares every chunk with the fill value, and deletes those that equal it.
         super().__init__(array.with_config({"write_empty_chunks": True}))
 
-    def block(self, region: Region, scratch: Scratch) -> Block:
+    def memory(self) -> int:
+        """The values, zarr's copy, its encoded form and what the encoder needs; tests/test_memory.py measures it."""
+        return 4 * self._bytes(self.outer)
+
+    def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
         """Scratch that zarr encodes."""
         made = scratch.array(extent(region), self.dtype)
-
-        def commit() -> None:
-            self.array[slices(region)] = made
-
-        return Block([(region, made)], commit)
+        yield region, made
+        self.array[slices(region)] = made
 
 
 class BytesWriter(Writer):
-    """Stores a chunk's bytes as they are made, and a shard's with the index behind them."""
+    """Makes the bytes of a chunk, or of a shard: its inner chunks in C order, and the index behind them."""
 
     def __init__(self, array: zarr.Array[Any]) -> None:
         super().__init__(array)
-        self.outer = tuple(map(max, array.shards or array.chunks, (1,) * array.ndim))
-        self.inner = tuple(map(max, array.chunks, (1,) * array.ndim))
+        self.inner = tuple(max(1, size) for size in array.chunks)
+        self.counts = tuple(o // i for o, i in zip(self.outer, self.inner, strict=True))
         self.sharded = array.shards is not None
-        self.chunk_bytes = int(np.prod(self.inner, dtype=object)) * self.dtype.itemsize
-        # A store in memory keeps the very buffer that it is given; one on a disk is done with it when it returns.
-        self.reuse = isinstance(array.store_path.store, LocalStore)
+        self.chunk_bytes = self._bytes(self.inner)
 
-    copies = 1
+    def memory(self) -> int:
+        """A chunk or shard, and a store's copy of it."""
+        return 2 * self._bytes(self.outer)
 
-    def block(self, region: Region, scratch: Scratch) -> Block:
-        """The chunks, one behind the other in C order."""
-        in_shard = tuple((0, stop - start) for start, stop in region)
-        covered = Grid(extent(in_shard), self.inner)
+    def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
+        """The chunks, in a buffer of their own: a store in memory keeps the very one that it is given."""
+        covered = self.covered(region)
         size = len(covered) * self.chunk_bytes
-        index_bytes = 16 * int(np.prod([o // i for o, i in zip(self.outer, self.inner, strict=True)])) + 4
-        total = size + (index_bytes if self.sharded else 0)
-        buffer = scratch.bytes(total) if self.reuse else np.empty(total, np.uint8)
-        parts, padded = [], []
+        buffer = np.empty(size + len(self.index(covered)), np.uint8)
         for i, chunk in enumerate(covered):
-            place = buffer[i * self.chunk_bytes : (i + 1) * self.chunk_bytes]
-            whole = place.view(self.dtype).reshape(self.inner)
-            where = tuple((a + start, b + start) for (a, b), (start, _) in zip(chunk, region, strict=True))
+            whole = buffer[i * self.chunk_bytes : (i + 1) * self.chunk_bytes].view(self.dtype).reshape(self.inner)
             if extent(chunk) == self.inner:
-                parts.append((where, whole))
+                yield within(region, chunk), whole
             else:
                 made = np.empty(extent(chunk), self.dtype)
-                parts.append((where, made))
-                padded.append((whole, made))
-        if self.sharded:
-            buffer[size:] = np.frombuffer(self.index(covered), np.uint8)
+                yield within(region, chunk), made
+                self.pad(made, whole)
+        buffer[size:] = np.frombuffer(self.index(covered), np.uint8)
+        value = default_buffer_prototype().buffer.from_array_like(buffer)
+        sync(self.array.store_path.store.set(chunk_key(self.array, region, self.outer), value))
 
-        def commit() -> None:
-            for whole, made in padded:
-                whole[...] = self.array.fill_value
-                whole[tuple(slice(0, n) for n in made.shape)] = made
-            value = default_buffer_prototype().buffer.from_array_like(buffer)
-            key = chunk_key(self.array, region, self.outer)
-            sync(self.array.store_path.store.set(key, value))
+    def covered(self, region: Region) -> Grid:
+        """The inner chunks that hold elements of a chunk or shard, from its first element on."""
+        return Grid(extent(region), self.inner)
 
-        return Block(parts, commit)
+    def pad(self, made: Array, whole: Array) -> None:
+        """A chunk at the array's edge is stored whole, with the fill value beyond."""
+        whole[...] = self.array.fill_value
+        whole[tuple(slice(0, size) for size in made.shape)] = made
 
     def index(self, covered: Grid) -> bytes:
-        """A shard's index: (offset, size) of every inner chunk, in C order, and a CRC-32C."""
-        counts = tuple(o // i for o, i in zip(self.outer, self.inner, strict=True))
-        index = np.full((*counts, 2), EMPTY, "<u8")
-        held = index[tuple(slice(0, n) for n in covered.counts)]
+        """A shard's index: (offset, size) of every inner chunk, in C order, and a CRC-32C; nothing for a chunk."""
+        if not self.sharded:
+            return b""
+        index = np.full((*self.counts, 2), EMPTY, "<u8")
+        held = index[tuple(slice(0, count) for count in covered.counts)]
         held[..., 0] = np.arange(len(covered), dtype="<u8").reshape(covered.counts) * np.uint64(self.chunk_bytes)
         held[..., 1] = self.chunk_bytes
         data = index.tobytes()
         return data + int(google_crc32c.value(data)).to_bytes(4, "little")
+
+
+class LocalWriter(BytesWriter):
+    """Streams the same bytes into a file: from a small buffer that stays in the cache, and without the event loop that
+    a store's calls pass through. Under a temporary name, so that a chunk is there whole or not at all.
+    """
+
+    def memory(self) -> int:
+        """A part; a whole chunk where some are at the array's edge."""
+        whole = all(size % chunk == 0 for size, chunk in zip(self.array.shape, self.inner, strict=True))
+        return min(PART, self.chunk_bytes) if whole else 2 * self.chunk_bytes
+
+    def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
+        """Parts of the chunks, one after the other."""
+        store = self.array.store_path.store
+        assert isinstance(store, LocalStore)
+        path = store.root / chunk_key(self.array, region, self.outer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        covered = self.covered(region)
+        index = self.index(covered)
+        size = len(covered) * self.chunk_bytes
+        try:
+            with temporary.open("wb") as file:
+                reserve(file.fileno(), size + len(index), path)
+                for i, chunk in enumerate(covered):
+                    for part, made, data, offset in self.pieces(chunk, scratch):
+                        yield within(region, part), made
+                        if data is not made:
+                            self.pad(made, data)
+                        write_all(file.fileno(), data.reshape(-1).view(np.uint8).data, i * self.chunk_bytes + offset)
+                write_all(file.fileno(), memoryview(index), size)
+                if sync_data:
+                    start_writeback(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def pieces(self, chunk: Region, scratch: Scratch) -> Iterator[tuple[Region, Array, Array, int]]:
+        """What of a chunk is made at once: its part, the array to fill, the array to write, and where."""
+        if extent(chunk) != self.inner:
+            yield chunk, np.empty(extent(chunk), self.dtype), scratch.array(self.inner, self.dtype), 0
+            return
+        parts = Grid(self.inner, block_of_rows(self.inner, PART // self.dtype.itemsize))
+        for part in parts:
+            made = scratch.array(extent(part), self.dtype)
+            start = runs(self.inner, part)[0]
+            yield within(chunk, part), made, made, start * self.dtype.itemsize
 
 
 def writer(array: zarr.Array[Any]) -> Writer:
@@ -218,7 +252,9 @@ def writer(array: zarr.Array[Any]) -> Writer:
             f"{array.store_path}: expected {array.dtype.name} in zarr format 3, or in format 2 without compressor, "
             "filters and Fortran order, got such a layout, which numcodecs cannot encode; make the array in format 3"
         )
-    return BytesWriter(array) if stores_plain_bytes(array) else AssignWriter(array)
+    if not stores_plain_bytes(array):
+        return AssignWriter(array)
+    return LocalWriter(array) if isinstance(array.store_path.store, LocalStore) else BytesWriter(array)
 
 
 def stores_plain_bytes(array: zarr.Array[Any]) -> bool:
