@@ -207,7 +207,8 @@ class Reflections:
     def _solve_row(self, tiles: Tiles, i: int, inverse: Array, threads: int) -> dict[int, Array]:
         """W[i, j] = inv(T)[i, i]^-1 (V1'[i, j] - sum over k > i of inv(T)[i, k] W[k, j]), for every j."""
         row: dict[int, Array] = {}
-        inverse_transposed = np.ascontiguousarray(inverse.T)
+        factors = {k: matmul.pack_blocks(tiles.get(i, k)) for k in range(i + 1, tiles.count)}
+        last_factor = matmul.pack_blocks(inverse)
 
         def worker() -> Callable[[int], int]:
             product = matmul.Product(min(TILE, self.n), min(TILE, self.n), np.dtype(np.float64))
@@ -215,16 +216,16 @@ class Reflections:
             def work(j: int) -> int:
                 above = np.zeros(tiles.shape(i, j))
                 for k in range(i + 1, j + 1):
-                    product.add(np.ascontiguousarray(tiles.get(i, k).T), tiles.get(k, j), above)
+                    product.add_left_packed(factors[k], tiles.get(k, j), above)
                 right = self._x(tiles.span(j), tiles.span(i), heads=True).astype(np.float64)
                 reflectors.right_side(right, self.scales, i * TILE)
                 row[j] = np.zeros(tiles.shape(i, j))
-                product.add(inverse_transposed, np.ascontiguousarray(right.T) - above, row[j])
+                product.add_left_packed(last_factor, np.ascontiguousarray(right.T) - above, row[j])
                 return 1
 
             return work
 
-        run_threads(range(i, tiles.count), worker, threads)
+        run_threads(range(i, tiles.count)[::-1], worker, threads)  # the largest first
         return row
 
     def _packed(self, i: int, j: int) -> Array:
@@ -234,11 +235,11 @@ class Reflections:
         rows, columns = tile.shape
         first, last = self.triangle.span(i)
         scaled = (tile * self.scales[first:last, None]).astype(self.drawn)
-        width = matmul.width_of(self.drawn)
-        padded = -(-columns // width) * width
+        product = matmul.Product(0, 0, self.drawn)
+        padded = -(-columns // product.width) * product.width
         out = np.empty(rows * padded, self.drawn)
         for k in range(0, rows, matmul.DEPTH):
-            matmul.pack(scaled[k : k + matmul.DEPTH], 0, columns, width, out[k * padded :])
+            matmul.pack_right(scaled[k : k + matmul.DEPTH], product.width, out[k * padded :])
         return out
 
     def fill(self, rows: tuple[int, int], columns: tuple[int, int], out: Array) -> None:
@@ -277,7 +278,7 @@ class Reflections:
         for k in range(0, depth, matmul.DEPTH):
             block = (k, min(k + matmul.DEPTH, self.n))
             x = self._x(rows, block, heads=True)
-            matmul.pack_transposed(x, 0, block[1] - k, matmul.ROWS, left[k * panels :])
+            matmul.pack_rows(x, 0, block[1] - k, left[k * panels :])
         return left
 
 

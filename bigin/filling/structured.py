@@ -47,6 +47,9 @@ class DiracFilled(Filler):
         out[rows[inside] - top, columns[inside] - left, *centre] = self.one
 
 
+IN_CACHE = 512 << 10  # bytes that are drawn and then cleared while they are in the cache
+
+
 class SparseFilled(Filler):
     """Normal values, with the first `zeros` places of a permutation of every column set to 0.
 
@@ -55,7 +58,6 @@ class SparseFilled(Filler):
     """
 
     has_setup = True
-    columns_at_once = 64  # of the marks: their rows then stay in the cache
 
     def __init__(self, shape: Shape, values: Drawn, zeros: int, seed: int, stream: str) -> None:
         from bigin.kernels import sparse
@@ -71,18 +73,20 @@ class SparseFilled(Filler):
         self.marks: Array | None = None
 
     def setup(self, threads: int, max_memory: int, report: Report) -> None:
-        """Marks the rarer kind, with a byte for every element."""
-        if self.rows * self.columns > max_memory:
+        """Marks the rarer kind, with a bit for every element: 64 columns to a word."""
+        groups = -(-self.columns // 64)
+        if 8 * groups * self.rows > max_memory:
             return
-        marks = np.zeros((self.rows, self.columns), np.uint8)
+        marks = np.zeros((groups, self.rows), np.uint64)
         few = self.zeros <= self.rows - self.zeros
         first, last = (0, self.zeros) if few else (self.zeros, self.rows)
 
         def worker() -> Callable[[int], int]:
-            def work(column: int) -> int:
+            def work(group: int) -> int:
                 self.kernels.mark_origins(
-                    marks[:, column : column + self.columns_at_once],
-                    np.uint64(column),
+                    marks[group],
+                    np.uint64(64 * group),
+                    min(64, self.columns - 64 * group),
                     np.uint64(self.rows),
                     np.uint64(first),
                     np.uint64(last),
@@ -93,13 +97,19 @@ class SparseFilled(Filler):
 
             return work
 
-        starts = range(0, self.columns, self.columns_at_once)
-        run_threads(starts, worker, threads, lambda done: report(done / len(starts)))
-        self.marks, self.mark = marks, np.uint8(few)
+        run_threads(range(groups), worker, threads, lambda done: report(done / groups))
+        self.marks, self.mark = marks, np.uint64(few)
 
     def __call__(self, region: Region, out: Array) -> None:
+        (top, bottom), columns = region
+        step = max(1, IN_CACHE // max(1, out.itemsize * (columns[1] - columns[0])))
+        for row in range(top, bottom, step):
+            rows = (row, min(row + step, bottom))
+            self._fill((rows, columns), out[rows[0] - top : rows[1] - top])
+
+    def _fill(self, region: Region, out: Array) -> None:
         self.values(region, out)
-        bits: np.ndarray[Any, Any] = out.view(dtypes.unsigned(out.dtype))
+        bits: Any = out.view(dtypes.unsigned(out.dtype))
         (top, _), (left, _) = region
         if self.marks is not None:
             self.kernels.clear_marked(bits, self.marks, top, left, self.mark)

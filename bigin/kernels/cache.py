@@ -30,9 +30,15 @@ def cached(dispatcher: Any, name: str) -> Any:
     if root is None:
         root = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "bigin")
     if root:
-        with contextlib.suppress(OSError):
-            dispatcher._cache = KernelCache(dispatcher.py_func, Path(root) / fingerprint() / name)
+        dispatcher._cache = KernelCache(dispatcher.py_func, Path(root) / fingerprint() / name)
     return dispatcher
+
+
+def cache_all(*dispatchers: Any) -> None:
+    """The same for functions that are called by their own names."""
+    for dispatcher in dispatchers:
+        function = dispatcher.py_func
+        cached(dispatcher, f"{function.__module__.rpartition('.')[2]}-{function.__qualname__}")
 
 
 @cache
@@ -47,13 +53,41 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
-class KernelCache(FunctionCache):
-    """Numba's cache of one function, in a given folder."""
+class KernelCache:
+    """A dispatcher's cache: one of Numba's own for each signature, in a folder of its own.
+
+    Numba's numbers the files of a function's signatures, so that two processes which compile two of them at once could
+    each take the other's file.
+    """
 
     def __init__(self, py_func: Any, folder: Path) -> None:
+        self.py_func = py_func
+        self.cache_path = str(folder)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled code; None where there is none, or a damaged file."""
+        try:
+            return self._of(sig).load_overload(sig, target_context)
+        except Exception:  # a cache that cannot be read must not stop a fill: the kernel is compiled instead
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keeps the compiled code where the folder can be written."""
+        with contextlib.suppress(Exception):
+            self._of(sig).save_overload(sig, data)
+
+    def _of(self, sig: Any) -> SignatureCache:
+        name = hashlib.blake2b(repr(sig).encode(), digest_size=8).hexdigest()
+        return SignatureCache(self.py_func, os.path.join(self.cache_path, name))
+
+
+class SignatureCache(FunctionCache):
+    """Numba's cache of one function, in a given folder."""
+
+    def __init__(self, py_func: Any, folder: str) -> None:
         class Locator(_CacheLocator):
             def get_cache_path(self) -> str:
-                return str(folder)
+                return folder
 
             def get_source_stamp(self) -> str:
                 return ""  # the folder's name says it
@@ -73,15 +107,3 @@ class KernelCache(FunctionCache):
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return sig
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled code; None where there is none, or a damaged file."""
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:  # a cache that cannot be read must not stop a fill: the kernel is compiled instead
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Keeps the compiled code where the folder can be written."""
-        with contextlib.suppress(Exception):
-            super().save_overload(sig, data)

@@ -20,10 +20,13 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from bigin.kernels.cache import cache_all
+
 DEPTH = 256  # products in a block
 ROWS = 12  # of a register tile
 LANES = {32: 16, 64: 8}  # floats in a vector of 512 bits
-COLUMNS_32, COLUMNS_64 = 2 * LANES[32], 2 * LANES[64]  # of a register tile
+
+loop = njit(nogil=True, error_model="numpy")
 
 
 @intrinsic
@@ -95,37 +98,58 @@ def multiply_panels(typingctx: Any, a: Any, b: Any, depth: Any, out: Any, stride
     return signature, generate
 
 
-@njit(nogil=True, error_model="numpy")
-def pack(matrix, first, last, width, out):
-    """Columns first to last of a matrix as panels of `width` columns, padded with zeros: out[panel, k, column]."""
-    depth = matrix.shape[0]
-    place = 0
-    for start in range(first, last, width):
-        columns = min(width, last - start)
-        for k in range(depth):
-            for j in range(columns):
-                out[place + j] = matrix[k, start + j]
-            for j in range(columns, width):
-                out[place + j] = 0
-            place += width
+def packer(width: int) -> Any:
+    """A function that packs a matrix as panels of `width` columns, padded with zeros.
+
+    out[panel, k, column], one after the other. The width is a constant of the code, so a row of a panel is one copy.
+    """
+
+    def pack(matrix, out):
+        depth = matrix.shape[0]
+        place = 0
+        for start in range(0, matrix.shape[1], width):
+            columns = min(width, matrix.shape[1] - start)
+            for k in range(depth):
+                if columns == width:
+                    for j in range(width):
+                        out[place + j] = matrix[k, start + j]
+                else:
+                    for j in range(width):
+                        out[place + j] = matrix[k, start + j] if j < columns else 0
+                place += width
+
+    pack.__qualname__ = f"pack[{width}]"
+    return loop(pack)
 
 
-@njit(nogil=True, error_model="numpy")
-def pack_transposed(matrix, k0, k1, width, out):
-    """The transpose of columns k0 to k1 of a matrix as panels of `width` of its rows: out[panel, k, row]."""
+pack_left, pack_16, pack_32 = packer(ROWS), packer(2 * LANES[64]), packer(2 * LANES[32])
+
+
+@loop
+def pack_right(matrix, width, out):
+    """A matrix as panels of `width` columns, which is a vector pair of its type."""
+    if width == 16:
+        pack_16(matrix, out)
+    else:
+        pack_32(matrix, out)
+
+
+@loop
+def pack_rows(matrix, k0, k1, out):
+    """Columns k0 to k1 of a matrix, transposed, as panels of ROWS of its rows: out[panel, k, row]."""
     depth = k1 - k0
-    for start in range(0, matrix.shape[0], width):
-        rows = min(width, matrix.shape[0] - start)
-        base = (start // width) * depth * width
+    for start in range(0, matrix.shape[0], ROWS):
+        rows = min(ROWS, matrix.shape[0] - start)
+        base = (start // ROWS) * depth * ROWS
         for i in range(rows):
             for k in range(depth):
-                out[base + k * width + i] = matrix[start + i, k0 + k]
-        for i in range(rows, width):
+                out[base + k * ROWS + i] = matrix[start + i, k0 + k]
+        for i in range(rows, ROWS):
             for k in range(depth):
-                out[base + k * width + i] = 0
+                out[base + k * ROWS + i] = 0
 
 
-@njit(nogil=True, error_model="numpy")
+@loop
 def multiply_packed(a, b, depth, rows, columns, width, edge, total, stride):
     """total[i * stride + j] += the product of packed panels of one block, for i < rows and j < columns.
 
@@ -151,15 +175,35 @@ def width_of(dtype: np.dtype[Any]) -> int:
     return 2 * LANES[8 * dtype.itemsize]
 
 
-@njit(nogil=True, error_model="numpy")
+@loop
 def add_product(a, b, width, left, right, edge, total):
     """total += a.T @ b, block by block; left, right and edge are buffers."""
     rows, columns = total.shape
     for k in range(0, a.shape[0], DEPTH):
         depth = min(DEPTH, a.shape[0] - k)
-        pack(a[k : k + depth], 0, rows, ROWS, left)
-        pack(b[k : k + depth], 0, columns, width, right)
+        pack_left(a[k : k + depth], left)
+        pack_right(b[k : k + depth], width, right)
         multiply_packed(left, right, depth, rows, columns, width, edge, total.reshape(-1), columns)
+
+
+@loop
+def add_product_packed(a, b, width, right, edge, total):
+    """total += a @ b, block by block, where `a` is packed by pack_blocks."""
+    rows, columns = total.shape
+    padded = -(-rows // ROWS) * ROWS
+    for k in range(0, b.shape[0], DEPTH):
+        depth = min(DEPTH, b.shape[0] - k)
+        pack_right(b[k : k + depth], width, right)
+        multiply_packed(a[k * padded :], right, depth, rows, columns, width, edge, total.reshape(-1), columns)
+
+
+def pack_blocks(matrix: Any) -> Any:
+    """A matrix as the left factor of products, block of DEPTH columns by block."""
+    padded = -(-matrix.shape[0] // ROWS) * ROWS
+    out = np.empty(padded * matrix.shape[1], matrix.dtype)
+    for k in range(0, matrix.shape[1], DEPTH):
+        pack_rows(matrix, k, min(k + DEPTH, matrix.shape[1]), out[k * padded :])
+    return out
 
 
 class Product:
@@ -169,16 +213,23 @@ class Product:
     """
 
     def __init__(self, rows: int, columns: int, dtype: np.dtype[Any]) -> None:
-        self.width = width_of(dtype)
+        self.width = 2 * LANES[8 * dtype.itemsize]
         self.left = np.empty(DEPTH * (rows + ROWS), dtype)
         self.right = np.empty(DEPTH * (columns + self.width), dtype)
         self.edge = np.zeros(ROWS * self.width)
 
     def add(self, a: Any, b: Any, total: Any) -> None:
-        """total += a.T @ b, for contiguous a (k, rows), b (k, columns) and total (rows, columns)."""
+        """total += a.T @ b, for a (k, rows), b (k, columns) and a contiguous total (rows, columns)."""
         add_product(a, b, self.width, self.left, self.right, self.edge, total)
+
+    def add_left_packed(self, a: Any, b: Any, total: Any) -> None:
+        """total += a @ b, for an `a` from pack_blocks, b (k, columns) and a contiguous total (rows, columns)."""
+        add_product_packed(a, b, self.width, self.right, self.edge, total)
 
     def add_packed(self, left: Any, right: Any, depth: int, total: Any) -> None:
         """The same for one block whose panels are packed already."""
         rows, columns = total.shape
         multiply_packed(left, right, depth, rows, columns, self.width, self.edge, total.reshape(-1), columns)
+
+
+cache_all(multiply_packed, pack_rows, pack_right, add_product, add_product_packed)

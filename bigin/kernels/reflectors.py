@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from bigin.kernels.cache import cache_all
 from bigin.rng.portable import fma, sqrt
 
 loop = njit(nogil=True, error_model="numpy")
@@ -98,3 +99,6 @@ def finish_tile(tile, row, column, signs, gain):
         for j in range(tile.shape[1]):
             value = (1.0 if row + i == column + j else 0.0) - tile[i, j]
             tile[i, j] = value * signs[column + j] * gain
+
+
+cache_all(clear_above, set_diagonal, reflector_scalars, triangle_tile, invert_triangle, right_side, finish_tile)

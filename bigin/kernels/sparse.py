@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from bigin.kernels.cache import cache_all
 from bigin.rng.permutation import permute_back_once, permute_once
 from bigin.rng.philox import philox
 from bigin.rng.portable import u64
@@ -46,39 +47,59 @@ def clear_permuted(out, first_row, first_column, rows, zeros, a, b, stream, key)
 
 
 @loop
-def origins(places, first, a, b, k0, k1, k2, k3):
-    """Which rows one column's permutation sends to first, first + 1, ...; may be beyond the rows."""
+def origins(places, left, right, a, b, k0, k1, k2, k3):
+    """Which rows one column's permutation sends to (left, right), (left, right + 1), ...; may be beyond the rows."""
     for t in range(u64(places.shape[0])):
-        place = first + u64(t)
-        x, y = permute_back_once(place // b, place - place // b * b, a, b, k0, k1, k2, k3)
+        x, y = permute_back_once(left, right + u64(t), a, b, k0, k1, k2, k3)
         places[u64(t)] = x * b + y
 
 
 @loop
-def mark_origins(marks, first_column, rows, first, last, a, b, stream, key):
-    """Sets marks[i, j] to 1 where the permutation of column first_column + j sends row i into [first, last)."""
+def mark_origins(marks, first_column, columns, rows, first, last, a, b, stream, key):
+    """Sets bit j of marks[i] where the permutation of column first_column + j sends row i into [first, last)."""
     places = np.empty(1024, np.uint64)
-    for j in range(marks.shape[1]):
+    for j in range(columns):
         w0, w1, w2, w3 = philox(first_column + u64(j), stream, key)
         k0, k1, k2, k3 = u64(w0), u64(w1), u64(w2), u64(w3)
+        bit = u64(u64(1) << u64(j))
         start = first
         while start < last:
-            count = min(u64(places.shape[0]), last - start)
-            origins(places[:count], start, a, b, k0, k1, k2, k3)
+            left = start // b
+            right = start - left * b
+            count = min(min(u64(places.shape[0]), last - start), b - right)  # no division inside the loop
+            origins(places[:count], left, right, a, b, k0, k1, k2, k3)
             for t in range(count):
                 place = places[u64(t)]
                 while place >= rows:
                     x, y = permute_back_once(place // b, place % b, a, b, k0, k1, k2, k3)
                     place = x * b + y
-                marks[place, j] = 1
+                marks[place] |= bit
             start += count
 
 
 @loop
-def clear_marked(out, marks, first_row, first_column, mark):
-    """Sets out[i, j] to 0 where marks has `mark` at its place; out is the bits of a region."""
+def clear_bits(out, word, first, clear):
+    """Sets out[j] to 0 where bit first + j of a word is `clear`."""
+    for j in range(u64(out.shape[0])):
+        bit = u64(u64(word >> u64(first + u64(j))) & u64(1))
+        value = out[u64(j)]
+        out[u64(j)] = 0 if bit == clear else value
+
+
+@loop
+def clear_marked(out, marks, first_row, first_column, clear):
+    """Sets out[i, j] to 0 where the mark of its row and column is `clear`; out is the bits of a region.
+
+    marks[w, row] holds the marks of columns 64 w to 64 w + 63, one bit each.
+    """
     for i in range(out.shape[0]):
-        row = marks[first_row + i]
-        for j in range(out.shape[1]):
-            value = out[i, j]
-            out[i, j] = 0 if row[first_column + j] == mark else value
+        column = first_column
+        end = first_column + out.shape[1]
+        while column < end:
+            stop = min(end, (column // 64 + 1) * 64)
+            part = out[i, column - first_column : stop - first_column]
+            clear_bits(part, marks[column // 64, first_row + i], u64(column % 64), clear)
+            column = stop
+
+
+cache_all(clear_permuted, mark_origins, clear_marked)
