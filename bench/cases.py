@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import ours, peers
+from bench import ours, peers, structured
+from bench.check import QUICK
 from bench.measure import Work
 from bench.setting import Setting
 
@@ -14,7 +15,7 @@ Side = Callable[[Setting], Work]
 MEMORY = "1 MiB blocks"
 CACHED = 4  # what goes to the page cache is so many times smaller, or the kernel would make it wait for the disk
 LESS = f" (1/{peers.SLOW} of the size)"
-SMALLEST = 4 << 20  # bytes: of it all layouts have multiples
+SMALLEST = QUICK  # bytes: of it all layouts have multiples
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,19 @@ def of_dtype(dtype: str) -> Case:
     """A dtype against float32: the same bytes, to the page cache, so that the disk does not hide the kernel."""
     side, float32 = partial(ours.npy, dtype=dtype, sync=False), partial(ours.npy, sync=False)
     return Case(f"{dtype} normal into .npy, page cache", side, "bigin float32", float32, 0.4, share=CACHED)
+
+
+def orthogonal(shape: tuple[int, int], dtype: str, goal: float) -> Case:
+    """orthogonal in memory, all cores."""
+    rows, columns = shape
+    return Case(
+        f"{dtype} orthogonal {rows:,} x {columns:,}, all cores",
+        partial(structured.orthogonal, shape=shape, dtype=dtype),
+        "torch orthogonal_",
+        partial(structured.torch_orthogonal, shape=shape, dtype=dtype),
+        goal,
+        "in memory",
+    )
 
 
 CASES = (
@@ -90,4 +104,24 @@ CASES = (
     of_dtype("float64"),
     of_dtype("float16"),
     of_dtype("bfloat16"),
+    Case(
+        "float32 product 1536^3, one core (GFLOP/s)",
+        partial(structured.product, n=1536),
+        "numpy matmul, one thread",
+        partial(structured.numpy_product, n=1536),
+        1,
+        "in memory",
+    ),
+    orthogonal((4096, 4096), "float32", 2.5),
+    orthogonal((1_000_000, 64), "float32", 4),
+    orthogonal((200_000, 256), "float32", 4),
+    orthogonal((2048, 2048), "float64", 1.5),
+    Case(
+        "float32 sparse 20,000 x 2,000, all cores",
+        partial(structured.sparse, shape=(20_000, 2_000)),
+        "torch sparse_",
+        partial(structured.torch_sparse, shape=(20_000, 2_000)),
+        10,
+        "in memory",
+    ),
 )

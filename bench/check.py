@@ -15,6 +15,7 @@ from bench.measure import WrongError
 
 REFERENCE = Path(__file__).parent.parent / "tests" / "reference.py"
 SAMPLES = 24  # random elements that are compared, besides the first and the last
+QUICK = 4 << 20  # bytes: of this size and below, cases only show that they work
 LOOK = 1 << 16  # elements in each piece that a peer's moments are taken from
 
 # What the default parameters of a method must give: mean, standard deviation, lowest and highest possible value.
@@ -43,18 +44,18 @@ def some(first: int, stop: int) -> list[int]:
 
 
 def against_reference(
-    method: str, shape: tuple[int, ...], dtype: str, indices: list[int], found: np.ndarray[Any, Any]
+    method: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    indices: list[int],
+    found: np.ndarray[Any, Any],
+    **parameters: float,
 ) -> None:
-    """Compares the bits of the elements at these flat indices; seed 0, no name, default parameters."""
-    expected = np.asarray(expected_values(method, shape, dtype, tuple(indices)))
+    """Compares the bits of the elements at these flat indices; seed 0, no name."""
+    expected = np.asarray(reference().elements(method, parameters, shape, dtype, 0, "", list(indices)))
     same = _bits(expected) == _bits(found)
     if expected.shape != found.shape or not same.all():
         raise WrongError(f"{method} {dtype}: elements {np.array(indices)[~same]} differ from the reference")
-
-
-def expected_values(method: str, shape: tuple[int, ...], dtype: str, indices: tuple[int, ...]) -> Any:
-    """The oracle's values."""
-    return reference().elements(method, {}, shape, dtype, 0, "", list(indices))
 
 
 def _bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
