@@ -16,7 +16,11 @@ from bigin.filling.prepare import Filler, prepare
 from bigin.methods import table
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
 
-CASES = json.loads((Path(__file__).parent / "golden" / "stream-v1.json").read_text(encoding="utf-8"))
+ALL = json.loads((Path(__file__).parent / "golden" / "stream-v1.json").read_text(encoding="utf-8"))
+STRUCTURED_METHODS = ["eye", "dirac", "sparse", "orthogonal", "delta_orthogonal"]
+CASES = [case for case in ALL if case["method"] not in STRUCTURED_METHODS]
+STRUCTURED = [case for case in ALL if case["method"] in STRUCTURED_METHODS]
+SMALL = 400  # elements of the largest tensor that the reference makes here, where it must make all to know one
 METHODS = [*dict.fromkeys(case["method"] for case in CASES)]
 
 
@@ -71,6 +75,43 @@ def test_reference(method, dtype):
         ]
 
 
+def structured(method: str, dtype: str) -> list[dict]:
+    cases = [case for case in STRUCTURED if (case["method"], case["dtype"]) == (method, dtype)]
+    assert cases
+    return cases
+
+
+@pytest.mark.parametrize("dtype", dtypes.FLOATS)
+@pytest.mark.parametrize("method", STRUCTURED_METHODS)
+@pytest.mark.parametrize("max_memory", [0, 1 << 32], ids=["little memory", "memory"])
+def test_library_of_structured_methods(method, dtype, max_memory):
+    for case in structured(method, dtype):
+        row, shape = table.find(method), tuple(case["shape"])
+        distribution = table.resolve(row, shape, row.parse(case["parameters"]))
+        fill = prepare(distribution, shape, dtypes.FLOATS[dtype], case["seed"], case["name"])
+        fill.setup(2, max_memory, lambda part: None)
+        out = np.empty(shape, dtypes.FLOATS[dtype])
+        fill(tuple((0, size) for size in shape), out)
+        for start, bits in expected(case).items():
+            assert bits_of(out.reshape(-1)[start : start + len(bits)]) == bits, (case["parameters"], start)
+        assert case["block"][:2] == [0, out.size]
+        assert hashlib.blake2b(out.tobytes(), digest_size=16).hexdigest() == case["block"][2], case["parameters"]
+
+
+@pytest.mark.parametrize("dtype", dtypes.FLOATS)
+@pytest.mark.parametrize("method", STRUCTURED_METHODS)
+def test_reference_of_structured_methods(method, dtype):
+    for case in structured(method, dtype):
+        if "orthogonal" in method and case["block"][1] > SMALL:
+            continue
+        runs = expected(case)
+        indices = [start + i for start, bits in runs.items() for i in range(len(bits))]
+        arguments = (method, case["parameters"], tuple(case["shape"]), dtype, case["seed"], case["name"])
+        assert bits_of(reference.elements(*arguments, indices)) == [b for run in runs.values() for b in run], case[
+            "parameters"
+        ]
+
+
 def test_the_whole_shape_has_the_indices_of_the_flat_one():
     """The cases above are filled as flat tensors; here is one in its own shape."""
     case = of("kaiming_normal", "float32")[0]
@@ -87,8 +128,9 @@ def test_the_whole_shape_has_the_indices_of_the_flat_one():
 
 
 def test_every_method_that_draws_is_here():
+    assert {case["method"] for case in STRUCTURED} == {*STRUCTURED_METHODS}
     for method, row in table.METHODS.items():
-        if "val" in row.defaults:
+        if "val" in row.defaults or method in STRUCTURED_METHODS:
             continue
         drawn = isinstance(table.resolve(row, (3, 4), row.parse({})), Uniform | Normal | TruncNormal)
         assert not drawn or {case["dtype"] for case in CASES if case["method"] == method} == {*dtypes.FLOATS}, method
@@ -96,6 +138,8 @@ def test_every_method_that_draws_is_here():
 
 def test_no_two_cases_share_their_values():
     """A file of zeros, or of one stream, would be golden too."""
+    drawn = [case for case in STRUCTURED if case["method"] not in ("eye", "dirac") and case["block"][1] > SMALL]
+    assert len({case["block"][2] for case in drawn}) == len(drawn) > 12
     blocks = [case["block"][2] for case in CASES]
     assert len({*blocks}) == len(blocks)
     for case in CASES:

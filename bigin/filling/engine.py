@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bigin.filling.floats import default_modes
 
 Task = TypeVar("Task")
-Worker = TypeVar("Worker")
+Result = TypeVar("Result")
 
 REPORT = 0.1  # seconds between two reports of progress
 
@@ -51,6 +51,18 @@ def run_threads(
             thread.join()
     if state.error is not None:
         raise state.error
+
+
+def map_threads(function: Callable[[Task], Result], tasks: Sequence[Task], threads: int) -> list[Result]:
+    """The results of a function for every task, in the tasks' order."""
+    results: list[Any] = [None] * len(tasks)
+
+    def work(index: int) -> int:
+        results[index] = function(tasks[index])
+        return 1
+
+    run_threads(range(len(tasks)), lambda: work, threads)
+    return results
 
 
 class _State:

@@ -16,18 +16,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from bigin.filling.engine import run_threads
+from bigin.filling.engine import map_threads
 from bigin.filling.filler import Array, Drawn, Filler, Report
 from bigin.kernels import matmul, reflectors
 from bigin.regions import Region, Shape, extent, segments
 
 TILE = 512  # rows and columns of a tile of the triangle
 STRIP = 8192  # rows whose products are summed before they are added to S: a part of the order of operations
+SHORT = 64  # elements of the diagonal that are drawn with the square around them
 DRAWN = 1 << 18  # elements that are drawn at once: they stay in the cache, and Python's share of the time is small
 
 
@@ -104,7 +105,8 @@ class Reflections:
         self._solve(tiles, threads, report)
         self.triangle = tiles
         if in_memory:
-            self.packed = {(i, j): self._packed(i, j) for i, j in tiles.pairs()}
+            pairs = list(tiles.pairs())
+            self.packed = dict(zip(pairs, map_threads(lambda pair: self._packed(*pair), pairs, threads), strict=True))
 
     def _x(self, rows: tuple[int, int], columns: tuple[int, int], heads: bool = False) -> Array:
         """A tile of X: 0 above the diagonal, and with the reflectors' heads on it if asked."""
@@ -121,47 +123,37 @@ class Reflections:
 
     def _gram(self, tiles: Tiles, threads: int, report: Report) -> None:
         """S = X'X: for each tile the strips in order, in each strip the blocks in order."""
-        strips = range(0, self.m, STRIP)
-        tasks = [(strip, i, j) for i, j in tiles.pairs() for strip in strips if strip + STRIP > j * TILE]
-        waiting: dict[tuple[int, int, int], Array] = {}
+        for j in range(tiles.count):
+            first = tiles.span(j)[0] // STRIP * STRIP  # above, the columns of tile j are 0
+            strips = range(first, self.m, STRIP)
+            tasks = [(strip, i, j) for strip in strips for i in range(j + 1)]
+            # So many at a time wait for their turn to be added, strip by strip.
+            for start in range(0, len(tasks), 4 * threads):
+                group = tasks[start : start + 4 * threads]
+                totals = map_threads(lambda task: self._strip_product(tiles, *task), group, threads)
+                for (strip, i, _), total in zip(group, totals, strict=True):
+                    tiles.put(i, j, total if strip == first else tiles.get(i, j) + total)
+            report(0.4 * ((j + 1) / tiles.count) ** 2)
 
-        def worker() -> Callable[[tuple[int, int, int]], int]:
-            product = matmul.Product(min(TILE, self.n), min(TILE, self.n), self.drawn)
-
-            def work(task: tuple[int, int, int]) -> int:
-                strip, i, j = task
-                total = np.zeros(tiles.shape(i, j))
-                first = max(strip, tiles.span(j)[0])  # above, the columns of tile j are 0
-                step = max(matmul.DEPTH, DRAWN // (tiles.shape(i, j)[1] * matmul.DEPTH) * matmul.DEPTH)
-                for row in range(first, min(strip + STRIP, self.m), step):
-                    rows = (row, min(row + step, strip + STRIP, self.m))
-                    right = self._x(rows, tiles.span(j))
-                    left = right if i == j else self._x(rows, tiles.span(i))
-                    product.add(left, right, total)
-                waiting[task] = total
-                return 1
-
-            return work
-
-        # A few strips at a time wait for their turn to be added.
-        for start in range(0, len(tasks), 4 * threads):
-            group = tasks[start : start + 4 * threads]
-            run_threads(group, worker, threads)
-            for strip, i, j in group:
-                total = waiting.pop((strip, i, j))
-                first = strip == min(s for s in strips if s + STRIP > j * TILE)
-                tiles.put(i, j, total if first else tiles.get(i, j) + total)
-            report(0.4 * (start + len(group)) / len(tasks))
+    def _strip_product(self, tiles: Tiles, strip: int, i: int, j: int) -> Array:
+        """X[strip, tile i]' X[strip, tile j]."""
+        total = np.zeros(tiles.shape(i, j))
+        product = matmul.Product(total.shape[0], total.shape[1], self.drawn)
+        step = max(matmul.DEPTH, DRAWN // (total.shape[1] * matmul.DEPTH) * matmul.DEPTH)
+        for row in range(max(strip, tiles.span(j)[0]), min(strip + STRIP, self.m), step):
+            rows = (row, min(row + step, strip + STRIP, self.m))
+            right = self._x(rows, tiles.span(j))
+            left = right if i == j else self._x(rows, tiles.span(i))
+            product.add(left, right, total)
+        return total
 
     def _scalars(self, tiles: Tiles) -> None:
         """The reflectors' heads, scales and signs, and how far a head is from the element that it replaces."""
         squares = np.concatenate([np.diagonal(tiles.get(i, i)) for i in range(tiles.count)])
         diagonal = np.empty(self.n)
-        for i in range(tiles.count):
-            for k in range(*tiles.span(i)):
-                one = np.empty((1, 1), self.drawn)
-                self.draw(((k, k + 1), (k, k + 1)), one)
-                diagonal[k] = one[0, 0]
+        for k in range(0, self.n, SHORT):
+            span = (k, min(k + SHORT, self.n))
+            diagonal[slice(*span)] = np.diagonal(self._x(span, span))
         self.heads, self.scales, self.signs = np.empty(self.n), np.empty(self.n), np.empty(self.n)
         drawn = np.empty(1, self.drawn)
         reflectors.reflector_scalars(squares, diagonal, self.heads, self.scales, self.signs, drawn)
@@ -170,63 +162,46 @@ class Reflections:
     def _triangle(self, tiles: Tiles, threads: int) -> None:
         """S to inv(T), in place."""
 
-        def worker() -> Callable[[tuple[int, int]], int]:
-            def work(pair: tuple[int, int]) -> int:
-                i, j = pair
-                gram = tiles.get(i, j)
-                top = self._x(tiles.span(j), tiles.span(i))
-                reflectors.triangle_tile(gram, top, self.scales, self.steps, i * TILE, j * TILE)
-                tiles.put(i, j, gram)
-                return 1
+        def work(pair: tuple[int, int]) -> None:
+            i, j = pair
+            gram = tiles.get(i, j)
+            top = self._x(tiles.span(j), tiles.span(i))
+            reflectors.triangle_tile(gram, top, self.scales, self.steps, i * TILE, j * TILE)
+            tiles.put(i, j, gram)
 
-            return work
-
-        run_threads(list(tiles.pairs()), worker, threads)
+        map_threads(work, list(tiles.pairs()), threads)
 
     def _solve(self, tiles: Tiles, threads: int, report: Report) -> None:
         """inv(T) W = V1', row of tiles by row of tiles from the last; W takes the place of inv(T)."""
         inverses: dict[int, Array] = {}
-
-        def invert() -> Callable[[int], int]:
-            def work(i: int) -> int:
-                upper = tiles.get(i, i)
-                inverses[i] = np.empty_like(upper)
-                reflectors.invert_triangle(upper, inverses[i])
-                return 1
-
-            return work
-
         for i in reversed(range(tiles.count)):
             if i not in inverses:
-                run_threads(range(max(0, i - threads + 1), i + 1), invert, threads)
-            row = self._solve_row(tiles, i, inverses.pop(i), threads)
-            for j, tile in row.items():
-                tiles.put(i, j, tile)
+                group = range(max(0, i - threads + 1), i + 1)
+                packed = map_threads(lambda k: matmul.pack_blocks(inverted(tiles.get(k, k))), group, threads)
+                inverses.update(zip(group, packed, strict=True))
+            self._solve_row(tiles, i, inverses.pop(i), threads)
             report(0.4 + 0.6 * (1 - (i / tiles.count) ** 2))
 
-    def _solve_row(self, tiles: Tiles, i: int, inverse: Array, threads: int) -> dict[int, Array]:
-        """W[i, j] = inv(T)[i, i]^-1 (V1'[i, j] - sum over k > i of inv(T)[i, k] W[k, j]), for every j."""
-        row: dict[int, Array] = {}
-        factors = {k: matmul.pack_blocks(tiles.get(i, k)) for k in range(i + 1, tiles.count)}
-        last_factor = matmul.pack_blocks(inverse)
+    def _solve_row(self, tiles: Tiles, i: int, inverse: Array, threads: int) -> None:
+        """W[i, j] for every j, from the rows below; `inverse` is that of inv(T)[i, i], packed."""
+        following = range(i + 1, tiles.count)
+        packed = map_threads(lambda k: matmul.pack_blocks(tiles.get(i, k)), following, threads)
+        factors = dict(zip(following, packed, strict=True))
+        columns = range(i, tiles.count)[::-1]  # the longest sum first
+        row = map_threads(lambda j: self._solve_tile(tiles, i, j, factors, inverse), columns, threads)
+        for j, tile in zip(columns, row, strict=True):
+            tiles.put(i, j, tile)
 
-        def worker() -> Callable[[int], int]:
-            product = matmul.Product(min(TILE, self.n), min(TILE, self.n), np.dtype(np.float64))
-
-            def work(j: int) -> int:
-                above = np.zeros(tiles.shape(i, j))
-                for k in range(i + 1, j + 1):
-                    product.add_left_packed(factors[k], tiles.get(k, j), above)
-                right = self._x(tiles.span(j), tiles.span(i), heads=True).astype(np.float64)
-                reflectors.right_side(right, self.scales, i * TILE)
-                row[j] = np.zeros(tiles.shape(i, j))
-                product.add_left_packed(last_factor, np.ascontiguousarray(right.T) - above, row[j])
-                return 1
-
-            return work
-
-        run_threads(range(i, tiles.count)[::-1], worker, threads)  # the largest first
-        return row
+    def _solve_tile(self, tiles: Tiles, i: int, j: int, factors: dict[int, Array], inverse: Array) -> Array:
+        """W[i, j] = inv(T)[i, i]^-1 (V1'[i, j] - sum over k > i of inv(T)[i, k] W[k, j]); the factors are packed."""
+        above, result = np.zeros(tiles.shape(i, j)), np.zeros(tiles.shape(i, j))
+        product = matmul.Product(above.shape[0], above.shape[1], above.dtype)
+        for k in range(i + 1, j + 1):
+            product.add_left_packed(factors[k], tiles.get(k, j), above)
+        right = self._x(tiles.span(j), tiles.span(i), heads=True).astype(np.float64)
+        reflectors.right_side(right, self.scales, i * TILE)
+        product.add_left_packed(inverse, np.ascontiguousarray(right.T - above), result)
+        return result
 
     def _packed(self, i: int, j: int) -> Array:
         """A tile of diag(scales) W, rounded to the drawn type and packed: one after the other, its blocks of DEPTH."""
@@ -280,6 +255,13 @@ class Reflections:
             x = self._x(rows, block, heads=True)
             matmul.pack_rows(x, 0, block[1] - k, left[k * panels :])
         return left
+
+
+def inverted(upper: Array) -> Array:
+    """The inverse of an upper triangular tile."""
+    inverse = np.empty_like(upper)
+    reflectors.invert_triangle(upper, inverse)
+    return inverse
 
 
 class OrthogonalFilled(Filler):
