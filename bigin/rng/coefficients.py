@@ -1,7 +1,7 @@
-"""The polynomial coefficients of stream version 1, printed by scripts/fit-polynomials; docs/stream-v1.md lists them.
+"""The polynomial coefficients of stream version 1, printed by scripts/fit-polynomials.
 
 Highest power first, in the order of Horner's rule. The comment beside each name is the degree and the largest
-relative error of the exact polynomial, before its coefficients were rounded.
+relative error of the exact polynomial, before its coefficients were rounded. docs/stream-v1.md lists them too.
 """
 
 # The arguments of the three quantile pieces are taken from these centres.

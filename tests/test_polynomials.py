@@ -1,0 +1,16 @@
+"""The coefficients are what their script prints."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_script_prints_the_module():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "fit-polynomials")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (ROOT / "bigin" / "rng" / "coefficients.py").read_text()
