@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from zarr.core.dtype.common import DataTypeValidationError, HasEndianness, HasItemSize
+from zarr.core.dtype.common import HasEndianness, HasItemSize
 from zarr.dtype import Float32, ZDType, data_type_registry
+
+try:
+    from zarr.errors import DataTypeValidationError
+except ImportError:  # zarr before 3.2
+    from zarr.dtype import DataTypeValidationError
 
 from bigin.dtypes import DTYPES
 
