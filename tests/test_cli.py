@@ -101,6 +101,7 @@ BAD = [
     (["--method", "xavier_normal", "new.npy", "--shape", "3"], "expected a shape of 2 or more dimensions"),
     (["--method", "normal", "no/such/new.npy", "--shape", "3"], "expected an existing folder"),
     (["--method", "normal", "new.npy", "--shape", f"{2**45}"], "expected 128.0 TiB of disk"),
+    (["--method", "normal", "new.zarr", "--shape", f"{2**45}"], "expected 128.0 TiB of disk"),
     (["--method", "normal", "new.npy", "--shape", f"{2**63}"], "fewer than 2^63 elements"),
     (["--method", "normal", "text.txt"], "expected a .npy file or a zarr array, got another file"),
     (["--method", "normal", "folder"], "got a folder that holds something else"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ def write_all(fd: int, data: memoryview, offset: int) -> None:
         data, offset = data[written:], offset + written
 
 
-def reserve(fd: int, size: int, path: Path) -> None:
-    """Reserves a file's blocks, so that a disk that is too small is found before the work begins."""
+def reserve(fd: int, size: int, path: Path, kind: type[Exception]) -> None:
+    """Reserves a file's blocks, so that a disk that is too small is found before they are written.
+
+    Then an error of this kind is raised: InputError where nothing has been done yet, else FillError.
+    """
     if size == 0:
         return
     try:
@@ -32,10 +36,20 @@ def reserve(fd: int, size: int, path: Path) -> None:
             raise FillError(f"{path}: cannot reserve {size_text(size)}: {error.strerror}") from None
         status = os.fstatvfs(fd)
         free = status.f_bavail * status.f_frsize
-        raise InputError(
+        raise kind(
             f"{path}: expected {size_text(size)} of disk, got {size_text(free)} free ({error.strerror}); "
             "free some or choose another disk"
         ) from None
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Refuses to begin where a file system has less free space than a new target takes."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        what = f"expected {size_text(size)} of disk, got {size_text(free)} free"
+        raise InputError(f"{folder}: {what}; free some or choose another disk")
 
 
 def start_writeback(fd: int) -> None:

@@ -113,7 +113,7 @@ class FileTarget(Target):
         try:
             self.file.write(self.header)
             self.file.flush()
-            reserve(self.file.fileno(), self.offset + self.nbytes, self.path)
+            reserve(self.file.fileno(), self.offset + self.nbytes, self.path, InputError)
         except BaseException:
             self.close()
             if made:

@@ -63,18 +63,18 @@ def open_node(store: Any, label: str) -> zarr.Array[Any] | None:
 def existing(array: zarr.Array[Any], label: str) -> ZarrTarget:
     """The target of an array that is there."""
     store = array.store_path.store
-    if isinstance(store, LocalStore):
-        folder = store.root / array.store_path.path
-        if not os.access(folder, os.W_OK):
-            raise InputError(f"{label}: expected an array that can be written, got a read-only folder")
-    return ZarrTarget(array, label, hierarchy_name(store, array.store_path.path))
+    folder = store.root / array.store_path.path if isinstance(store, LocalStore) else None
+    if folder is not None and not os.access(folder, os.W_OK):
+        raise InputError(f"{label}: expected an array that can be written, got a read-only folder")
+    return ZarrTarget(array, label, hierarchy_name(store, array.store_path.path), folder)
 
 
 def missing(place: str | Path | Store, label: str, shape: Shape, dtype: np.dtype[Any]) -> ZarrTarget:
     """The target of an array that is still to be made."""
     stand_in = new_array(MemoryStore(), "", shape, dtype)
     root, inner = local_root(place) if isinstance(place, Path) else (place, "")
-    return ZarrTarget(stand_in, label, inner, make=lambda: new_array(root, inner, shape, dtype))
+    folder = place.absolute() if isinstance(place, Path) else None
+    return ZarrTarget(stand_in, label, inner, folder, make=lambda: new_array(root, inner, shape, dtype))
 
 
 def create_array(

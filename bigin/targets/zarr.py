@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -21,10 +22,10 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from bigin import dtypes
-from bigin.errors import InputError
+from bigin.errors import FillError, InputError
 from bigin.regions import Grid, Region, Shape, block_of_rows, extent, runs, slices, within
 from bigin.targets.base import Array, Parts, Scratch, Target
-from bigin.targets.disk import reserve, start_writeback, sync_file_system, write_all
+from bigin.targets.disk import require_space, reserve, start_writeback, sync_file_system, write_all
 from bigin.targets.record import KEY, Record
 from bigin.targets.zarr_dtypes import register_dtypes
 
@@ -39,12 +40,18 @@ class ZarrTarget(Target):
     """An array of a zarr store. `make` makes it where it is missing; until then `array` stands for it in memory."""
 
     def __init__(
-        self, array: zarr.Array[Any], label: str, name: str, make: Callable[[], zarr.Array[Any]] | None = None
+        self,
+        array: zarr.Array[Any],
+        label: str,
+        name: str,
+        folder: Path | None,
+        make: Callable[[], zarr.Array[Any]] | None = None,
     ) -> None:
         self.label = label
         self.array = array
         self.name = name
         self.make = make
+        self.folder = folder  # where it lies, in a local store
         self.shape = array.shape
         self.dtype = dtypes.parse_dtype(array.dtype)
         if make is None and array.store_path.store.read_only:
@@ -73,6 +80,8 @@ class ZarrTarget(Target):
 
     def begin(self, record: Record) -> None:
         """Makes the array where it is missing."""
+        if self.folder is not None and stores_plain_bytes(self.array) and not self.holds_data():
+            require_space(self.folder, self.nbytes)
         if self.make is not None:
             self.array = self.make()
             self.writer = writer(self.array)
@@ -218,7 +227,7 @@ class LocalWriter(BytesWriter):
         size = len(covered) * self.chunk_bytes
         try:
             with temporary.open("wb") as file:
-                reserve(file.fileno(), size + len(index), path)
+                reserve(file.fileno(), size + len(index), path, FillError)
                 for i, chunk in enumerate(covered):
                     for part, made, data, offset in self.pieces(chunk, scratch):
                         yield within(region, part), made

@@ -10,7 +10,7 @@ from zarr.core.dtype.common import HasEndianness, HasItemSize
 from zarr.dtype import Float32, ZDType, data_type_registry
 
 try:
-    from zarr.errors import DataTypeValidationError
+    from zarr.errors import DataTypeValidationError  # type: ignore[attr-defined,unused-ignore]
 except ImportError:  # zarr before 3.2
     from zarr.dtype import DataTypeValidationError
 
