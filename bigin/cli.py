@@ -142,7 +142,7 @@ def beyond_base(max_memory: int) -> int:
 
     from bigin.filling.memory import resident
 
-    base = resident() + (64 << 20)  # and what compiling or loading a kernel takes
+    base = resident() + (100 << 20)  # and what compiling a kernel takes
     if max_memory <= base:
         raise InputError(f"expected --max-memory above {size_text(base)}, which Python and its libraries take")
     return max_memory - base

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,6 +46,8 @@ class Tiles:
         self.count = -(-n // TILE)
         self._tiles: dict[tuple[int, int], Array] = {}
         self._file = None if in_memory else tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (lives as long as this)
+        if self._file is not None:
+            weakref.finalize(self, self._file.close)
 
     def span(self, i: int) -> tuple[int, int]:
         """The rows (or columns) of a tile."""

@@ -80,10 +80,11 @@ def mark_origins(marks, first_column, columns, rows, first, last, a, b, stream, 
 @loop
 def clear_bits(out, word, first, clear):
     """Sets out[j] to 0 where bit first + j of a word is `clear`."""
+    zero = out.dtype.type(0)  # a literal 0 beside a uint64 would make both a float64, which loses bits
     for j in range(u64(out.shape[0])):
         bit = u64(u64(word >> u64(first + u64(j))) & u64(1))
         value = out[u64(j)]
-        out[u64(j)] = 0 if bit == clear else value
+        out[u64(j)] = zero if bit == clear else value
 
 
 @loop

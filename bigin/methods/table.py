@@ -213,20 +213,20 @@ def _sparse(shape: Shape, sparsity: float, std: float) -> Distribution:
     if std < 0:
         raise InputError(f"expected std >= 0, got std={std:g}; give a standard deviation that is not negative")
     zeros = math.ceil(sparsity * shape[0])
-    return Constant(0) if std == 0 or zeros == shape[0] else Sparse(zeros, std)
+    return Constant(0) if std == 0 or zeros == shape[0] or 0 in shape else Sparse(zeros, std)
 
 
 def _orthogonal(shape: Shape, gain: float) -> Distribution:
     if len(shape) < 2:
         raise InputError(f"expected a shape of 2 or more dimensions, got {shape}; orthogonal is for matrices")
-    return Orthogonal(gain, delta=False)
+    return Constant(0) if 0 in shape else Orthogonal(gain, delta=False)
 
 
 def _delta_orthogonal(shape: Shape, gain: float) -> Distribution:
     _dimensions(shape, (3, 4, 5))
     if shape[1] > shape[0]:
         raise InputError(f"expected no more input than output channels, got shape {shape} in torch's layout (out, in)")
-    return Orthogonal(gain, delta=True)
+    return Constant(0) if 0 in shape else Orthogonal(gain, delta=True)
 
 
 def _dimensions(shape: Shape, allowed: tuple[int, ...]) -> None:
