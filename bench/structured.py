@@ -12,10 +12,9 @@ from bench.measure import Work, WrongError, burst
 from bench.setting import Setting
 from bigin import init
 from bigin.kernels import matmul
-from bigin.regions import Grid
 
 ACCURACY = {"float32": 3e-6, "float64": 1e-13}  # of bigin's; torch's is of the same order
-TILE = 512
+BAND = 480  # rows whose packed panels stay in the cache
 
 
 def reduced(setting: Setting, shape: tuple[int, int]) -> tuple[int, int]:
@@ -34,16 +33,21 @@ def operands(setting: Setting, n: int) -> tuple[Any, Any]:
 def product(setting: Setting, n: int) -> Work:
     """bigin's product, in its fixed order, in the calling thread. A multiplication and an addition count as two."""
     a, b = operands(setting, n)
+    size = len(a)
     total = np.empty(a.shape)
-    worker = matmul.Product(TILE, TILE, a.dtype)
-    transposed = np.ascontiguousarray(a.T)
+    worker = matmul.Product(0, size, a.dtype)
+    left = np.empty(matmul.DEPTH * (BAND + matmul.ROWS), a.dtype)
 
     def multiply(i: int) -> int:
-        for (top, bottom), (left, right) in Grid(total.shape, (TILE, TILE)):
-            tile = np.zeros((bottom - top, right - left))
-            worker.add(transposed[:, top:bottom], b[:, left:right], tile)
-            total[top:bottom, left:right] = tile
-        return 2 * len(a) ** 3
+        total[...] = 0
+        for k in range(0, size, matmul.DEPTH):
+            depth = min(matmul.DEPTH, size - k)
+            matmul.pack_right(b[k : k + depth], worker.width, worker.right)
+            for top in range(0, size, BAND):
+                rows = slice(top, min(top + BAND, size))
+                matmul.pack_rows(a[rows], k, k + depth, left)
+                worker.add_packed(left, worker.right, depth, total[rows])
+        return 2 * size**3
 
     def check() -> None:
         close(total, a, b)
@@ -139,13 +143,14 @@ def torch_sparse(setting: Setting, shape: tuple[int, int]) -> Work:
         torch.nn.init.sparse_(values, 0.1)
         return values.nbytes
 
-    return Work(run, lambda: counted(values.numpy()))
+    return Work(run, lambda: counted(values.numpy(), 5))
 
 
-def counted(values: Any) -> None:
-    """Whether each column has its zeros (a normal is 0 once in 2^32)."""
+def counted(values: Any, more: int = 0) -> None:
+    """Whether each column has its zeros, and no more, but for a few normals of torch that are 0 by their own."""
     zeros = (values == 0).sum(axis=0)
-    if not (zeros == -(-len(values) // 10)).all():
+    expected = -(-len(values) // 10)
+    if zeros.min() < expected or zeros.max() > expected + more:
         raise WrongError(f"columns with {zeros.min()} to {zeros.max()} zeros")
 
 

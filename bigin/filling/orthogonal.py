@@ -221,7 +221,7 @@ class Reflections:
         return out
 
     def fill(self, rows: tuple[int, int], columns: tuple[int, int], out: Array) -> None:
-        """Q[rows, columns] times the gain, into a float64 array of that shape."""
+        """Q[rows, columns] times the gain, into an array of that shape, rounded to its type."""
         height = band(self.n)
         for top in range(rows[0], rows[1], height):
             bottom = min(top + height, rows[1])
@@ -302,9 +302,13 @@ class OrthogonalFilled(Filler):
         step = max(matmul.ROWS, PART // (columns[1] - columns[0]))
         for top in range(rows[0], rows[1], step):
             part = (top, min(top + step, rows[1]))
-            values = np.empty(extent((part, columns)))
+            place = out[top - rows[0] : part[1] - rows[0]]
+            if out.dtype == self.drawn:
+                self.reflections.fill(part, columns, place)
+                continue
+            values = np.empty(extent((part, columns)), self.drawn)
             self.reflections.fill(part, columns, values)
-            out[top - rows[0] : part[1] - rows[0]] = values.astype(self.drawn)
+            place[...] = values
 
 
 PART = 1 << 20  # elements of Q that are made at once
