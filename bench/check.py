@@ -52,10 +52,17 @@ def against_reference(
     **parameters: float,
 ) -> None:
     """Compares the bits of the elements at these flat indices; seed 0, no name."""
-    expected = np.asarray(reference().elements(method, parameters, shape, dtype, 0, "", list(indices)))
+    expected = np.asarray(expected_values(method, parameters, shape, dtype, indices))
     same = _bits(expected) == _bits(found)
     if expected.shape != found.shape or not same.all():
         raise WrongError(f"{method} {dtype}: elements {np.array(indices)[~same]} differ from the reference")
+
+
+def expected_values(
+    method: str, parameters: dict[str, float], shape: tuple[int, ...], dtype: str, indices: list[int]
+) -> Any:
+    """The oracle's values."""
+    return reference().elements(method, parameters, shape, dtype, 0, "", indices)
 
 
 def _bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

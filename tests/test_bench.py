@@ -64,7 +64,7 @@ def test_wrong_output_fails(tmp_path):
     """The checks do notice: a reference that disagrees makes the run fail."""
     code = (
         "import sys, numpy as np; from bench import check\n"
-        "check.expected_values = lambda m, s, d, i: np.zeros(len(i), d)\n"
+        "check.expected_values = lambda m, p, s, d, i: np.zeros(len(i), d)\n"
         "sys.argv = ['bench', '--quick', '--only', 'numpy random']; import runpy; runpy.run_module('bench')"
     )
     env = os.environ | {"PYTHONPATH": str(ROOT)}

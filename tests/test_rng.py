@@ -20,6 +20,7 @@ from scipy import stats
 
 from bigin import dtypes
 from bigin.errors import InputError
+from bigin.filling import numbers as numbers_of
 from bigin.filling import prepare
 from bigin.methods import table
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
@@ -110,7 +111,7 @@ def test_stream_ids():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_tensor_draws_from_the_stream_of_its_name_and_purpose(dtype):
     out = np.empty(5, dtype)
-    fill = prepare.prepare(Uniform(0.0, 1.0), (2**40,), out.dtype, 2**64 - 1, "a", "mask")
+    fill = prepare.draw(Uniform(0.0, 1.0), (2**40,), out.dtype, 2**64 - 1, "a", "mask")
     fill(((2**33 + 1, 2**33 + 6),), out)
     stream = reference.stream_id("a", "mask")
     assert out.tolist() == [
@@ -284,7 +285,7 @@ def drawing(draw, store=unchanged):
 
 def truncated(bits, kind, draw, low, high, k):
     """The standard normal on [low, high] at u = (k + 1/2) 2^-bits, and its numbers."""
-    _, numbers, anchor = prepare.trunc_normal(TruncNormal(0.0, 1.0, low, high), np.dtype(kind))
+    _, numbers, anchor = numbers_of.trunc_normal(TruncNormal(0.0, 1.0, low, high), np.dtype(kind))
     drawn = np.array(k, np.uint64)
     drawn = drawn.astype(np.uint32) if bits == 32 else drawn << np.uint64(11)
     out = np.empty(drawn.size, kind)
@@ -328,14 +329,14 @@ def test_trunc_normal_has_no_atoms_at_its_bounds(low, high):
 def test_the_median_of_a_symmetric_interval_is_a_tie(bits, kind, _):
     """Whatever the last of the decimal digits: half-way between two words, and the even one is the anchor."""
     for std in (k / 16 for k in range(1, 60)):
-        _, numbers, anchor = prepare.trunc_normal(TruncNormal(0.0, std, -2.0, 2.0), np.dtype(kind))
+        _, numbers, anchor = numbers_of.trunc_normal(TruncNormal(0.0, std, -2.0, 2.0), np.dtype(kind))
         assert (anchor, numbers[5]) == (2 ** (bits - 1), numbers[6] / 2)
 
 
 @pytest.mark.parametrize(("dtype", "std", "a", "b"), [("float32", 1e38, 1.0, 2.0), ("float64", 1e200, 0.0, 1e-300)])
 def test_an_interval_too_narrow_for_its_dtype_is_refused(dtype, std, a, b):
     with pytest.raises(InputError, match="wider"):
-        prepare.trunc_normal(TruncNormal(0.0, std, a, b), np.dtype(dtype))
+        numbers_of.trunc_normal(TruncNormal(0.0, std, a, b), np.dtype(dtype))
 
 
 # Roundings, against numpy's and ml_dtypes' own
@@ -386,7 +387,7 @@ def uniform_extremes(low: float, high: float, name: str) -> np.ndarray:
     """The values at the least and greatest words, and some others."""
     dtype = dtypes.FLOATS[name]
     drawn = np.float64 if name == "float64" else np.float32
-    _, numbers, anchor = prepare.uniform(Uniform(low, high), dtype)
+    _, numbers, anchor = numbers_of.uniform(Uniform(low, high), dtype)
     x = words(64 if name == "float64" else 32, 50)
     out = np.empty(x.size, dtype)
     draw = draws.uniform_64 if name == "float64" else draws.uniform_32
@@ -547,7 +548,7 @@ def test_how_far_a_normal_reaches(dtype, reach):
     assert farthest == pytest.approx(reach, abs=1e-4)
     assert normals(0, 2 ** (bits - 1)) == (-farthest, 0)
     assert normals(2**bits - 1, 0)[0] == 2.0 ** (-bits / 2)  # the smallest radius
-    assert farthest < (prepare.REACH_32 if bits == 32 else prepare.REACH_64)
+    assert farthest < (numbers_of.REACH_32 if bits == 32 else numbers_of.REACH_64)
 
 
 # Independence, as far as correlations show it
