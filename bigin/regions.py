@@ -60,6 +60,13 @@ def within(outer: Region, inner: Region) -> Region:
     return tuple((first + start, first + stop) for (first, _), (start, stop) in zip(outer, inner, strict=True))
 
 
+def place_in(region: Region, place: Shape) -> Any:
+    """Where an element of the tensor lies in a region, as numpy indexes with it; None where it lies outside."""
+    if not all(start <= at < stop for at, (start, stop) in zip(place, region, strict=True)):
+        return None
+    return tuple(at - start for at, (start, _) in zip(place, region, strict=True))
+
+
 def slices(region: Region) -> tuple[Any, ...]:
     """A region as numpy and zarr index with it; the dots keep what is left of a 0-d array an array."""
     return (..., *(slice(start, stop) for start, stop in region))

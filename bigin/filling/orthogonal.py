@@ -25,7 +25,8 @@ import numpy as np
 from bigin.filling.engine import map_threads
 from bigin.filling.filler import Array, Drawn, Filler, Report
 from bigin.kernels import matmul, reflectors
-from bigin.regions import Region, Shape, extent, segments
+from bigin.regions import Region, Shape, extent, place_in, segments
+from bigin.targets.disk import write_all
 
 TILE = 512  # rows and columns of a tile of the triangle
 STRIP = 8192  # rows whose products are summed before they are added to S: a part of the order of operations
@@ -70,10 +71,8 @@ class Tiles:
         if self._file is None:
             self._tiles[i, j] = tile
             return
-        data, place = np.ascontiguousarray(tile).reshape(-1).view(np.uint8).data, self._place(i, j)
-        while data:
-            written = os.pwrite(self._file.fileno(), data, place)
-            data, place = data[written:], place + written
+        data = np.ascontiguousarray(tile).reshape(-1).view(np.uint8).data
+        write_all(self._file.fileno(), data, self._place(i, j))
 
     def _place(self, i: int, j: int) -> int:
         return 8 * TILE * TILE * (i * self.count + j)
@@ -341,9 +340,9 @@ class DeltaOrthogonalFilled(Filler):
 
     def __call__(self, region: Region, out: Array) -> None:
         out.fill(0)
-        if not all(start <= place < stop for place, (start, stop) in zip(self.centre, region[2:], strict=True)):
+        centre = place_in(region[2:], self.centre)
+        if centre is None:
             return
         values = np.empty(extent(region[:2]), out.dtype)
         self.matrix(region[:2], values)
-        place: Any = (place - start for place, (start, _) in zip(self.centre, region[2:], strict=True))
-        out[..., *place] = values
+        out[..., *centre] = values

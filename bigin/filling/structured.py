@@ -10,7 +10,7 @@ import numpy as np
 from bigin import dtypes
 from bigin.filling.engine import run_threads
 from bigin.filling.filler import Array, Drawn, Filler, Report
-from bigin.regions import Region, Shape
+from bigin.regions import Region, Shape, place_in
 
 
 class EyeFilled(Filler):
@@ -38,12 +38,12 @@ class DiracFilled(Filler):
     def __call__(self, region: Region, out: Array) -> None:
         out.fill(0)
         (top, bottom), (left, right) = region[:2]
-        if not all(start <= place < stop for place, (start, stop) in zip(self.centre, region[2:], strict=True)):
+        centre = place_in(region[2:], self.centre)
+        if centre is None:
             return
         rows = np.arange(top, bottom)
         columns = rows % self.outputs
         inside = (columns < min(self.outputs, self.inputs)) & (columns >= left) & (columns < right)
-        centre: Any = (place - start for place, (start, _) in zip(self.centre, region[2:], strict=True))
         out[rows[inside] - top, columns[inside] - left, *centre] = self.one
 
 
