@@ -170,11 +170,6 @@ def multiply_packed(a, b, depth, rows, columns, width, edge, total, stride):
                     edge[r * width + c] = 0.0
 
 
-def width_of(dtype: np.dtype[Any]) -> int:
-    """How many columns a panel of B has."""
-    return 2 * LANES[8 * dtype.itemsize]
-
-
 @loop
 def add_product(a, b, width, left, right, edge, total):
     """total += a.T @ b, block by block; left, right and edge are buffers."""
