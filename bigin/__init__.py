@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bigin.api import Report as Report
     from bigin.api import create as create
     from bigin.api import fill as fill
+    from bigin.api import fill_flat as fill_flat
     from bigin.errors import FillError as FillError
     from bigin.errors import InputError as InputError
     from bigin.methods.gain import calculate_gain as calculate_gain
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # Imported when first used: `import bigin` compiles nothing and costs a few milliseconds.
 _HOMES = {
     "fill": "bigin.api",
+    "fill_flat": "bigin.api",
     "create": "bigin.api",
     "Report": "bigin.api",
     "InputError": "bigin.errors",

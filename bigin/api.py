@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bigin
 from bigin import dtypes
 from bigin.errors import InputError
 from bigin.filling import memory
+from bigin.filling.filler import Filler
 from bigin.filling.floats import default_modes
-from bigin.filling.prepare import prepare
+from bigin.filling.parts import RegionFilled, StretchFilled
 from bigin.filling.run import run, workers_within
-from bigin.methods import table
+from bigin.filling.specification import Specification
+from bigin.regions import parse_region
 from bigin.targets.base import Target
 from bigin.targets.open import open_target
 from bigin.targets.record import Record
@@ -24,8 +28,6 @@ from bigin.text import parse_shape, parse_size
 if TYPE_CHECKING:
     import numpy as np
     import zarr
-
-STREAM = 1  # the version of the stream, docs/stream-v1.md
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def fill(
     dtype: Any = None,
     raw: bool = False,
     offset: int = 0,
+    region: Any = None,
     overwrite: bool = False,
     threads: int | None = None,
     max_memory: int | str | None = None,
@@ -60,13 +63,16 @@ def fill(
     The value of an element depends on seed, name, method, global shape and its index alone.
 
     Args:
-        target: a numpy array or memmap (filled in place), the path of a .npy file, a path, URL or store of a zarr
-            array, a zarr.Array, or with `raw` the path of a file.
+        target: a numpy array or memmap, a torch tensor or parameter on the CPU, anything else with a writable buffer or
+            __array_interface__ (all filled in place), the path of a .npy file, a path, URL or store of a zarr array, a
+            zarr.Array, or with `raw` the path of a file.
         method: a name that `bigin methods` lists, such as "xavier_uniform".
         seed: an integer from 0 to 2^64 - 1.
         name: what the tensor is called in its model; by default an array's path in its zarr hierarchy, and nothing
             for a root array, a file or an array in memory. Tensors of other names draw other values.
         shape, dtype: make a missing target (float32 by default), or must match an existing one; for `raw` both.
+        region: the target is this part of a tensor of the global `shape`, as a rank's shard is: a slice or a pair of
+            (start, stop) for each axis, with steps if need be. Fans, std and structure come from the global shape.
         raw, offset: the target is a file of values without a header, from `offset` bytes on.
         overwrite: whether an existing file or zarr array that already holds data may be filled.
         threads: by default the cores that this process may use.
@@ -80,55 +86,93 @@ def fill(
         InputError: something is wrong with what was asked for; nothing was changed.
         FillError, OSError: the fill could not be finished; the record does not say complete.
     """
-    row = table.find(method)
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed.__index__() < 1 << 64:
-        raise InputError(f"expected a seed from 0 to 2^64 - 1, got {seed!r}")
-    with default_modes():
-        values = row.parse(parameters)
-        opened = open_target(
-            target,
-            shape=None if shape is None else parse_shape(shape),
-            dtype=None if dtype is None else dtypes.parse_dtype(dtype),
-            raw=raw,
-            offset=offset,
-        )
-        try:
-            return _fill(opened, row, values, seed.__index__(), name, overwrite, threads, max_memory, sync, progress)
-        finally:
-            opened.close()
+    whole = None if shape is None else parse_shape(shape)
+    ranges = None
+    if region is not None:
+        if whole is None:
+            raise InputError("expected the global shape of the tensor that the region is of; give shape=")
+        ranges = parse_region(region, whole)
+    parts = whole if ranges is None else tuple(map(len, ranges))
+    with default_modes(), opened(target, parts, dtype, raw, offset) as place:
+        stream = place.name if name is None else name
+        specification = Specification.parse(method, parameters, seed, stream, whole or place.shape, place.dtype)
+        filler = specification.filler()
+        record = specification.record()
+        if ranges is not None:
+            filler = RegionFilled(filler, ranges)
+            record["region"] = [[r.start, r.stop, r.step] for r in ranges]
+        record["name_from"] = "caller" if name is not None else "hierarchy" if stream else "unnamed"
+        return _fill(place, filler, record, overwrite, threads, max_memory, sync, progress)
+
+
+def fill_flat(
+    target: Any,
+    method: str,
+    *,
+    shape: Any,
+    offset: int,
+    seed: int = 0,
+    name: str = "",
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    **parameters: Any,
+) -> Report:
+    """Fill an array in memory with a stretch of a flattened tensor, as a rank of FSDP holds one.
+
+    Args:
+        target: as in `fill`, an array or tensor in memory; its elements in C order are those of the tensor of the
+            global `shape`, flattened in C order, from the element `offset` on.
+        method, seed, name, threads, max_memory, **parameters: as in `fill`.
+
+    Raises:
+        InputError: something is wrong with what was asked for, or the stretch does not fit; nothing was changed.
+    """
+    whole = parse_shape(shape)
+    if isinstance(offset, bool) or not hasattr(offset, "__index__") or offset.__index__() < 0:
+        raise InputError(f"expected an offset in elements that is not negative, got {offset!r}")
+    if isinstance(target, str | os.PathLike):
+        raise InputError(f"expected an array or tensor in memory, got the path {str(target)!r}; fill takes files")
+    with default_modes(), opened(target) as place:
+        size, elements = math.prod(whole), math.prod(place.shape)
+        if offset.__index__() + elements > size:
+            raise InputError(
+                f"expected a stretch of the {size} elements of shape {whole}, got {elements} elements from {offset} on"
+            )
+        specification = Specification.parse(method, parameters, seed, name, whole, place.dtype)
+        filler = StretchFilled(specification.filler(), offset.__index__(), place.shape)
+        record = specification.record() | {"offset": offset.__index__()}
+        return _fill(place, filler, record, True, threads, max_memory, True, None)
+
+
+@contextmanager
+def opened(
+    target: Any, shape: tuple[int, ...] | None = None, dtype: Any = None, raw: bool = False, offset: int = 0
+) -> Iterator[Target]:
+    """A target, for as long as it is needed."""
+    place = open_target(
+        target, shape=shape, dtype=None if dtype is None else dtypes.parse_dtype(dtype), raw=raw, offset=offset
+    )
+    try:
+        yield place
+    finally:
+        place.close()
 
 
 def _fill(
     target: Target,
-    method: table.Method,
-    values: Mapping[str, Any],
-    seed: int,
-    name: str | None,
+    filler: Filler,
+    record: Record,
     overwrite: bool,
     threads: int | None,
     max_memory: int | str | None,
     sync: bool,
     progress: Callable[[int, int], None] | None,
 ) -> Report:
-    stream = parse_name(target.name if name is None else name)
-    distribution = table.resolve(method, target.shape, values)
-    filler = prepare(distribution, target.shape, target.dtype, seed, stream)
     limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
     workers = workers_within(target, filler, memory.threads() if threads is None else threads, limit)
     if not overwrite and target.holds_data():
         raise InputError(f"{target.label} {describe(target.record())}; --overwrite (overwrite=True) fills it anew")
-    record = {
-        "method": method.name,
-        "parameters": dict(values),
-        "seed": seed,
-        "name": stream,
-        "name_from": "caller" if name is not None else "hierarchy" if stream else "unnamed",
-        "shape": list(target.shape),
-        "dtype": target.dtype.name,
-        "stream": STREAM,
-        "bigin": bigin.__version__,
-        "complete": False,
-    }
+    record["complete"] = False
     start = time.perf_counter()
     target.sync = sync
     target.begin(record)
@@ -136,17 +180,6 @@ def _fill(
     record["complete"] = True
     target.finish(record)
     return Report(target.label, target.nbytes, time.perf_counter() - start, record)
-
-
-def parse_name(name: Any) -> str:
-    """A tensor's name: text without NUL, which separates it from a purpose in the stream's hash."""
-    if not isinstance(name, str) or "\0" in name:
-        raise InputError(f"expected a name that is text without NUL characters, got {name!r}")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"expected a name that can be encoded in UTF-8, got {name!r}") from None
-    return name
 
 
 def describe(record: Record | None) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bigin.errors import InputError
+
 Shape = tuple[int, ...]
 Region = tuple[tuple[int, int], ...]  # (start, stop) along each axis
 
@@ -58,6 +60,11 @@ def extent(region: Region) -> Shape:
 def within(outer: Region, inner: Region) -> Region:
     """A region that is given from the first element of another, as a region of the tensor."""
     return tuple((first + start, first + stop) for (first, _), (start, stop) in zip(outer, inner, strict=True))
+
+
+def ranges_within(outer: Sequence[range], inner: Region) -> tuple[range, ...]:
+    """A region of the tensor that ranges cut out, as ranges of the tensor that they cut."""
+    return tuple(r[start:stop] for r, (start, stop) in zip(outer, inner, strict=True))
 
 
 def place_in(region: Region, place: Shape) -> Any:
@@ -116,3 +123,63 @@ def segments(shape: Shape, region: Region) -> Iterator[tuple[int, int]]:
             i, place = divmod(i, count)
             first += place * stride
         yield first, run
+
+
+def stretch(shape: Shape, start: int, stop: int) -> Iterator[Region]:
+    """A stretch of the flat tensor as regions that follow each other, at most two for each axis."""
+    if start >= stop:
+        return
+    if not shape:
+        yield ()
+        return
+    inner = math.prod(shape[1:])
+    first, head = divmod(start, inner)
+    last, tail = divmod(stop, inner)
+    if first == last:
+        yield from (((first, first + 1), *rest) for rest in stretch(shape[1:], head, tail))
+        return
+    if head:
+        yield from (((first, first + 1), *rest) for rest in stretch(shape[1:], head, inner))
+        first += 1
+    if first < last:
+        yield ((first, last), *((0, size) for size in shape[1:]))
+    yield from (((last, last + 1), *rest) for rest in stretch(shape[1:], 0, tail))
+
+
+def parse_region(region: Any, shape: Shape) -> tuple[range, ...]:
+    """A region as a user gives it: slices or pairs of (start, stop), for each axis, or a single one for the first.
+
+    Axes that are left out are whole, and negative bounds count from the end. Unlike numpy, a bound beyond the shape is
+    an error.
+    """
+    given = list(region) if isinstance(region, tuple | list) and not _is_pair(region, shape) else [region]
+    if any(item is ... for item in given):
+        place = next(i for i, item in enumerate(given) if item is ...)
+        given[place : place + 1] = [slice(None)] * (len(shape) - len(given) + 1)
+    if len(given) > len(shape):
+        raise InputError(f"expected a region of shape {shape}, got {len(given)} axes: {region!r}")
+    given += [slice(None)] * (len(shape) - len(given))
+    return tuple(_axis_range(item, size, region, shape) for item, size in zip(given, shape, strict=True))
+
+
+def _is_pair(region: Any, shape: Shape) -> bool:
+    return len(shape) == 1 and len(region) == 2 and all(hasattr(bound, "__index__") for bound in region)
+
+
+def _axis_range(item: Any, size: int, region: Any, shape: Shape) -> range:
+    wrong = f"expected slices (or pairs of start and stop) within shape {shape}, got {region!r}"
+    if isinstance(item, tuple | list) and len(item) == 2:
+        item = slice(*item)
+    if not isinstance(item, slice):
+        raise InputError(wrong)
+    try:
+        start, stop, step = (
+            default if bound is None else bound.__index__()
+            for bound, default in ((item.start, 0), (item.stop, size), (item.step, 1))
+        )
+    except AttributeError:
+        raise InputError(wrong) from None
+    start, stop = (bound + size if bound < 0 else bound for bound in (start, stop))
+    if not (0 <= start <= size and 0 <= stop <= size and step > 0):
+        raise InputError(wrong)
+    return range(start, max(start, stop), step)

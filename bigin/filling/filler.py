@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from bigin import dtypes
-from bigin.regions import Region, Shape, runs
+from bigin.regions import Region, Shape, extent, runs, stretch
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Report = Callable[[float], None]  # which part of the setup is done
@@ -18,6 +20,7 @@ Report = Callable[[float], None]  # which part of the setup is done
 class Filler(ABC):
     """Fills regions of one tensor, from several threads, in any order."""
 
+    shape: Shape
     region_bytes: int = 0  # how large a region should be at least, where the target is free to choose
     worker_memory: int = 0  # bytes that a worker takes for itself
     has_setup: bool = False
@@ -29,14 +32,28 @@ class Filler(ABC):
     def __call__(self, region: Region, out: Array) -> None:
         """Fills a contiguous array of the tensor's dtype, which has the region's shape."""
 
+    def gather(self, starts: Array, out: Array) -> None:
+        """Fills each row of a contiguous array with a stretch of the flat tensor; `starts` (uint64) says where."""
+        for start, row in zip(starts.tolist(), out, strict=True):
+            place = 0
+            for region in stretch(self.shape, start, start + row.size):
+                sizes = extent(region)
+                count = math.prod(sizes)
+                self(region, row[place : place + count].reshape(sizes))
+                place += count
+
 
 class Filled(Filler):
     """One value everywhere."""
 
-    def __init__(self, value: Array) -> None:
+    def __init__(self, shape: Shape, value: Array) -> None:
+        self.shape = shape
         self.value = value
 
     def __call__(self, region: Region, out: Array) -> None:
+        out.fill(self.value[()])
+
+    def gather(self, starts: Array, out: Array) -> None:
         out.fill(self.value[()])
 
 
@@ -61,6 +78,8 @@ class Drawn(Filler):
         self.shape = shape
         self.storage = dtypes.storage(dtype)
         self.kernel = fill_kernel(kind, dtype.name)
+        self.kind = kind
+        self.dtype = dtype
         self.tail = (
             np.uint64(stream_id(stream, purpose)),
             np.uint64(seed),
@@ -82,3 +101,13 @@ class Drawn(Filler):
             np.uint64(run),
             *self.tail,
         )
+
+    def gather(self, starts: Array, out: Array) -> None:
+        if out.size:
+            self._gather_kernel(out.reshape(-1).view(self.storage), starts, np.uint64(out.shape[1]), *self.tail)
+
+    @cached_property
+    def _gather_kernel(self) -> Callable[..., None]:
+        from bigin.kernels.cpu import gather_kernel
+
+        return gather_kernel(self.kind, self.dtype.name)

@@ -331,6 +331,7 @@ class DeltaOrthogonalFilled(Filler):
     region_bytes = OrthogonalFilled.region_bytes
 
     def __init__(self, shape: Shape, draw: Drawn, drawn: np.dtype[Any], gain: float) -> None:
+        self.shape = shape
         self.matrix = OrthogonalFilled(shape[:2], draw, drawn, gain)
         self.centre = tuple((size - 1) // 2 for size in shape[2:])
         self.worker_memory = self.matrix.worker_memory

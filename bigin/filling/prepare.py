@@ -31,9 +31,9 @@ def prepare(distribution: Distribution, shape: Shape, dtype: np.dtype[Any], seed
     Raises InputError where the dtype cannot hold the distribution's values, before anything is compiled.
     """
     if isinstance(distribution, Constant):
-        return Filled(numbers.constant(distribution.value, dtype))
+        return Filled(shape, numbers.constant(distribution.value, dtype))
     if isinstance(distribution, Eye):
-        return EyeFilled(numbers.constant(1, dtype))
+        return EyeFilled(shape, numbers.constant(1, dtype))
     if isinstance(distribution, Dirac):
         return DiracFilled(shape, numbers.constant(1, dtype), distribution.groups)
     if dtype.name not in dtypes.FLOATS:

@@ -16,7 +16,8 @@ from bigin.regions import Region, Shape, place_in
 class EyeFilled(Filler):
     """`one` on the diagonal of a matrix."""
 
-    def __init__(self, one: Array) -> None:
+    def __init__(self, shape: Shape, one: Array) -> None:
+        self.shape = shape
         self.one = one
 
     def __call__(self, region: Region, out: Array) -> None:
@@ -30,6 +31,7 @@ class DiracFilled(Filler):
     """`one` at the centre of the kernels that pass a channel on, as torch.nn.init.dirac_ has it."""
 
     def __init__(self, shape: Shape, one: Array, groups: int) -> None:
+        self.shape = shape
         self.one = one
         self.outputs = shape[0] // groups  # of a group
         self.inputs = shape[1]
@@ -65,6 +67,7 @@ class SparseFilled(Filler):
         from bigin.rng.philox import stream_id
 
         self.kernels: Any = sparse
+        self.shape = shape
         self.rows, self.columns = shape
         self.values = values
         self.zeros = zeros

@@ -31,6 +31,7 @@ if sys.byteorder != "little":
     raise ImportError("bigin's CPU kernels join words as little-endian memory does; this machine is big-endian")
 
 BLOCKS = 1024  # blocks of four words in a tile: 16 KiB of words
+LISTED = 2048  # runs whose starts are listed at once
 SHORT = 512  # runs shorter than this many elements share a tile; 512 elements never need more than BLOCKS blocks
 
 loop = njit(nogil=True, error_model="numpy")
@@ -174,24 +175,24 @@ def long_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
     return fill
 
 
-def short_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
-    """A kernel for regions of short runs: the blocks of many fill a tile together, so that the loops stay long."""
+def gathered_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
+    """A kernel for short runs that start anywhere: the blocks of many fill a tile together, so the loops stay long."""
 
     @labelled(label)
-    def fill(out, start, counts, strides, run, stream, key, numbers, anchor):
+    def fill(out, starts, run, stream, key, numbers, anchor):
         mask = (u64(1) << shift) - u64(1)
         words = np.empty(4 * BLOCKS, np.uint32)
         drawn = words.view(drawn_type)
         tile = np.empty(BLOCKS << shift, out.dtype)
         blocks = np.empty(BLOCKS, np.uint64)
         offsets = np.empty(BLOCKS, np.uint64)
-        index = np.zeros(counts.shape[0], np.uint64)
         position = u64(0)
-        more = True
-        while more:
+        next_start = u64(0)
+        while next_start < u64(starts.shape[0]):
             filled = u64(0)
             runs = u64(0)
-            while more:
+            while next_start < u64(starts.shape[0]):
+                start = starts[next_start]
                 first = start >> shift
                 count = ((start + run - u64(1)) >> shift) - first + u64(1)
                 if filled + count > u64(BLOCKS):
@@ -201,7 +202,7 @@ def short_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
                 offsets[runs] = (filled << shift) + (start & mask)
                 filled += count
                 runs += u64(1)
-                start, more = next_run(start, index, counts, strides)
+                next_start += u64(1)
             words_at(words, blocks[:filled], stream, key)
             values(drawn[: filled << shift], tile[: filled << shift], numbers, anchor)
             for r in range(runs):
@@ -209,6 +210,27 @@ def short_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
                 for i in range(run):
                     out[position + u64(i)] = tile[offset + u64(i)]
                 position += run
+
+    return fill
+
+
+def short_runs(gathered: Any, label: str) -> Any:
+    """A kernel for regions of short runs, whose starts are listed some at a time."""
+
+    @labelled(label)
+    def fill(out, start, counts, strides, run, stream, key, numbers, anchor):
+        starts = np.empty(LISTED, np.uint64)
+        index = np.zeros(counts.shape[0], np.uint64)
+        position = u64(0)
+        more = True
+        while more:
+            listed = u64(0)
+            while more and listed < u64(LISTED):
+                starts[listed] = start
+                listed += u64(1)
+                start, more = next_run(start, index, counts, strides)
+            gathered(out[position : position + listed * run], starts[:listed], run, stream, key, numbers, anchor)
+            position += listed * run
 
     return fill
 
@@ -223,15 +245,8 @@ def fill_kernel(distribution: str, dtype: str) -> Callable[..., None]:
     float type that is drawn), anchor (for trunc_normal). All integers are uint64.
     """
     label = f"{distribution}-{dtype}"
-    shape, draw_32, draw_64 = DRAWS[distribution]
-    store = STORES[dtype]
-    double = dtype == "float64"
-    values = shape(draw_64 if double else draw_32, store, label)
-    drawn_type = np.uint64 if double else np.uint32
-    shift = u64(1 if double else 2)  # a block holds 2 ** shift elements
-
-    fill_long = long_runs(values, drawn_type, shift, label)
-    fill_short = short_runs(values, drawn_type, shift, label)
+    fill_long, gather_short = parts(distribution, dtype)
+    fill_short = short_runs(gather_short, label)
 
     @labelled(label)
     def kernel(out, start, counts, strides, run, stream, key, numbers, anchor):
@@ -241,3 +256,38 @@ def fill_kernel(distribution: str, dtype: str) -> Callable[..., None]:
             fill_long(out, start, counts, strides, run, stream, key, numbers, anchor)
 
     return cached(kernel, label)
+
+
+@cache
+def gather_kernel(distribution: str, dtype: str) -> Callable[..., None]:
+    """The kernel that fills runs of one length that start anywhere.
+
+    Arguments of the kernel: out (1-d, contiguous: the runs one after the other), starts (uint64 array: the flat index
+    of each run's first element), run (their length), and then those of fill_kernel.
+    """
+    label = f"gather-{distribution}-{dtype}"
+    fill_long, gather_short = parts(distribution, dtype)
+
+    @labelled(label)
+    def kernel(out, starts, run, stream, key, numbers, anchor):
+        if run < u64(SHORT):
+            gather_short(out, starts, run, stream, key, numbers, anchor)
+            return
+        none = np.empty(0, np.uint64)
+        for i in range(u64(starts.shape[0])):
+            place = u64(i) * run
+            fill_long(out[place : place + run], starts[u64(i)], none, none, run, stream, key, numbers, anchor)
+
+    return cached(kernel, label)
+
+
+@cache
+def parts(distribution: str, dtype: str) -> tuple[Any, Any]:
+    """What both kernels are made of: long_runs and gathered_runs."""
+    label = f"{distribution}-{dtype}"
+    shape, draw_32, draw_64 = DRAWS[distribution]
+    double = dtype == "float64"
+    values = shape(draw_64 if double else draw_32, STORES[dtype], label)
+    drawn_type = np.uint64 if double else np.uint32
+    shift = u64(1 if double else 2)  # a block holds 2 ** shift elements
+    return long_runs(values, drawn_type, shift, label), gathered_runs(values, drawn_type, shift, label)

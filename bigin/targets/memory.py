@@ -1,7 +1,8 @@
-"""numpy arrays, strided and memory-mapped ones too."""
+"""Arrays in memory: numpy's, torch's on the CPU, and whatever else lends its memory."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -47,3 +48,37 @@ class MemoryTarget(Target):
     def read(self, region: Region) -> Array:
         """A copy of a region."""
         return np.array(self.array[slices(region)], dtype=self.dtype)
+
+
+def array_of(target: Any) -> np.ndarray[Any, Any] | None:
+    """The memory of an array, tensor or buffer, as numpy sees it, without a copy; None where it has none to lend."""
+    if isinstance(target, np.ndarray):
+        return target
+    torch = sys.modules.get("torch")  # whoever has a tensor has imported it
+    if torch is not None and isinstance(target, torch.Tensor):
+        return tensor_array(torch, target)
+    if type(target).__module__.partition(".")[0] in ("jax", "jaxlib"):
+        raise InputError(
+            "expected an array that can be written, got a jax array, which cannot; fill a numpy array, or make one "
+            "from bigin.virtual"
+        )
+    if hasattr(target, "__array_interface__"):
+        return np.asarray(target)
+    try:
+        return np.asarray(memoryview(target))
+    except TypeError:
+        return None
+
+
+def tensor_array(torch: Any, tensor: Any) -> np.ndarray[Any, Any]:
+    """A torch tensor's memory. Filling it is no operation that autograd records, as in torch.nn.init."""
+    if type(tensor).__name__ == "DTensor":
+        raise InputError("expected a plain tensor, got a DTensor; fill it with bigin.torch.fill_dtensor")
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+        raise InputError(f"expected a dense tensor on the CPU, got one of {tensor.layout} on {tensor.device}")
+    dtype = dtypes.parse_dtype(tensor.dtype)
+    plain = tensor.detach()
+    if dtype.name in dtypes.ML_DTYPES:  # numpy has no name for these: pass their bits
+        plain = plain.view(torch.uint8 if dtype.itemsize == 1 else torch.int16)
+    torch.autograd.graph.increment_version(tensor)  # what a backward pass has saved of the old values is stale
+    return np.asarray(plain.numpy().view(dtype))

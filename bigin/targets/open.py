@@ -12,7 +12,7 @@ from bigin.errors import InputError
 from bigin.regions import Shape
 from bigin.targets.base import Target
 from bigin.targets.files import FileTarget, memmap_target, npy_target
-from bigin.targets.memory import MemoryTarget
+from bigin.targets.memory import MemoryTarget, array_of
 
 MAGIC = b"\x93NUMPY"
 
@@ -25,7 +25,7 @@ def open_target(
     raw: bool = False,
     offset: int = 0,
 ) -> Target:
-    """The target that a path, a URL, a numpy array, a zarr array or a zarr store names.
+    """The target that a path, a URL, an array in memory, a zarr array or a zarr store names.
 
     A path that ends in .npy or holds a .npy file is one; with `raw` it is a file of values from `offset` bytes on;
     everything else is zarr. What is missing is made by Target.begin if it is given a shape (float32 unless a dtype is
@@ -34,9 +34,10 @@ def open_target(
     if offset and not raw:
         raise InputError("expected an offset only for a raw file; add --raw (raw=True)")
     made = dtype or np.dtype(np.float32)
-    if isinstance(target, np.ndarray):
-        mapped = memmap_target(target) if isinstance(target, np.memmap) else None
-        found: Target = mapped or MemoryTarget(target)
+    array = None if isinstance(target, str | os.PathLike) else array_of(target)
+    if array is not None:
+        mapped = memmap_target(array) if isinstance(array, np.memmap) else None
+        found: Target = mapped or MemoryTarget(array)
     elif raw:
         if shape is None or dtype is None:
             raise InputError("expected a shape and a dtype for a raw file, which names neither; give both")
@@ -101,6 +102,7 @@ def local_or_url(target: Any) -> Any:
 
     if not isinstance(target, zarr.Array | Store):
         raise InputError(
-            f"expected a path, a URL, a numpy array, a zarr array or a zarr store, got {type(target).__name__}"
+            "expected a path, a URL, an array or tensor in memory, a zarr array or a zarr store, got "
+            f"{type(target).__name__}"
         )
     return target
