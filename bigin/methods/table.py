@@ -239,10 +239,9 @@ def _dimensions(shape: Shape, allowed: tuple[int, ...]) -> None:
 GLOROT = "Glorot and Bengio 2010, Understanding the difficulty of training deep feedforward neural networks"
 HE = "He et al. 2015, Delving deep into rectifiers"
 LECUN = "LeCun et al. 1998, Efficient BackProp"
-LAYOUT = {"in_axis": [1], "out_axis": [0]}
+LAYOUT = {"in_axis": [1], "out_axis": [0], "batch_axis": []}
 KAIMING = {"a": 0.0, "mode": "fan_in", "nonlinearity": "leaky_relu"}
 KAIMING_CHOICES = {"mode": FAN_MODES, "nonlinearity": NONLINEARITIES}
-SCALING_LAYOUT = {**LAYOUT, "batch_axis": []}
 
 METHODS = {
     method.name: method
@@ -294,7 +293,7 @@ METHODS = {
         ),
         Method(
             "lecun_uniform",
-            SCALING_LAYOUT,
+            LAYOUT,
             lambda shape, **p: _variance_scaling(shape, 1.0, "fan_in", "uniform", **p),
             "U[-x, x), x = sqrt(3 / fan_in)",
             LECUN,
@@ -302,7 +301,7 @@ METHODS = {
         ),
         Method(
             "lecun_normal",
-            SCALING_LAYOUT,
+            LAYOUT,
             lambda shape, **p: _variance_scaling(shape, 1.0, "fan_in", "truncated_normal", **p),
             "N(0, s^2) on [-2 s, 2 s] with standard deviation sqrt(1 / fan_in)",
             LECUN + "; jax.nn.initializers.lecun_normal",
@@ -310,7 +309,7 @@ METHODS = {
         ),
         Method(
             "variance_scaling",
-            {"scale": 1.0, "mode": "fan_in", "distribution": "truncated_normal", **SCALING_LAYOUT},
+            {"scale": 1.0, "mode": "fan_in", "distribution": "truncated_normal", **LAYOUT},
             _variance_scaling,
             "a distribution around 0 with variance scale / fan_mode",
             "jax.nn.initializers.variance_scaling",

@@ -1,0 +1,1 @@
+"""Recipes: which tensor of a model gets which method, read from TOML."""

@@ -1,0 +1,195 @@
+"""From a recipe and the tensors of a model to what fills each of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bigin.errors import InputError
+from bigin.methods import table
+from bigin.methods.distributions import Distribution
+from bigin.methods.fans import fans
+from bigin.recipes.expression import Expression, Value
+from bigin.recipes.read import whole
+from bigin.recipes.recipe import AXES, Recipe, Rule, Split, Tensor
+
+LAYER = re.compile(r"(?:^|[./])(\d{1,9})(?=[./]|$)")  # the first part of a name that is a number
+MOST_PARTS = 100_000
+MENTIONED = 10  # tensors that an error about many names
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tensor of its own, which is the whole tensor or a part of a fused one: its name, shape and method."""
+
+    name: str
+    shape: tuple[int, ...]
+    method: str
+    parameters: Mapping[str, Any]
+    distribution: Distribution
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a recipe says of a tensor. `axis` is that along which the parts lie, None where there is one part."""
+
+    tensor: Tensor
+    rule: Rule
+    axis: int | None
+    parts: tuple[Part, ...]
+
+
+def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
+    """What a recipe says of every tensor, in their order, but for those that it skips.
+
+    Raises InputError for tensors that no rule matches, and for a rule that does not go together with a tensor.
+    """
+    by_name = {tensor.name: tensor for tensor in tensors}
+    assignments = []
+    unmatched = []
+    for tensor in by_name.values():
+        if any(glob.match(tensor.name) is not None for glob in recipe.skip):
+            continue
+        found = _find(recipe, tensor, by_name)
+        if found is None:
+            unmatched.append(tensor.name)
+        else:
+            assignments.append(_Assigner(recipe, *found, tensor, by_name).assignment())
+    if unmatched:
+        more = f" and {len(unmatched) - MENTIONED} more" if len(unmatched) > MENTIONED else ""
+        raise InputError(
+            f"{recipe.source.label}: expected a rule for every tensor, got none for {', '.join(unmatched[:MENTIONED])}"
+            f"{more}; add a [[rule]] or a [default]"
+        )
+    return assignments
+
+
+def _find(recipe: Recipe, tensor: Tensor, by_name: Mapping[str, Tensor]) -> tuple[Rule, tuple[str, ...]] | None:
+    """The first rule that matches, and what the stars of its pattern stand for."""
+    for rule in recipe.rules:
+        if not _conditions(rule, tensor):
+            continue
+        for glob in rule.match:
+            stars = glob.match(tensor.name)
+            if stars is not None and (rule.fans_of is None or _weight(rule, tensor, stars, by_name) is not None):
+                return rule, stars
+    return None
+
+
+def _conditions(rule: Rule, tensor: Tensor) -> bool:
+    if rule.ndim is not None and len(tensor.shape) not in rule.ndim:
+        return False
+    if rule.dtype is not None and tensor.dtype not in rule.dtype:
+        return False
+    if rule.shape is None:
+        return True
+    return len(rule.shape) == len(tensor.shape) and all(
+        expected is None or expected == size for expected, size in zip(rule.shape, tensor.shape, strict=True)
+    )
+
+
+def _weight(rule: Rule, tensor: Tensor, stars: tuple[str, ...], by_name: Mapping[str, Tensor]) -> Tensor | None:
+    """The tensor whose fans the rule goes by; None where it has none, and the rule is not for this tensor."""
+    assert rule.fans_of is not None
+    weight = by_name.get(rule.fans_of.name(tensor.name, stars))
+    return weight if weight is not None and len(weight.shape) >= 2 else None
+
+
+class _Assigner:
+    """Works out one assignment."""
+
+    def __init__(
+        self, recipe: Recipe, rule: Rule, stars: tuple[str, ...], tensor: Tensor, by_name: Mapping[str, Tensor]
+    ) -> None:
+        self.recipe = recipe
+        self.rule = rule
+        self.stars = stars
+        self.tensor = tensor
+        self.weight = _weight(rule, tensor, stars, by_name) if rule.fans_of is not None else None
+
+    def assignment(self) -> Assignment:
+        if self.rule.split is None:
+            return Assignment(self.tensor, self.rule, None, (self.part(self.tensor.name, self.tensor.shape),))
+        split = self.rule.split
+        axis, sizes = self.sizes(split)
+        shape = self.tensor.shape
+        parts = []
+        for i, size in enumerate(sizes):
+            inside = () if split.stack else (size,)
+            name = (split.names[0] if len(split.names) == 1 else split.names[i]).name(self.tensor.name, self.stars, i)
+            parts.append(self.part(name, (*shape[:axis], *inside, *shape[axis + 1 :])))
+        if len({part.name for part in parts}) < len(parts):
+            raise self.error("split", f"expected another name for every part, got {parts[0].name} for several")
+        return Assignment(self.tensor, self.rule, axis, tuple(parts))
+
+    def error(self, key: str | None, message: str) -> InputError:
+        return self.recipe.error(self.rule, key, message, self.tensor.name)
+
+    # The parts of a fused tensor
+
+    def sizes(self, split: Split) -> tuple[int, list[int]]:
+        """The axis from 0, and the sizes of the parts along it."""
+        shape = self.tensor.shape
+        if not -len(shape) <= split.axis < len(shape):
+            raise self.error("split", f"expected an axis of shape {shape}, got axis {split.axis}")
+        axis = split.axis % len(shape)
+        whole_size = shape[axis]
+        if split.stack or split.parts is not None:
+            parts = whole_size if split.parts is None else self.size(split.parts)
+            if parts > MOST_PARTS:
+                raise self.error("split", f"expected at most {MOST_PARTS} parts, got {parts}")
+            if parts < 1 or whole_size % parts:
+                raise self.error("split", f"expected parts that divide {whole_size} (shape {shape}), got {parts}")
+            sizes = [whole_size // parts] * parts
+        else:
+            assert split.sizes is not None
+            sizes = list(map(self.size, split.sizes))
+        if min(sizes, default=0) < 0 or sum(sizes) != whole_size:
+            raise self.error("split", f"expected sizes that add up to {whole_size} (shape {shape}), got {sizes}")
+        if len(split.names) > 1 and len(split.names) != len(sizes):
+            raise self.error("split", f"expected {len(sizes)} names, one for every part, got {len(split.names)}")
+        return axis, sizes
+
+    def size(self, expression: Expression) -> int:
+        value = self.value("split", expression, self.tensor.name, self.tensor.shape)
+        if not value.is_integer() or abs(value) >= 1 << 53:
+            raise self.error("split", f"expected whole numbers, got {expression} = {value:g}")
+        return int(value)
+
+    # Parameters
+
+    def part(self, name: str, shape: tuple[int, ...]) -> Part:
+        method = self.rule.method
+        given = {
+            key: whole(self.value(key, value, name, shape)) if isinstance(value, Expression) else value
+            for key, value in self.rule.parameters.items()
+        }
+        given |= {axis: self.rule.axes[axis] for axis in AXES if axis in method.defaults}
+        try:
+            parameters = method.parse(given)
+            distribution = table.resolve(method, shape, parameters)
+        except InputError as error:
+            raise self.error(None, f"{method.name}: {error}") from None
+        return Part(name, shape, method.name, parameters, distribution)
+
+    def value(self, key: str, expression: Expression, name: str, shape: tuple[int, ...]) -> float:
+        try:
+            return expression.value({**self.recipe.variables, **self.of_tensor(expression.names, name, shape)})
+        except InputError as error:
+            raise self.error(key, str(error)) from None
+
+    def of_tensor(self, names: frozenset[str], name: str, shape: tuple[int, ...]) -> dict[str, Value]:
+        """What an expression asks of a tensor; fans and layer are not there for every one."""
+        values: dict[str, Value] = {"shape": shape, "ndim": float(len(shape)), "size": float(math.prod(shape))}
+        if names & {"fan_in", "fan_out"}:
+            fan_in, fan_out = fans(self.weight.shape if self.weight is not None else shape, **self.rule.axes)
+            values |= {"fan_in": float(fan_in), "fan_out": float(fan_out)}
+        if "layer" in names:
+            found = LAYER.search(name)
+            if found is None:
+                raise InputError(f"expected a name with the number of a layer, such as h.3.weight, got {name}")
+            values["layer"] = float(found[1])
+        return values

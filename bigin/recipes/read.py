@@ -1,0 +1,312 @@
+"""From TOML to a recipe; everything that can be known to be wrong without the tensors is found here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path as FilePath
+from typing import Any, TypeVar
+
+from bigin.errors import InputError
+from bigin.methods import table
+from bigin.methods.gain import NONLINEARITIES
+from bigin.methods.table import PARAMETERS, REQUIRED, Method
+from bigin.recipes.expression import FUNCTIONS, NAME, OF_A_TENSOR, Expression, parse_expression
+from bigin.recipes.glob import Glob, Template, parse_glob
+from bigin.recipes.recipe import AXES, LAYOUTS, Recipe, Rule, Split
+from bigin.recipes.source import LARGEST, Path, Source
+
+KEYS = ("seed", "description", "source", "vars", "skip", "rule", "default")
+CONDITIONS = ("match", "shape", "ndim", "dtype")
+RULE_KEYS = (*CONDITIONS, "method", "layout", *AXES, "fans_of", "split", "padding_idx")
+SPLIT_KEYS = ("axis", "sizes", "parts", "stack", "names")
+T = TypeVar("T")
+
+
+def read_recipe(path: FilePath, given: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of a file. `given` are variables that stand above its own."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST + 1).decode()
+    except OSError as error:
+        raise InputError(f"{path}: expected a recipe, found none that can be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: expected a recipe, text in UTF-8, got other bytes") from None
+    return parse_recipe(text, str(path), given)
+
+
+def parse_recipe(text: str, label: str = "recipe", given: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe from its text; raises InputError with the line and the key of what is wrong."""
+    reader = Reader(Source(label, text))
+    return reader.recipe(given or {})
+
+
+class Reader:
+    """Reads one file."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.variables: dict[str, float] = {}
+
+    def recipe(self, given: Mapping[str, Any]) -> Recipe:
+        data = self.source.data
+        self.known((), data, KEYS)
+        seed = self.typed((), data, "seed", int, "an integer") or 0
+        if not 0 <= seed < 1 << 64:
+            raise self.source.error(("seed",), f"expected a seed from 0 to 2^64 - 1, got {seed}")
+        description = self.typed((), data, "description", str, "text") or ""
+        sources = self.words((), data, "source")
+        with self.at(("skip",)):
+            skip = tuple(map(parse_glob, self.words((), data, "skip")))
+        self.read_variables(self.typed((), data, "vars", dict, "a table") or {}, given)
+        rules = self.typed((), data, "rule", list, "tables, each headed [[rule]]") or []
+        read = [self.rule(("rule", i), rule, i + 1) for i, rule in enumerate(rules)]
+        if "default" in data:
+            read.append(self.rule(("default",), data["default"], 0))
+        if not read:
+            raise InputError(f"{self.source.label}: expected rules, each headed [[rule]], got none")
+        return Recipe(self.source, seed, description, sources, dict(self.variables), skip, tuple(read))
+
+    # What every key needs
+
+    def known(self, path: Path, data: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+        for key in data:
+            if key not in keys:
+                raise self.source.error((*path, key), f"expected a key among {', '.join(keys)}")
+
+    def typed(self, path: Path, data: Mapping[str, Any], key: str, kind: type[T], what: str) -> T | None:
+        """The value of a key, of this type; None where there is none."""
+        value = data.get(key)
+        if key in data and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)):
+            raise self.source.error((*path, key), f"expected {what}, got {value!r}")
+        return value
+
+    @contextlib.contextmanager
+    def at(self, path: Path) -> Iterator[None]:
+        """Adds the line and the key to the errors of what knows of neither."""
+        try:
+            yield
+        except InputError as error:
+            raise self.source.error(path, str(error)) from None
+
+    def words(self, path: Path, data: Mapping[str, Any], key: str) -> tuple[str, ...]:
+        """A text, or a list of them."""
+        value = data.get(key, [])
+        words = [value] if isinstance(value, str) else value
+        if (
+            not isinstance(words, list)
+            or not all(isinstance(word, str) for word in words)
+            or (key in data and not words)
+        ):
+            raise self.source.error((*path, key), f"expected text or a list of it, got {value!r}")
+        return tuple(words)
+
+    # Variables
+
+    def read_variables(self, data: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        for name, value in {**data, **given}.items():
+            path = ("vars", name)
+            if not NAME.fullmatch(name) or name in (*OF_A_TENSOR, *FUNCTIONS):
+                reserved = ", ".join((*OF_A_TENSOR, *FUNCTIONS))
+                raise self.source.error(path, f"expected a name of letters, digits and _, other than {reserved}")
+            if value == REQUIRED:
+                what = f"expected a value, as it has no default; give --var {name}=... (variables={{{name!r}: ...}})"
+                raise self.source.error(path, what)
+            if name not in data:
+                declared = ", ".join(data) or "none"
+                raise InputError(f"{self.source.label}: expected a variable that it declares ({declared}), got {name}")
+            with self.at(path):
+                self.variables[name] = self.of_variables(value)
+
+    def number(self, value: Any) -> Expression:
+        """A number or a text as an expression of declared variables."""
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise InputError(f"expected a number or an expression, got {value!r}")
+        expression = parse_expression(value if isinstance(value, str) else repr(value))
+        for name in sorted(expression.names):
+            if name not in self.variables and name not in OF_A_TENSOR:
+                known = ", ".join((*self.variables, *OF_A_TENSOR))
+                raise InputError(f"expected names among {known}, got {name}; declare it under [vars], above its use")
+        return expression
+
+    # Rules
+
+    def rule(self, path: Path, data: Any, number: int) -> Rule:
+        if not isinstance(data, dict):
+            raise self.source.error(path, f"expected a table, got {data!r}")
+        word = self.typed(path, data, "method", str, "the name of a method")
+        if word is None:
+            raise self.source.error(path, "expected a method, got none; add method = ...")
+        with self.at((*path, "method")):
+            method = table.find(word)
+        for key in data:
+            if key in PARAMETERS and key not in (*method.defaults, *AXES):
+                takes = ", ".join(method.defaults) or "no parameters"
+                raise self.source.error((*path, key), f"{method.name} does not take it; it takes {takes}")
+        self.known(path, data, tuple(dict.fromkeys((*RULE_KEYS, *method.defaults))))
+        match = self.globs(path, data, number)
+        parameters = self.parameters(path, data, method)
+        axes = self.axes(path, data, method, parameters)
+        return Rule(
+            number,
+            path,
+            match,
+            self.shape(path, data),
+            self.integers(path, data, "ndim"),
+            self.dtypes(path, data),
+            method,
+            parameters,
+            axes,
+            self.template(path, data, "fans_of", match),
+            self.split(path, data, match),
+            self.typed(path, data, "padding_idx", int, "the number of a row"),
+        )
+
+    def globs(self, path: Path, data: Mapping[str, Any], number: int) -> tuple[Glob, ...]:
+        if number == 0:
+            for key in CONDITIONS:
+                if key in data:
+                    raise self.source.error(
+                        (*path, key), "expected no condition in the default rule; make it a [[rule]]"
+                    )
+        elif "match" not in data:
+            raise self.source.error(path, 'expected match, a pattern of names; every tensor is match = "*"')
+        words = self.words(path, data, "match") if number else ("*",)
+        with self.at((*path, "match")):
+            return tuple(map(parse_glob, words))
+
+    def shape(self, path: Path, data: Mapping[str, Any]) -> tuple[float | None, ...] | None:
+        if "shape" not in data:
+            return None
+        sizes = self.typed(path, data, "shape", list, 'a list of sizes, in which "*" is any')
+        with self.at((*path, "shape")):
+            return tuple(None if size == "*" else self.of_variables(size) for size in sizes or [])
+
+    def of_variables(self, value: Any) -> float:
+        """A number that is the same for every tensor."""
+        expression = self.number(value)
+        if expression.of_a_tensor:
+            raise InputError(f"expected numbers and variables declared above, got {expression}")
+        return expression.value(self.variables)
+
+    def integers(self, path: Path, data: Mapping[str, Any], key: str) -> tuple[int, ...] | None:
+        value = data.get(key)
+        numbers: list[Any] = value if isinstance(value, list) else [value]
+        if key in data and not (numbers and all(type(number) is int and number >= 0 for number in numbers)):
+            raise self.source.error((*path, key), f"expected an integer >= 0 or a list of them, got {value!r}")
+        return tuple(numbers) if key in data else None
+
+    def dtypes(self, path: Path, data: Mapping[str, Any]) -> tuple[str, ...] | None:
+        if "dtype" not in data:
+            return None
+        from bigin.dtypes import DTYPES  # numpy, which nothing else here needs
+
+        names = self.words(path, data, "dtype")
+        for name in names:
+            if name not in DTYPES:
+                raise self.source.error((*path, "dtype"), f"expected dtypes among {', '.join(DTYPES)}, got {name}")
+        return names
+
+    def template(self, path: Path, data: Mapping[str, Any], key: str, match: tuple[Glob, ...]) -> Template | None:
+        text = self.typed(path, data, key, str, "a name, with * for what the stars of match stand for")
+        if text is None:
+            return None
+        with self.at((*path, key)):
+            return _template(text, match)
+
+    # Methods
+
+    def parameters(self, path: Path, data: Mapping[str, Any], method: Method) -> dict[str, Any]:
+        """The method's parameters that are given, with expressions where they are more than a number."""
+        given = {key: value for key, value in data.items() if key in method.defaults and key not in AXES}
+        read: dict[str, Any] = {}
+        for key, value in given.items():
+            with self.at((*path, key)):
+                read[key] = self.parameter(key, value)
+        with self.at(path):  # what is missing
+            method.parse({key: _stand_in(value) for key, value in read.items()})
+        return read
+
+    def parameter(self, key: str, value: Any) -> Any:
+        kind = PARAMETERS[key].kind
+        if isinstance(value, str) and kind == "choice":
+            return value
+        if isinstance(value, str) and kind == "gain" and value.partition(":")[0] in NONLINEARITIES:
+            return table.parse_parameter(key, value)
+        if isinstance(value, str):
+            expression = self.number(value)
+            if expression.of_a_tensor:
+                return expression
+            value = whole(expression.value(self.variables))
+        return table.parse_parameter(key, value)
+
+    def axes(self, path: Path, data: Mapping[str, Any], method: Method, parameters: dict[str, Any]) -> dict[str, Any]:
+        """The axes that fans are counted over: those of the layout, or those that are given one by one."""
+        word = self.typed(path, data, "layout", str, "a word")
+        keys = [key for key in (*AXES, "layout") if key in data]
+        fans_used = any(isinstance(p, Expression) and p.names & {"fan_in", "fan_out"} for p in parameters.values())
+        if keys and not fans_used and "in_axis" not in method.defaults:
+            raise self.source.error((*path, keys[0]), f"{method.name} has no fans; leave it out")
+        axes = dict(LAYOUTS["linear"])
+        if word is not None:
+            if len(keys) > 1:
+                raise self.source.error((*path, keys[0]), "expected axes or a layout, got both")
+            if word not in LAYOUTS:
+                raise self.source.error(
+                    (*path, "layout"), f"expected a layout among {', '.join(LAYOUTS)}, got {word!r}"
+                )
+            axes = dict(LAYOUTS[word])
+        for key in AXES:
+            if key in data:
+                with self.at((*path, key)):
+                    axes[key] = table.parse_parameter(key, data[key])
+        return axes
+
+    # Fused tensors
+
+    def split(self, path: Path, data: Mapping[str, Any], match: tuple[Glob, ...]) -> Split | None:
+        given = self.typed(path, data, "split", dict, "a table such as {axis = 0, sizes = [...], names = [...]}")
+        if given is None:
+            return None
+        path = (*path, "split")
+        self.known(path, given, SPLIT_KEYS)
+        axis = self.typed(path, given, "axis", int, "an axis")
+        stack = bool(self.typed(path, given, "stack", bool, "true or false"))
+        ways = [key for key in ("sizes", "parts", "stack") if given.get(key) not in (None, False)]
+        if axis is None or len(ways) != 1:
+            raise self.source.error(path, "expected axis and one of sizes, parts and stack")
+        sizes = self.typed(path, given, "sizes", list, "a list of sizes")
+        if sizes is not None and not sizes:
+            raise self.source.error((*path, "sizes"), "expected sizes, got none")
+        with self.at((*path, ways[0])):
+            read = None if sizes is None else tuple(map(self.number, sizes))
+            parts = self.number(given["parts"]) if "parts" in given else None
+        if "names" not in given:
+            raise self.source.error(path, "expected names, those of the parts, whose streams they draw")
+        with self.at((*path, "names")):
+            names = tuple(_template(text, match) for text in self.words(path, given, "names"))
+            if isinstance(given["names"], str) and not names[0].numbered:
+                raise InputError("expected a list of names, or one with {} for the number of the part")
+            if read is not None and len(names) != len(read) and not isinstance(given["names"], str):
+                raise InputError(f"expected {len(read)} names, one for every size, got {len(names)}")
+        return Split(axis, read, parts, stack, names)
+
+
+def _template(text: str, match: tuple[Glob, ...]) -> Template:
+    template = Template(text)
+    for glob in match:
+        if glob.stars < template.stars:
+            raise InputError(f"expected at most {glob.stars} stars, as {glob.text!r} has, got {text!r}")
+    if not text or "\0" in text:
+        raise InputError(f"expected a name that is text without NUL characters, got {text!r}")
+    return template
+
+
+def whole(number: float) -> int | float:
+    """An integer where a number is one, for the parameters that take nothing else."""
+    return int(number) if number.is_integer() and abs(number) < 1 << 53 else number
+
+
+def _stand_in(value: Any) -> Any:
+    """For a check that needs no value: that of an expression is known for a tensor only."""
+    return 1 if isinstance(value, Expression) else value

@@ -1,0 +1,89 @@
+"""What a recipe is: a seed, variables, and rules, of which the first that matches a tensor decides it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bigin.errors import InputError
+from bigin.methods.table import Method
+from bigin.recipes.expression import Expression
+from bigin.recipes.glob import Glob, Template
+from bigin.recipes.source import Path, Source
+
+# What shape alone does not tell: axes of the inputs, of the outputs, and those that count for no fan. Every other axis
+# belongs to the receptive field, whose size multiplies both fans.
+LAYOUTS: dict[str, dict[str, list[int]]] = {
+    "linear": {"in_axis": [1], "out_axis": [0], "batch_axis": []},  # (out, in, ...), torch's Linear and Conv
+    "transposed": {"in_axis": [-2], "out_axis": [-1], "batch_axis": []},  # (..., in, out): GPT-2's Conv1D, JAX, Keras
+    "conv_transpose": {"in_axis": [0], "out_axis": [1], "batch_axis": []},  # (in, out, ...), torch's ConvTranspose
+    "depthwise": {"in_axis": [1], "out_axis": [], "batch_axis": [0]},  # (channels, 1, ...): fans of one channel
+    "embedding": {"in_axis": [], "out_axis": [], "batch_axis": [0]},  # (rows, size): both fans are a row's size
+}
+AXES = ("in_axis", "out_axis", "batch_axis")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What a recipe knows of a tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a fused tensor is cut along an axis into the tensors that it was made of.
+
+    sizes are those of the parts; None for as many equal parts as `parts` says. With `stack` every part is one place of
+    the axis, and lacks it.
+    """
+
+    axis: int
+    sizes: tuple[Expression, ...] | None
+    parts: Expression | None
+    stack: bool
+    names: tuple[Template, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A line of a recipe. `path` is where it stands in the file, `number` counts from 1; the default rule has 0."""
+
+    number: int
+    path: Path
+    match: tuple[Glob, ...]
+    shape: tuple[float | None, ...] | None
+    ndim: tuple[int, ...] | None
+    dtype: tuple[str, ...] | None
+    method: Method
+    parameters: Mapping[str, Any]  # numbers, words and lists as the method takes them, and expressions
+    axes: Mapping[str, list[int]]
+    fans_of: Template | None
+    split: Split | None
+    padding_idx: int | None
+
+    @property
+    def label(self) -> str:
+        """What messages and tables call it."""
+        return f"rule {self.number}" if self.number else "default"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe that has been read and checked. `variables` have their numbers; `skip` names tensors to leave alone."""
+
+    source: Source = field(repr=False)
+    seed: int
+    description: str
+    sources: tuple[str, ...]
+    variables: Mapping[str, float]
+    skip: tuple[Glob, ...]
+    rules: Sequence[Rule]
+
+    def error(self, rule: Rule, key: str | None, message: str, tensor: str | None = None) -> InputError:
+        """An error that names the file, the line and the key, and the tensor where it is about one."""
+        about = f"{tensor}: " if tensor is not None else ""
+        return self.source.error((*rule.path, *([key] if key else [])), about + message)

@@ -1,0 +1,101 @@
+"""A TOML file, and the line at which something in it stands, which tomllib does not tell."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bigin.errors import InputError
+
+LARGEST = 1 << 18  # bytes of a recipe
+TRIES = 200  # parses that may be spent on finding a line
+
+Path = tuple[str | int, ...]  # keys and places in lists, from the outermost in
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file's label, for messages, and its text."""
+
+    label: str
+    text: str
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What it says; raises InputError where it is no TOML."""
+        if len(self.text) > LARGEST:
+            raise InputError(f"{self.label}: expected at most {LARGEST} characters, got {len(self.text)}")
+        try:
+            data = tomllib.loads(self.text)
+            _measured(data)
+            return data
+        except tomllib.TOMLDecodeError as error:
+            message, _, place = str(error).rpartition(" (at ")
+            where = place.removesuffix(")").partition(",")[0]
+            if not where.startswith("line "):  # at the end of the document
+                where = f"line {len(self.text.rstrip().split(chr(10)))}"
+            raise InputError(f"{self.label}, {where}: expected TOML: {message or error}") from None
+        except (ValueError, RecursionError):
+            raise InputError(f"{self.label}: expected TOML, got numbers or lists beyond all measure") from None
+
+    def error(self, path: Path, message: str) -> InputError:
+        """An error that names the line and the key of something in the file."""
+        line = self.line(path)
+        keys = [key for key in path if isinstance(key, str) and key != "rule"]
+        key = f"{'.'.join(keys)}: " if keys else ""
+        return InputError(f"{self.label}{f', line {line}' if line else ''}: {key}{message}")
+
+    def line(self, path: Path) -> int | None:
+        """The line, from 1, at which the statement that gives something begins.
+
+        It is the line with which the file, cut off behind it, first holds that: a statement is there whole or the cut
+        file is no TOML. None where it is not in the file, or would take long to find.
+        """
+        lines = self.text.split("\n")
+        if not _holds(self.data, path):
+            return None
+        tries = 0
+        low, high = 1, len(lines)
+        while low < high:  # the first `low` lines, or some more up to the end of a statement, hold it
+            middle = (low + high) // 2
+            for end in range(middle, len(lines) + 1):
+                tries += 1
+                if tries > TRIES:
+                    return None
+                cut = _cut(lines, end)
+                if cut is not None:
+                    break
+            if cut is not None and _holds(cut, path):
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+
+def _measured(data: Any) -> None:
+    """Refuses integers that no float64 holds, which Python would not even print."""
+    if isinstance(data, int) and data.bit_length() > 1023:
+        raise ValueError
+    for inner in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        _measured(inner)
+
+
+def _cut(lines: list[str], end: int) -> Any:
+    """What the first lines say; None where a statement goes on behind them."""
+    try:
+        return tomllib.loads("\n".join(lines[:end]))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _holds(data: Any, path: Path) -> bool:
+    for key in path:
+        if isinstance(key, int):
+            if not isinstance(data, list) or key >= len(data):
+                return False
+        elif not isinstance(data, dict) or key not in data:
+            return False
+        data = data[key]
+    return True
