@@ -13,6 +13,7 @@ import click
 from bigin import __version__
 from bigin.errors import FillError, InputError
 from bigin.methods.table import ALIASES, METHODS, PARAMETERS, REQUIRED
+from bigin.printing import print_table
 from bigin.text import parse_shape, parse_size, size_text
 
 if TYPE_CHECKING:
@@ -184,26 +185,36 @@ def summary(report: Report) -> str:
 @cli.command()
 def methods() -> None:
     """List the methods: formula, parameters with defaults, source."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_lines=True, title="bigin fill --method ...")
-    for column in ("method", "values", "parameters and defaults", "source"):
-        table.add_column(column, overflow="fold")
+    rows = []
     for row in METHODS.values():
         names = [row.name, *(alias for alias, name in ALIASES.items() if name == row.name)]
         given = [f"{key}={default_text(value)}" for key, value in row.defaults.items()]
-        cells = ("\n".join(names), row.formula, ", ".join(given) or "none", row.source)
-        table.add_row(*map(Text, cells))  # not markup: [a, b) is text
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    console.print(table)
-    console.print(
+        rows.append(("\n".join(names), row.formula, ", ".join(given) or "none", row.source))
+    print_table(
+        "bigin fill --method ...",
+        ("method", "values", "parameters and defaults", "source"),
+        rows,
         "fan_in, fan_out: of the global shape, in torch's layout (out, in, receptive field...) unless in_axis and "
         "out_axis say otherwise. gain: a number or a nonlinearity, such as relu or leaky_relu:0.2.",
-        soft_wrap=not console.is_terminal,
+    )
+
+
+@cli.command()
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """List the recipes that ship, or print one, to be saved and changed: bigin recipes gpt2 > my.toml"""
+    from bigin.recipes.presets import find_recipe, outlines
+    from bigin.recipes.read import read_text
+
+    if name is not None:
+        click.echo(read_text(find_recipe(name)), nl=False)
+        return
+    rows = [(outline.name, outline.description, outline.variables, outline.source) for outline in outlines()]
+    print_table(
+        "bigin init RECIPE ...",
+        ("recipe", "values", "variables (--var)", "source"),
+        rows,
+        "bigin recipes NAME prints one.",
     )
 
 

@@ -25,14 +25,18 @@ T = TypeVar("T")
 
 def read_recipe(path: FilePath, given: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of a file. `given` are variables that stand above its own."""
+    return parse_recipe(read_text(path), str(path), given)
+
+
+def read_text(path: FilePath) -> str:
+    """The text of a recipe's file; raises InputError."""
     try:
         with path.open("rb") as file:
-            text = file.read(LARGEST + 1).decode()
+            return file.read(LARGEST + 1).decode()
     except OSError as error:
         raise InputError(f"{path}: expected a recipe, found none that can be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: expected a recipe, text in UTF-8, got other bytes") from None
-    return parse_recipe(text, str(path), given)
 
 
 def parse_recipe(text: str, label: str = "recipe", given: Mapping[str, Any] | None = None) -> Recipe:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 from bigin.errors import InputError
+from bigin.methods.table import REQUIRED
 
 FOLDER = Path(__file__).parent
 
@@ -22,3 +25,32 @@ def find_recipe(place: str | Path) -> Path:
     if str(place) not in presets():
         raise InputError(f"expected a recipe's file or a preset among {', '.join(presets())}, got {str(place)!r}")
     return FOLDER / f"{place}.toml"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a listing tells of a preset."""
+
+    name: str
+    description: str
+    variables: str
+    source: str
+
+
+def outlines() -> list[Outline]:
+    """All presets in a few words."""
+    return [_outline(name) for name in presets()]
+
+
+def _outline(name: str) -> Outline:
+    data = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    source = data["source"]
+    variables = [
+        f"{key} ({value})" if value == REQUIRED else f"{key}={value}" for key, value in data.get("vars", {}).items()
+    ]
+    return Outline(
+        name,
+        data["description"],
+        ", ".join(variables) or "none",
+        source if isinstance(source, str) else "\n".join(source),
+    )
