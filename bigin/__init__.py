@@ -38,6 +38,8 @@ __all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "torch":  # needs torch, so it is in no list of what there is
+        return importlib.import_module("bigin.torch")
     if name not in _HOMES:
         raise AttributeError(f"module 'bigin' has no attribute {name!r}")
     home = _HOMES[name]

@@ -51,6 +51,7 @@ def fill(
     raw: bool = False,
     offset: int = 0,
     region: Any = None,
+    padding_idx: int | None = None,
     overwrite: bool = False,
     threads: int | None = None,
     max_memory: int | str | None = None,
@@ -73,6 +74,7 @@ def fill(
         shape, dtype: make a missing target (float32 by default), or must match an existing one; for `raw` both.
         region: the target is this part of a tensor of the global `shape`, as a rank's shard is: a slice or a pair of
             (start, stop) for each axis, with steps if need be. Fans, std and structure come from the global shape.
+        padding_idx: the row that is zeros, as in torch.nn.Embedding.
         raw, offset: the target is a file of values without a header, from `offset` bytes on.
         overwrite: whether an existing file or zarr array that already holds data may be filled.
         threads: by default the cores that this process may use.
@@ -95,7 +97,9 @@ def fill(
     parts = whole if ranges is None else tuple(map(len, ranges))
     with default_modes(), opened(target, parts, dtype, raw, offset) as place:
         stream = place.name if name is None else name
-        specification = Specification.parse(method, parameters, seed, stream, whole or place.shape, place.dtype)
+        specification = Specification.parse(
+            method, parameters, seed, stream, whole or place.shape, place.dtype, padding_idx
+        )
         filler = specification.filler()
         record = specification.record()
         if ranges is not None:

@@ -1,0 +1,18 @@
+"""What is torch's alone: models, distributed tensors and memory-mapped tensors. Nothing else in bigin imports torch."""
+
+from __future__ import annotations
+
+from bigin.errors import InputError
+
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ModuleNotFoundError("expected torch, which bigin.torch is for; pip install torch", name="torch") from None
+
+from bigin.torch.distributed import fill_dtensor
+from bigin.torch.files import open
+from bigin.torch.modules import Rule, init_
+
+__all__ = ["InputError", "Rule", "fill_dtensor", "init_", "open"]

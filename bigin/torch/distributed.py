@@ -1,0 +1,153 @@
+"""Distributed tensors: each rank fills its own part, and all of them together are what one device would have made."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+import bigin
+from bigin.errors import InputError
+from bigin.regions import Shape
+
+Pieces = list[range]  # along an axis, the parts of the tensor that a rank holds one after the other
+
+
+def fill_dtensor(
+    dtensor: Any,
+    method: str,
+    *,
+    seed: int = 0,
+    name: str = "",
+    padding_idx: int | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    **parameters: Any,
+) -> Any:
+    """Fill this rank's part of a torch DTensor with a method's initial values, and return the DTensor.
+
+    The values are those of the whole tensor on one device, whatever the mesh and the placements: Shard along any
+    dimensions, even or not, several along one dimension, Replicate. Nothing is sent between ranks, and fans, std and
+    structure come from the global shape. Like torch.nn.init it is no operation that autograd records.
+
+    Args:
+        dtensor: the distributed tensor; a plain tensor is filled whole.
+        method, seed, name, padding_idx, threads, max_memory, **parameters: as in bigin.fill, the same on every rank.
+
+    Raises:
+        InputError: something is wrong with what was asked for, the tensor is Partial, or its local part is not the one
+            that its placements say; nothing was changed.
+    """
+    shape = tuple(dtensor.shape)
+    for part, region in local_parts(dtensor):
+        bigin.fill(
+            part,
+            method,
+            seed=seed,
+            name=name,
+            shape=shape,
+            region=region,
+            padding_idx=padding_idx,
+            threads=threads,
+            max_memory=max_memory,
+            **parameters,
+        )
+    return dtensor
+
+
+def is_distributed(tensor: Any) -> bool:
+    """Whether a tensor is a DTensor."""
+    module = sys.modules.get("torch.distributed.tensor")  # whoever has one has imported it
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def local_parts(tensor: Any) -> list[tuple[Any, tuple[slice, ...]]]:
+    """What of a tensor lies here, as (part, its region of the whole); a plain tensor is one part, the whole.
+
+    Only _StridedShard makes more than one. Raises InputError where the placements do not say what lies where.
+    """
+    if not is_distributed(tensor):
+        return [(tensor, tuple(slice(0, size) for size in tensor.shape))]
+    with torch.no_grad():
+        local = tensor.to_local()
+        coordinate = tensor.device_mesh.get_coordinate()
+        if coordinate is None:  # this rank is not of the mesh
+            return []
+        pieces = local_pieces(tuple(tensor.shape), tensor.device_mesh.shape, coordinate, _placements(tensor))
+        expected = tuple(sum(map(len, axis)) for axis in pieces)
+        if tuple(local.shape) != expected:
+            raise InputError(
+                f"expected a local tensor of shape {expected}, as torch cuts {tuple(tensor.shape)} for "
+                f"{list(tensor.placements)}, got {tuple(local.shape)}; make it with distribute_tensor"
+            )
+        return list(_parts(local, pieces))
+
+
+def _placements(tensor: Any) -> Sequence[Any]:
+    """The placements, which must say what elements a rank holds."""
+    from torch.distributed.tensor import Replicate, Shard
+
+    for placement in tensor.placements:
+        if not isinstance(placement, Shard | Replicate) and not hasattr(placement, "split_factor"):
+            raise InputError(
+                f"expected placements among Shard and Replicate, got {placement}, whose parts are no elements of the "
+                "tensor; redistribute it first"
+            )
+    order = getattr(getattr(tensor, "_spec", None), "shard_order", None) or ()
+    if any(list(entry.mesh_dims) != sorted(entry.mesh_dims) for entry in order):
+        raise InputError(f"expected a tensor that is sharded along the mesh's dimensions in turn, got {order}")
+    return list(tensor.placements)
+
+
+def local_pieces(
+    shape: Shape, mesh_shape: Sequence[int], coordinate: Sequence[int], placements: Sequence[Any]
+) -> list[Pieces]:
+    """What a rank holds, for each axis of the tensor: the dimensions of the mesh cut it in turn."""
+    pieces = [[range(size)] for size in shape]
+    for count, place, placement in zip(mesh_shape, coordinate, placements, strict=True):
+        if hasattr(placement, "dim"):
+            # _StridedShard cuts as if the mesh's later dimensions had been there first: each of their parts is cut.
+            parts = chunks(pieces[placement.dim], getattr(placement, "split_factor", 1))
+            pieces[placement.dim] = joined(piece for part in parts for piece in chunks(part, count)[place])
+    return pieces
+
+
+def chunks(pieces: Pieces, count: int) -> list[Pieces]:
+    """Cut as torch.chunk cuts: equal parts of ceil(size / count), of which the last ones may be smaller or empty."""
+    size = -(-sum(map(len, pieces)) // count)
+    return [stretch(pieces, i * size, (i + 1) * size) for i in range(count)]
+
+
+def stretch(pieces: Pieces, start: int, stop: int) -> Pieces:
+    """The elements from `start` to `stop` of pieces that lie one after the other."""
+    found = []
+    for piece in pieces:
+        part = piece[max(0, start) : max(0, stop)]
+        if part:
+            found.append(part)
+        start, stop = start - len(piece), stop - len(piece)
+    return found
+
+
+def joined(pieces: Iterator[range]) -> Pieces:
+    """Pieces that continue each other as one."""
+    found: Pieces = []
+    for piece in pieces:
+        if found and found[-1].stop == piece.start:
+            found[-1] = range(found[-1].start, piece.stop)
+        else:
+            found.append(piece)
+    return found
+
+
+def _parts(local: Any, pieces: list[Pieces]) -> Iterator[tuple[Any, tuple[slice, ...]]]:
+    places = []
+    for axis in pieces:
+        stops = itertools.accumulate(map(len, axis))
+        places.append([(slice(stop - len(piece), stop), piece) for stop, piece in zip(stops, axis, strict=True)])
+    for product in itertools.product(*places):
+        region = tuple(slice(piece.start, piece.stop) for _, piece in product)
+        yield local[tuple(place for place, _ in product)], region

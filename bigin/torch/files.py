@@ -1,0 +1,51 @@
+"""Files as tensors: mapped into memory, so that a tensor of any size opens at once and only what is used is read."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from bigin import dtypes
+from bigin.errors import InputError
+from bigin.targets.mapped import map_array
+from bigin.text import parse_shape
+
+
+def open(
+    path: str | os.PathLike[str],
+    mode: str = "r",
+    *,
+    raw: bool = False,
+    shape: Any = None,
+    dtype: Any = None,
+    offset: int = 0,
+) -> Any:
+    """The tensor that a file holds, mapped into memory without a copy.
+
+    Args:
+        path: a .npy file, the folder of a zarr array of one chunk without compression, or with `raw` a file of values.
+        mode: "r" leaves the file as it is, and what is written into the tensor stays in this process; "r+" writes
+            into the file.
+        shape, dtype: for `raw` both; else what the file must hold. A .npy file of bfloat16 or float8 needs the dtype
+            if there is no record of a fill beside it.
+        raw, offset: the file holds values without a header, from `offset` bytes on.
+
+    Raises:
+        InputError: the values do not lie in one file as they are, or the file holds something else.
+    """
+    array = map_array(
+        path,
+        mode,
+        raw=raw,
+        shape=None if shape is None else parse_shape(shape),
+        dtype=None if dtype is None else dtypes.parse_dtype(dtype),
+        offset=offset,
+    )
+    if not array.dtype.isnative:
+        raise InputError(f"{path}: expected values in this machine's byte order, got {array.dtype.str}; fill it anew")
+    name = dtypes.parse_dtype(array.dtype).name
+    if name in dtypes.ML_DTYPES:  # torch takes their bits from numpy
+        array = array.view("i2" if array.dtype.itemsize == 2 else "u1")
+    return torch.from_numpy(array).view(getattr(torch, name))

@@ -1,0 +1,230 @@
+"""The parameters of a model, each by the rule that is for it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from bigin import dtypes
+from bigin.api import opened
+from bigin.errors import InputError
+from bigin.filling import memory
+from bigin.filling.run import workers_within
+from bigin.filling.specification import Specification
+from bigin.text import parse_size
+from bigin.torch.distributed import fill_dtensor, local_parts
+
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # parts of names that are no layers
+MENTIONED = 10  # parameters that an error about many names
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A method and its parameters, as bigin.fill takes them."""
+
+    method: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+Key = type | str | tuple[type, str]
+Value = str | tuple[str, Mapping[str, Any]] | Rule
+Rules = Mapping[Key, Value] | Sequence[tuple[Key, Value]]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A parameter or buffer of a model: its tensor, the module that holds it, and its full and its own name."""
+
+    name: str
+    attribute: str
+    owner: Any
+    tensor: Any
+    is_buffer: bool
+
+
+def init_(
+    module: Any,
+    rules: Rules,
+    seed: int = 0,
+    *,
+    default: Value | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+) -> list[Specification]:
+    """Fill the parameters of a module in place, each with initial values by the first rule that is for it.
+
+    A parameter's stream comes from its own name, as torch.nn.Module.named_parameters tells it: adding, removing or
+    reordering layers changes no other parameter. What wrappers (torch.compile, DistributedDataParallel, activation
+    checkpoints) add to the names does not count. A parameter that several modules share is filled once, under its
+    first name. A DTensor is filled with this rank's part. The row padding_idx of an Embedding stays zero.
+
+    Args:
+        module: a torch.nn.Module on the CPU.
+        rules: a mapping, or a sequence of pairs, from what a rule is for to a method. A key is a class of modules, for
+            the parameters that its modules hold themselves; a pattern of full names, such as "*.bias"; or a class and
+            a pattern of the module's own names, such as (nn.LSTM, "weight_*"). A value is a method's name, a pair of
+            a name and a mapping of parameters, or a Rule. Buffers are left as they are, unless a pattern that is for
+            one ends in its own name, written out: "*.running_mean".
+        seed: an integer from 0 to 2^64 - 1.
+        default: the rule for parameters that no rule is for, which else are an error.
+        threads, max_memory: as in bigin.fill.
+
+    Returns:
+        What each parameter was filled with, in the order of the module.
+
+    Raises:
+        InputError: something is wrong with what was asked for, or a parameter has no rule; nothing was changed.
+    """
+    assigned = assign(module, rules, seed, default)
+    for member, specification in assigned:
+        check(member, specification, threads, max_memory)
+    for member, specification in assigned:
+        with torch.no_grad():
+            fill_dtensor(
+                member.tensor,
+                specification.method,
+                seed=specification.seed,
+                name=specification.name,
+                padding_idx=specification.padding_idx,
+                threads=threads,
+                max_memory=max_memory,
+                **specification.parameters,
+            )
+    return [specification for _, specification in assigned]
+
+
+def assign(module: Any, rules: Rules, seed: int, default: Value | None) -> list[tuple[Member, Specification]]:
+    """What the rules say of each member, checked; raises InputError. Buffers that no rule names are left out."""
+    if not isinstance(module, nn.Module):
+        raise InputError(f"expected a torch.nn.Module, got {type(module).__name__}; bigin.fill takes tensors")
+    pairs = parse_rules(rules)
+    otherwise = None if default is None else parse_value(default)
+    assigned, without = [], []
+    for member in members(module):
+        rule = next((value for key, value in pairs if matches(key, member)), None if member.is_buffer else otherwise)
+        if rule is not None:
+            assigned.append((member, specify(member, rule, seed)))
+        elif not member.is_buffer:
+            without.append(member)
+    if without:
+        listed = ", ".join(f"{member.name} ({type(member.owner).__name__})" for member in without[:MENTIONED])
+        more = f" and {len(without) - MENTIONED} more" if len(without) > MENTIONED else ""
+        raise InputError(f"expected a rule for every parameter, got none for {listed}{more}; add rules or a default")
+    return assigned
+
+
+def members(module: Any) -> Iterator[Member]:
+    """Parameters and buffers, each once, under its first name in the order of the modules."""
+    seen: set[int] = set()
+    for prefix, owner in module.named_modules():
+        if type(owner).__name__ == "FullyShardedDataParallel":
+            raise InputError(
+                "expected parameters that are tensors of their own, got those that FullyShardedDataParallel has "
+                "flattened; fill its flat parameters with bigin.fill_flat, or use fully_shard"
+            )
+        for is_buffer, held in ((False, owner._parameters), (True, owner._buffers)):
+            for attribute, tensor in held.items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    name = layer_name(module, f"{prefix}.{attribute}" if prefix else attribute)
+                    yield Member(name, attribute, owner, tensor, is_buffer)
+
+
+def layer_name(module: Any, name: str) -> str:
+    """A full name without what wrappers add to it."""
+    if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        name = name.removeprefix("module.")
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def parse_rules(rules: Any) -> list[tuple[Key, Rule]]:
+    """Pairs of a key and a rule, checked."""
+    pairs = list(rules.items()) if isinstance(rules, Mapping) else rules
+    if not isinstance(pairs, list | tuple) or not all(isinstance(pair, list | tuple) for pair in pairs):
+        raise InputError(f"expected rules as a mapping or a sequence of pairs, got {rules!r}")
+    parsed: list[tuple[Key, Rule]] = []
+    for pair in pairs:
+        if len(pair) != 2:
+            raise InputError(f"expected rules as pairs of what a rule is for and a method, got {pair!r}")
+        parsed.append((parse_key(pair[0]), parse_value(pair[1])))
+    return parsed
+
+
+def parse_key(key: Any) -> Key:
+    """What a rule is for."""
+    match key:
+        case str() if key:
+            return key
+        case (of, str(pattern)) if _is_module_class(of) and pattern:
+            return of, pattern
+        case of if _is_module_class(of):
+            return of  # type: ignore[no-any-return]
+    raise InputError(
+        f'expected a rule for a class of modules, a pattern such as "*.bias", or a pair of both, got {key!r}'
+    )
+
+
+def _is_module_class(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, nn.Module)
+
+
+def parse_value(value: Any) -> Rule:
+    """What a rule does."""
+    match value:
+        case Rule():
+            return value
+        case str():
+            return Rule(value)
+        case (str(method), Mapping() as parameters) if all(isinstance(name, str) for name in parameters):
+            return Rule(method, parameters)
+    raise InputError(f"expected a method's name, or a pair of a name and a mapping of parameters, got {value!r}")
+
+
+def matches(key: Key, member: Member) -> bool:
+    """Whether a rule is for a member; for a buffer it is only if its pattern ends in the buffer's own name."""
+    if isinstance(key, str):
+        pattern, found = key, fnmatchcase(member.name, key)
+    else:
+        of, pattern = key if isinstance(key, tuple) else (key, "*")
+        found = isinstance(member.owner, of) and fnmatchcase(member.attribute, pattern)
+    return found and (not member.is_buffer or pattern.rsplit(".", 1)[-1] == member.attribute)
+
+
+def specify(member: Member, rule: Rule, seed: int) -> Specification:
+    """What decides the values of a member."""
+    if nn.parameter.is_lazy(member.tensor):
+        raise InputError(f"{member.name}: expected a shape, got a lazy parameter; run the module on an input first")
+    padding = None
+    if isinstance(member.owner, nn.Embedding | nn.EmbeddingBag) and member.attribute == "weight":
+        padding = member.owner.padding_idx
+    shape = tuple(member.tensor.shape)
+    with naming(member):
+        return Specification.parse(
+            rule.method, rule.parameters, seed, member.name, shape, dtypes.parse_dtype(member.tensor.dtype), padding
+        )
+
+
+def check(member: Member, specification: Specification, threads: int | None, max_memory: int | str | None) -> None:
+    """Everything that could be wrong with a fill, while no value has changed."""
+    limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
+    with naming(member):
+        filler = specification.filler()
+        for part, _ in local_parts(member.tensor):
+            with opened(part.data) as target:  # the data alone: autograd notes that a tensor is filled, not this
+                workers_within(target, filler, memory.threads() if threads is None else threads, limit)
+
+
+@contextmanager
+def naming(member: Member) -> Iterator[None]:
+    """Puts a member's name before what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{member.name}: {error}") from None
