@@ -13,7 +13,7 @@ import numpy as np
 
 from bigin import dtypes
 from bigin.errors import InputError
-from bigin.regions import Shape
+from bigin.regions import Shape, slices
 from bigin.targets.base import Array
 from bigin.targets.record import read_sidecar
 
@@ -138,5 +138,6 @@ def mapped(layout: Layout, mode: str) -> Array:
             memory = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     except OSError as error:
         raise InputError(f"{layout.path}: cannot be mapped into memory: {error.strerror}") from None
-    values = np.frombuffer(memory, layout.stored, count, layout.offset).reshape(layout.block, order=order)
-    return values[tuple(slice(0, size) for size in layout.shape)]
+    values: Array = np.frombuffer(memory, layout.stored, count, layout.offset).reshape(layout.block, order=order)
+    found: Array = values[slices(tuple((0, size) for size in layout.shape))]
+    return found

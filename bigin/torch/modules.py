@@ -123,7 +123,15 @@ def assign(module: Any, rules: Rules, seed: int, default: Value | None) -> list[
 def members(module: Any) -> Iterator[Member]:
     """Parameters and buffers, each once, under its first name in the order of the modules."""
     seen: set[int] = set()
-    for prefix, owner in module.named_modules():
+    names: dict[str, str] = {}
+    owners: dict[str, Any] = {}
+    for path, owner in module.named_modules():
+        above, _, last = path.rpartition(".")
+        if path and not is_wrapped(owners[above], last):
+            names[path] = f"{names[above]}{last}."
+        else:
+            names[path] = names.get(above, "")
+        owners[path] = owner
         if type(owner).__name__ == "FullyShardedDataParallel":
             raise InputError(
                 "expected parameters that are tensors of their own, got those that FullyShardedDataParallel has "
@@ -133,15 +141,13 @@ def members(module: Any) -> Iterator[Member]:
             for attribute, tensor in held.items():
                 if tensor is not None and id(tensor) not in seen:
                     seen.add(id(tensor))
-                    name = layer_name(module, f"{prefix}.{attribute}" if prefix else attribute)
-                    yield Member(name, attribute, owner, tensor, is_buffer)
+                    yield Member(names[path] + attribute, attribute, owner, tensor, is_buffer)
 
 
-def layer_name(module: Any, name: str) -> str:
-    """A full name without what wrappers add to it."""
-    if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
-        name = name.removeprefix("module.")
-    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+def is_wrapped(owner: Any, attribute: str) -> bool:
+    """Whether a module is there for the one that it holds under this name, and is no layer itself."""
+    parallel = isinstance(owner, nn.parallel.DistributedDataParallel | nn.DataParallel)
+    return attribute in WRAPPERS or (parallel and attribute == "module")
 
 
 def parse_rules(rules: Any) -> list[tuple[Key, Rule]]:
