@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from bigin.api import fill_flat as fill_flat
     from bigin.errors import FillError as FillError
     from bigin.errors import InputError as InputError
+    from bigin.errors import Interrupted as Interrupted
     from bigin.methods.gain import calculate_gain as calculate_gain
     from bigin.targets.zarr_dtypes import register_dtypes as register_dtypes
+    from bigin.verification import Verification as Verification
+    from bigin.verification import verify as verify
 
 # Imported when first used: `import bigin` compiles nothing and costs a few milliseconds.
 _HOMES = {
@@ -28,8 +31,11 @@ _HOMES = {
     "fill_flat": "bigin.api",
     "create": "bigin.api",
     "Report": "bigin.api",
+    "verify": "bigin.verification",
+    "Verification": "bigin.verification",
     "InputError": "bigin.errors",
     "FillError": "bigin.errors",
+    "Interrupted": "bigin.errors",
     "calculate_gain": "bigin.methods.gain",
     "register_dtypes": "bigin.targets.zarr_dtypes",
     "init": "",

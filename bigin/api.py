@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigin import dtypes
-from bigin.errors import InputError
+from bigin.errors import FillError, InputError, Interrupted, Terminated
 from bigin.filling import memory
+from bigin.filling.faults import LASTING, Retries, explain
 from bigin.filling.filler import Filler
 from bigin.filling.floats import default_modes
-from bigin.filling.parts import RegionFilled, StretchFilled
-from bigin.filling.run import run, workers_within
-from bigin.filling.specification import Specification
-from bigin.regions import parse_region
+from bigin.filling.journal import done_regions
+from bigin.filling.resume import plan_on, state_of
+from bigin.filling.run import Plan, run, set_up, workers_within
+from bigin.filling.specification import Specification, filler_of, part_record, part_shape
+from bigin.regions import Grid, parse_region
 from bigin.targets.base import Target
 from bigin.targets.open import open_target
 from bigin.targets.record import Record
-from bigin.text import parse_shape, parse_size
+from bigin.text import parse_shape, parse_size, size_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,12 +34,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What a fill did: the target's label, how many bytes of values in how many seconds, and the record it keeps."""
+    """What a fill did: the target's label, how many bytes of values in how many seconds, and the record it keeps.
+
+    found is how many bytes an earlier fill had stored already, retries how often the store had to be asked again.
+    """
 
     target: str
     nbytes: int
     seconds: float
     record: Record
+    found: int = 0
+    retries: int = 0
 
 
 def fill(
@@ -76,7 +83,8 @@ def fill(
             (start, stop) for each axis, with steps if need be. Fans, std and structure come from the global shape.
         padding_idx: the row that is zeros, as in torch.nn.Embedding.
         raw, offset: the target is a file of values without a header, from `offset` bytes on.
-        overwrite: whether an existing file or zarr array that already holds data may be filled.
+        overwrite: whether a target that holds other data may be filled. One that the same fill has begun goes on where
+            that stopped, and one that it has completed is left as it is.
         threads: by default the cores that this process may use.
         max_memory: bytes, or a text such as "2GiB", that the fill may add to what the process has; by default a
             quarter of what is free.
@@ -86,27 +94,20 @@ def fill(
 
     Raises:
         InputError: something is wrong with what was asked for; nothing was changed.
-        FillError, OSError: the fill could not be finished; the record does not say complete.
+        FillError: the fill could not be finished; the record does not say complete, and the same call goes on from
+            there.
+        Interrupted: a KeyboardInterrupt that says how far the fill got.
     """
     whole = None if shape is None else parse_shape(shape)
-    ranges = None
-    if region is not None:
-        if whole is None:
-            raise InputError("expected the global shape of the tensor that the region is of; give shape=")
-        ranges = parse_region(region, whole)
-    parts = whole if ranges is None else tuple(map(len, ranges))
-    with default_modes(), opened(target, parts, dtype, raw, offset) as place:
+    ranges = None if region is None else parse_region(region, whole)
+    with default_modes(), opened(target, part_shape(whole, ranges), dtype, raw, offset) as place:
         stream = place.name if name is None else name
         specification = Specification.parse(
             method, parameters, seed, stream, whole or place.shape, place.dtype, padding_idx
         )
-        filler = specification.filler()
-        record = specification.record()
-        if ranges is not None:
-            filler = RegionFilled(filler, ranges)
-            record["region"] = [[r.start, r.stop, r.step] for r in ranges]
+        record = specification.record() | part_record(ranges)
         record["name_from"] = "caller" if name is not None else "hierarchy" if stream else "unnamed"
-        return _fill(place, filler, record, overwrite, threads, max_memory, sync, progress)
+        return _fill(place, filler_of(record), record, overwrite, threads, max_memory, sync, progress)
 
 
 def fill_flat(
@@ -143,9 +144,8 @@ def fill_flat(
                 f"expected a stretch of the {size} elements of shape {whole}, got {elements} elements from {offset} on"
             )
         specification = Specification.parse(method, parameters, seed, name, whole, place.dtype)
-        filler = StretchFilled(specification.filler(), offset.__index__(), place.shape)
-        record = specification.record() | {"offset": offset.__index__()}
-        return _fill(place, filler, record, True, threads, max_memory, True, None)
+        record = specification.record() | {"stretch": [offset.__index__(), list(place.shape)]}
+        return _fill(place, filler_of(record), record, True, threads, max_memory, True, None)
 
 
 @contextmanager
@@ -174,24 +174,46 @@ def _fill(
 ) -> Report:
     limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
     workers = workers_within(target, filler, memory.threads() if threads is None else threads, limit)
-    if not overwrite and target.holds_data():
-        raise InputError(f"{target.label} {describe(target.record())}; --overwrite (overwrite=True) fills it anew")
     record["complete"] = False
     start = time.perf_counter()
     target.sync = sync
-    target.begin(record)
-    run(target, filler, workers, limit, progress)
-    record["complete"] = True
-    target.finish(record)
-    return Report(target.label, target.nbytes, time.perf_counter() - start, record)
+    target.lock()
+    state = state_of(target, record, overwrite)
+    if state == "done":
+        return Report(target.label, 0, 0.0, record | {"complete": True}, found=target.nbytes)
+    grid = target.grid(filler.region_bytes)
+    retries = Retries(target.remote)
+    try:
+        if state == "new":
+            retries.attempt(lambda: target.begin(record))
+        else:
+            target.resume()
+        set_up(target, filler, workers, limit, progress)
+        plan = Plan(grid) if state == "new" else plan_on(target, filler, grid, workers, retries)
+        made = run(target, filler, plan, workers, retries, progress)
+        record["complete"] = True
+        retries.attempt(lambda: target.finish(record))
+    except KeyboardInterrupt as stop:
+        raise stopped(stop, target, grid) from None
+    except LASTING:
+        raise
+    except Exception as error:
+        raise FillError(explain(error, target.label)) from error
+    seconds = time.perf_counter() - start
+    return Report(target.label, made, seconds, record, found=target.nbytes - made, retries=retries.count)
 
 
-def describe(record: Record | None) -> str:
-    """What a target that must not be overwritten holds."""
-    if record is None:
-        return "already holds data"
-    state = "is filled" if record.get("complete") else "holds an incomplete fill"
-    return f"{state} with {record.get('method')}, seed {record.get('seed')}"
+def stopped(stop: KeyboardInterrupt, target: Target, grid: Grid) -> KeyboardInterrupt:
+    """The interruption, with how far the fill got and how it goes on."""
+    kind = Terminated if isinstance(stop, Terminated) else Interrupted
+    what = "terminated" if kind is Terminated else "interrupted"
+    if not target.keeps_progress:
+        return kind(f"{target.label}: {what}; it is partly filled")
+    done = done_regions(target, grid) / max(1, len(grid))
+    return kind(
+        f"{target.label}: {what}; {100 * done:.0f}% of {size_text(target.nbytes)} is stored for good, and the same "
+        "command goes on from there"
+    )
 
 
 def create(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigin import __version__
-from bigin.errors import FillError, InputError
+from bigin.errors import FillError, InputError, Terminated
 from bigin.methods.table import ALIASES, METHODS, PARAMETERS, REQUIRED
 from bigin.printing import print_table
-from bigin.text import parse_shape, parse_size, size_text
+from bigin.text import parse_fraction, parse_shape, parse_size, size_text
 
 if TYPE_CHECKING:
     from bigin.api import Report
+    from bigin.verification import Verification
+
+SHOWN = 20  # differences that are printed
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -73,20 +78,39 @@ class Axes(click.ParamType):  # type: ignore[type-arg]
 NUMBER, AXES = Number(), Axes()
 
 
+def options(*given: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Several options as one decorator: each is defined once, for all commands that take it."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(given):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+specification_options = options(
+    click.option("--seed", default=0, show_default=True, help="From 0 to 2^64 - 1."),
+    click.option("--name", help="The tensor's name, whose stream it draws.  [default: its path in a zarr hierarchy]"),
+    click.option("--shape", help="The shape of a target that is missing, or raw: 1000,256."),
+    click.option("--dtype", help="Its dtype: float32, bfloat16, ...  [default: float32]"),
+    click.option("--raw", is_flag=True, help="The target is a file of values without a header."),
+    click.option("--offset", default=0, help="Where they begin in it, in bytes."),
+)
+running_options = options(
+    click.option("--threads", type=int, help="[default: the cores that the process may use]"),
+    click.option("--max-memory", help="Bound on the whole process: 2GiB.  [default: a quarter of what is free]"),
+    click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors."),
+)
+
+
 @cli.command(no_args_is_help=True)
 @click.argument("target")
 @click.option("--method", "-m", required=True, help="What to fill with; `bigin methods` lists all.")
-@click.option("--seed", default=0, show_default=True, help="From 0 to 2^64 - 1.")
-@click.option("--name", help="The tensor's name, whose stream it draws.  [default: its path in a zarr hierarchy]")
-@click.option("--shape", help="Make a missing target with this shape: 1000,256.")
-@click.option("--dtype", help="Its dtype: float32, bfloat16, ...  [default: float32]")
-@click.option("--raw", is_flag=True, help="The target is a file of values without a header.")
-@click.option("--offset", default=0, help="Where they begin in it, in bytes.")
-@click.option("--overwrite", is_flag=True, help="Fill a target that already holds data.")
-@click.option("--threads", type=int, help="[default: the cores that the process may use]")
-@click.option("--max-memory", help="Bound on the whole process: 2GiB.  [default: a quarter of what is free]")
+@specification_options
+@click.option("--overwrite", is_flag=True, help="Fill a target that holds other data.")
 @click.option("--no-sync", is_flag=True, help="Do not wait until the data is on the disk.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@running_options
 @method_options
 def fill(
     target: str,
@@ -149,6 +173,89 @@ def beyond_base(max_memory: int) -> int:
     return max_memory - base
 
 
+@cli.command(no_args_is_help=True)
+@click.argument("target")
+@click.option("--method", "-m", help="What it should hold.  [default: what its record says]")
+@specification_options
+@click.option("--sample", default="100%", show_default=True, help="Compare only so many of the chunks: 1%.")
+@click.option("--sample-seed", default=0, show_default=True, help="Which ones.")
+@click.option("--repair", is_flag=True, help="Fill those chunks again that differ.")
+@running_options
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@method_options
+def verify(
+    target: str,
+    method: str | None,
+    seed: int,
+    name: str | None,
+    shape: str | None,
+    dtype: str | None,
+    raw: bool,
+    offset: int,
+    sample: str,
+    sample_seed: int,
+    repair: bool,
+    threads: int | None,
+    max_memory: str | None,
+    quiet: bool,
+    as_json: bool,
+    **parameters: Any,
+) -> None:
+    """Compare what TARGET holds with what it should, bit for bit.
+
+    Exit code 0 where all is equal (or was repaired), 1 where something differs.
+
+    \b
+    bigin verify table.zarr
+    bigin verify table.zarr --sample 1%
+    """
+    from bigin import verification
+
+    with progress_bar(target, quiet or as_json) as progress:
+        found = verification.verify(
+            target,
+            method,
+            seed=seed,
+            name=name,
+            shape=None if shape is None else parse_shape(shape),
+            dtype=dtype,
+            raw=raw,
+            offset=offset,
+            sample=parse_fraction(sample),
+            sample_seed=sample_seed,
+            repair=repair,
+            threads=threads,
+            max_memory=None if max_memory is None else beyond_base(parse_size(max_memory)),
+            progress=progress,
+            **{key: value for key, value in parameters.items() if value is not None},
+        )
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=2))
+    elif not quiet:
+        click.echo(verdict(found))
+    if not found.equal and not found.repaired:
+        sys.exit(1)
+
+
+def verdict(found: Verification) -> str:
+    """What a verification found: a line for each region that differs, and one for all."""
+    lines = [str(difference) for difference in found.differences[:SHOWN]]
+    if len(found.differences) > SHOWN:
+        lines.append(f"... and {len(found.differences) - SHOWN} more")
+    which = "all" if found.regions == found.total else f"{found.regions} of {found.total}"
+    count = len(found.differences)
+    if found.equal:
+        outcome = "equal"
+    else:
+        outcome = f"{count} differed and were repaired" if found.repaired else f"{count} differ; --repair mends them"
+    speed = found.nbytes / max(found.seconds, 1e-9) / 1e9
+    lines.append(
+        f"{found.target}: {which} regions compared with {found.wanted}: {outcome}; "
+        f"{size_text(found.nbytes)} in {found.seconds:.2f} s, {speed:.2f} GB/s"
+    )
+    return "\n".join(lines)
+
+
 @contextmanager
 def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A live bar on a terminal; nothing elsewhere."""
@@ -175,11 +282,14 @@ def summary(report: Report) -> str:
     record = report.record
     shape = "x".join(map(str, record["shape"])) or "scalar"
     name = f", name {record['name']}" if record["name"] else ""
+    what = f"{report.target}: {shape} {record['dtype']}"
+    values = f"filled with {record['method']}, seed {record['seed']}{name}"
+    if report.found and not report.nbytes:
+        return f"{what} is already {values}; --overwrite fills it anew"
     speed = report.nbytes / max(report.seconds, 1e-9) / 1e9
-    return (
-        f"{report.target}: {shape} {record['dtype']} filled with {record['method']}, seed {record['seed']}{name}; "
-        f"{size_text(report.nbytes)} in {report.seconds:.2f} s, {speed:.2f} GB/s"
-    )
+    found = f", {size_text(report.found)} were there" if report.found else ""
+    retries = f", {report.retries} retries" if report.retries else ""
+    return f"{what} {values}; {size_text(report.nbytes)} in {report.seconds:.2f} s, {speed:.2f} GB/s{found}{retries}"
 
 
 @cli.command()
@@ -228,7 +338,8 @@ def default_text(value: Any) -> str:
 
 
 def main() -> None:
-    """Runs a command. Exit codes: 0 done, 1 a fill that could not be finished, 2 bad input, 130 interrupted."""
+    """Runs a command. Exit codes: 0 done, 1 not finished or a difference found, 2 bad input, 130 interrupted."""
+    signal.signal(signal.SIGTERM, terminate)
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -240,14 +351,21 @@ def main() -> None:
         fail(str(error), 2)
     except FillError as error:
         fail(str(error), 1)
-    except (click.Abort, KeyboardInterrupt):
-        fail("interrupted; what was written stays, and the record says that it is incomplete", 130)
+    except Terminated as stop:
+        fail(str(stop) or "terminated", 1)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        fail(str(stop) or "interrupted", 130)
     except BrokenPipeError:
         os._exit(1)  # the reader went away; there is nobody to tell
     except OSError as error:
         fail(f"{error.filename or 'the target'}: {error.strerror or error}", 1)
     except MemoryError:
         fail("out of memory; give a smaller --max-memory", 1)
+
+
+def terminate(signum: int, frame: Any) -> None:
+    """SIGTERM ends a fill as Ctrl-C does: in order."""
+    raise Terminated
 
 
 def fail(message: str, code: int) -> None:

@@ -1,4 +1,4 @@
-"""The two kinds of failure. Each message is one line: what was expected, what came, what to do."""
+"""The kinds of failure. Each message is one line: what was expected, what came, what to do."""
 
 from __future__ import annotations
 
@@ -9,3 +9,11 @@ class InputError(ValueError):
 
 class FillError(RuntimeError):
     """A fill that had begun could not be finished. The command line exits with 1."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A fill was interrupted; the message says how far it got and how to go on. The command line exits with 130."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM). The command line exits with 1."""

@@ -146,12 +146,14 @@ def stretch(shape: Shape, start: int, stop: int) -> Iterator[Region]:
     yield from (((last, last + 1), *rest) for rest in stretch(shape[1:], 0, tail))
 
 
-def parse_region(region: Any, shape: Shape) -> tuple[range, ...]:
+def parse_region(region: Any, shape: Shape | None) -> tuple[range, ...]:
     """A region as a user gives it: slices or pairs of (start, stop), for each axis, or a single one for the first.
 
     Axes that are left out are whole, and negative bounds count from the end. Unlike numpy, a bound beyond the shape is
     an error.
     """
+    if shape is None:
+        raise InputError("expected the global shape of the tensor that the region is of; give shape=")
     given = list(region) if isinstance(region, tuple | list) and not _is_pair(region, shape) else [region]
     if any(item is ... for item in given):
         place = next(i for i, item in enumerate(given) if item is ...)

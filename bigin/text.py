@@ -42,6 +42,14 @@ def parse_size(text: str | int) -> int:
     return size
 
 
+def parse_fraction(text: str) -> float:
+    """A fraction: a percentage such as 1%, or a number from 0 to 1."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", text.strip())
+    if not match:
+        raise InputError(f"expected a fraction such as 1% or 0.01, got {text!r}")
+    return float(match[1]) / (100 if match[2] else 1)
+
+
 def parse_shape(shape: object) -> tuple[int, ...]:
     """A shape: an integer, a sequence of them, or a text such as 1000,256 or 1000x256."""
     if isinstance(shape, str):

@@ -211,7 +211,7 @@ def test_ctrl_c_stops_soon_with_130_and_an_incomplete_record():
     assert time.monotonic() - start < 5  # promised within a second; this machine may be busy
     assert json.loads(sidecar.read_text())["complete"] is False
     again = run("fill", "--method", "normal", "w.npy", code=2)
-    assert "holds an incomplete fill with trunc_normal" in again.stderr
+    assert "is half filled with trunc_normal" in again.stderr
     Path("w.npy").unlink()
 
 

@@ -10,29 +10,36 @@ from bigin.filling.floats import default_modes
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Stopping = Callable[[], bool]  # whether a worker should give up the task that it is at
 
 REPORT = 0.1  # seconds between two reports of progress
 
 
+class Stopped(Exception):  # noqa: N818 (not an error: another one, or an interruption, is the reason)
+    """A worker gave up its task because it was asked to."""
+
+
 def run_threads(
     tasks: Sequence[Task],
-    make_worker: Callable[[], Callable[[Task], int]],
+    make_worker: Callable[[Stopping], Callable[[Task], int]],
     threads: int,
-    report: Callable[[int], None] | None = None,
-) -> None:
-    """Runs every task once. A worker does one task at a time and returns how many bytes it made.
+    report: Callable[[int, int], None] | None = None,
+) -> int:
+    """Runs every task once; returns the bytes made. A worker does one task at a time and returns how many it made.
 
-    The first exception stops the others after the task they are at, and is raised once; so is an interruption of the
-    calling thread, from which `report` is called with the bytes made so far.
+    The first exception stops the others, and is raised once; so is an interruption of the calling thread. From that
+    thread `report` is called with the bytes made so far, and how many tasks at the front are all done.
     """
     state = _State(len(tasks))
 
     def work() -> None:
         try:
             with default_modes():
-                worker = make_worker()
+                worker = make_worker(state.stopping)
                 while (index := state.take()) is not None:
-                    state.add(worker(tasks[index]))
+                    state.add(index, worker(tasks[index]))
+        except Stopped:
+            pass
         except BaseException as error:  # carried to the calling thread
             state.fail(error)
 
@@ -44,13 +51,14 @@ def run_threads(
             while thread.is_alive():
                 thread.join(REPORT)
                 if report is not None:
-                    report(state.done)
+                    report(state.size, state.front)
     finally:
         state.stop()
         for thread in pool:
             thread.join()
     if state.error is not None:
         raise state.error
+    return state.size
 
 
 def map_threads(function: Callable[[Task], Result], tasks: Sequence[Task], threads: int) -> list[Result]:
@@ -61,7 +69,7 @@ def map_threads(function: Callable[[Task], Result], tasks: Sequence[Task], threa
         results[index] = function(tasks[index])
         return 1
 
-    run_threads(range(len(tasks)), lambda: work, threads)
+    run_threads(range(len(tasks)), lambda stopping: work, threads)
     return results
 
 
@@ -72,23 +80,32 @@ class _State:
         self._lock = threading.Lock()
         self._next = 0
         self._count = count
-        self.done = 0
+        self._stopping = False
+        self._ahead: set[int] = set()  # done, but behind a task that is not
+        self.front = 0  # all tasks before this one are done
+        self.size = 0
         self.error: BaseException | None = None
 
     def take(self) -> int | None:
         with self._lock:
-            if self._next >= self._count:
+            if self._stopping or self._next >= self._count:
                 return None
             self._next += 1
             return self._next - 1
 
-    def add(self, size: int) -> None:
+    def add(self, index: int, size: int) -> None:
         with self._lock:
-            self.done += size
+            self.size += size
+            self._ahead.add(index)
+            while self.front in self._ahead:
+                self._ahead.remove(self.front)
+                self.front += 1
+
+    def stopping(self) -> bool:
+        return self._stopping
 
     def stop(self) -> None:
-        with self._lock:
-            self._next = self._count
+        self._stopping = True
 
     def fail(self, error: BaseException) -> None:
         self.stop()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bigin import dtypes
-from bigin.filling.engine import run_threads
+from bigin.filling.engine import Stopping, run_threads
 from bigin.filling.filler import Array, Drawn, Filler, Report
 from bigin.regions import Region, Shape, place_in
 
@@ -84,7 +84,7 @@ class SparseFilled(Filler):
         few = self.zeros <= self.rows - self.zeros
         first, last = (0, self.zeros) if few else (self.zeros, self.rows)
 
-        def worker() -> Callable[[int], int]:
+        def worker(stopping: Stopping) -> Callable[[int], int]:
             def work(group: int) -> int:
                 self.kernels.mark_origins(
                     marks[group],
@@ -100,7 +100,7 @@ class SparseFilled(Filler):
 
             return work
 
-        run_threads(range(groups), worker, threads, lambda done: report(done / groups))
+        run_threads(range(groups), worker, threads, lambda done, front: report(done / groups))
         self.marks, self.mark = marks, np.uint64(few)
 
     def __call__(self, region: Region, out: Array) -> None:

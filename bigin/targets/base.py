@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
 
 from bigin.regions import Grid, Region, Shape
-from bigin.targets.record import Record
+from bigin.targets.record import Progress, Record
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,6 +42,9 @@ class Target(ABC):
 
     shape and dtype (native byte order, as bigin names it) are what the filler sees; `label` is what messages call
     the target; `name` is its path in a hierarchy, or empty.
+
+    A fill goes: lock, record (may it be filled, or is it half filled?), begin, block for every region and checkpoint
+    now and then, finish, close.
     """
 
     label: str
@@ -49,6 +52,8 @@ class Target(ABC):
     dtype: np.dtype[Any]
     name: str = ""
     sync: bool = True  # whether data must have reached the disk before the record says complete
+    keeps_progress: bool = False  # whether it outlives the process, so that a fill can go on in another one
+    remote: bool = False  # whether any error may be a passing one, as on a network
 
     @property
     def nbytes(self) -> int:
@@ -71,15 +76,54 @@ class Target(ABC):
     def read(self, region: Region) -> Array:
         """The values of any region."""
 
+    def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """What a region of the grid holds, in parts of which one at a time is valid, in the memory that block takes.
+
+        Raises ValueError or OSError where it cannot be read or decoded.
+        """
+        yield region, self.read(region)
+
+    def place(self, region: Region) -> str:
+        """Where a region of the grid lies, for messages."""
+        return "rows " + "-".join(map(str, region[0])) if region else "the value"
+
+    def exists(self) -> bool:
+        """Whether it is there, or still to be made."""
+        return True
+
     def holds_data(self) -> bool:
         """Whether a fill would overwrite something."""
         return False
 
+    def stored_bytes(self) -> int:
+        """How many bytes it takes where it lies."""
+        return self.nbytes
+
+    def lock(self) -> None:  # noqa: B027 (whoever shares an array in memory must know)
+        """Keeps other writers away until `close`; raises InputError where one is at work."""
+
     def begin(self, record: Record) -> None:  # noqa: B027 (arrays in memory have nothing to begin)
-        """Makes what is missing, reserves the space and keeps an incomplete record, once all input is checked."""
+        """Makes what is missing, reserves the space and keeps an incomplete record, once all input is checked.
+
+        Forgets the progress of an earlier fill.
+        """
+
+    def resume(self) -> None:  # noqa: B027
+        """Opens what an earlier fill has begun, and removes what it left half-written."""
+
+    def intact(self, region: Region) -> bool | None:
+        """Whether a region that was stored is still there whole, so far as its size tells; None where it does not."""
+        return None
+
+    def checkpoint(self, progress: Progress) -> None:  # noqa: B027
+        """Brings the data to the disk, and only then keeps the progress."""
+
+    def progress(self) -> Progress | None:
+        """How far an incomplete fill has come; None where that is not known."""
+        return None
 
     def finish(self, record: Record) -> None:  # noqa: B027
-        """Brings the data to the disk, then keeps the complete record."""
+        """Brings the data to the disk, then keeps the complete record, then forgets the progress."""
 
     def advance(self) -> None:  # noqa: B027
         """Called now and then while the regions are filled: the time to start bringing data to the disk."""
@@ -89,4 +133,4 @@ class Target(ABC):
         return None
 
     def close(self) -> None:  # noqa: B027
-        """Gives back what the target holds open."""
+        """Gives back what the target holds open, its lock too."""

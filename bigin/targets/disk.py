@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -20,6 +21,15 @@ def write_all(fd: int, data: memoryview, offset: int) -> None:
     while data:
         written = os.pwrite(fd, data, offset)
         data, offset = data[written:], offset + written
+
+
+def read_all(fd: int, data: memoryview, offset: int) -> None:
+    """pread until the buffer is full; raises ValueError where the file ends before."""
+    while data:
+        count = os.preadv(fd, [data], offset)
+        if count == 0:
+            raise ValueError(f"it ends at byte {offset}, where {len(data)} more were expected")
+        data, offset = data[count:], offset + count
 
 
 def reserve(fd: int, size: int, path: Path, kind: type[Exception]) -> None:
@@ -81,3 +91,45 @@ def sync_file_system(folder: Path) -> None:
 def _libc(name: str) -> Any:
     """A function of the C library, or None."""
     return getattr(ctypes.CDLL(None, use_errno=True), name, None)
+
+
+def move_new(temporary: Path, path: Path) -> None:
+    """Gives a file its name, never over another one; raises FileExistsError where there is one."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        if path.exists():  # no links on this file system: nearly as good
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        temporary.rename(path)
+        return
+    temporary.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings a folder's entries to the disk: that files were made, renamed or removed."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems have no such thing
+            raise
+    finally:
+        os.close(fd)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replaces a small file, whole or not at all, and for good."""
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)

@@ -7,23 +7,36 @@ mapping, stays coherent with one, and reports a full disk as an error instead of
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from bigin import dtypes
-from bigin.errors import InputError
+from bigin.errors import FillError, InputError
 from bigin.regions import Grid, Region, Shape, block_of_rows, extent, segments
 from bigin.targets.base import Array, Parts, Scratch, Target
-from bigin.targets.disk import reserve, start_writeback, write_all
-from bigin.targets.record import Record, read_sidecar, write_sidecar
+from bigin.targets.disk import move_new, read_all, reserve, start_writeback, sync_folder, write_all
+from bigin.targets.lock import Lock
+from bigin.targets.record import (
+    Progress,
+    Record,
+    journal,
+    read_journal,
+    read_sidecar,
+    remove_journal,
+    write_journal,
+    write_sidecar,
+)
 
 BLOCK = 512 << 10  # bytes in a pwrite: it stays in the L2 cache between being made and being written
 
 
 class FileTarget(Target):
     """An array that lies in a file as it is, from an offset on, in C or Fortran order and either byte order."""
+
+    keeps_progress = True
 
     def __init__(
         self,
@@ -39,11 +52,13 @@ class FileTarget(Target):
         self.path = path
         self.shape = shape
         self.dtype = dtypes.parse_dtype(stored)
-        self.stored = stored
+        self.stored_dtype = stored
         self.offset = offset
         self.fortran = fortran and len(shape) > 1
         self.header = header  # what a file that is still to be made begins with
         self.file: BinaryIO | None = None
+        self._lock: Lock | None = None
+        self._held = 0  # how large an earlier fill has left the file
         if path.exists() and not os.access(path, os.W_OK):
             raise InputError(f"{path}: expected a file that can be written, got a read-only one")
 
@@ -60,7 +75,7 @@ class FileTarget(Target):
 
     @property
     def _as_made(self) -> bool:
-        return self.stored == self.dtype and not self.fortran
+        return self.stored_dtype == self.dtype and not self.fortran
 
     def block(self, region: Region, scratch: Scratch) -> Parts:
         """Scratch, which goes to the file's stretch."""
@@ -81,12 +96,23 @@ class FileTarget(Target):
         return (self.shape[::-1], region[::-1]) if self.fortran else (self.shape, region)
 
     def _in_file_order(self, made: Array) -> Array:
-        if self.stored.byteorder != self.dtype.byteorder:
-            made = made.astype(self.stored)
+        if self.stored_dtype.byteorder != self.dtype.byteorder:
+            made = made.astype(self.stored_dtype)
         return np.ascontiguousarray(made.T if self.fortran else made)
 
     def _place(self, element: int) -> int:
         return self.offset + element * self.dtype.itemsize
+
+    def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """The region, as it is one stretch of the file."""
+        shape, stretch = self._in_file_axes(region)
+        ((start, _),) = segments(shape, stretch)
+        values = scratch.array(extent(stretch), self.stored_dtype)
+        with self.path.open("rb") as file:
+            read_all(file.fileno(), values.reshape(-1).view(np.uint8).data, self._place(start))
+        if not self._as_made:
+            values = values.astype(self.dtype)
+        yield region, np.ascontiguousarray(values.T) if self.fortran else values
 
     def read(self, region: Region) -> Array:
         """The values of a region."""
@@ -96,55 +122,129 @@ class FileTarget(Target):
                 os.pread(file.fileno(), count * self.dtype.itemsize, self._place(first))
                 for first, count in segments(shape, stretch)
             )
-        values = np.frombuffer(data, self.stored).astype(self.dtype).reshape(extent(stretch))
+        values = np.frombuffer(data, self.stored_dtype).astype(self.dtype).reshape(extent(stretch))
         return np.ascontiguousarray(values.T) if self.fortran else values
+
+    def exists(self) -> bool:
+        return self.path.exists()
 
     def holds_data(self) -> bool:
         """Whether any byte of the array is not 0. Holes are not read."""
         return self.path.exists() and has_data(self.path, self.offset, self.nbytes)
 
+    def stored_bytes(self) -> int:
+        """What the file takes on the disk."""
+        return self.path.stat().st_blocks * 512
+
+    def lock(self) -> None:
+        """Of the file itself, so that nothing is left behind."""
+        if self.path.exists():
+            self._lock = Lock(self.path, self.label)
+
     def make(self) -> None:
         """Makes the file where it is missing, and reserves its space."""
-        made = not self.path.exists()
+        if self.path.exists():
+            self._open(self.path, "r+b")
+            self._reserve(InputError)
+            return
+        temporary = self.path.with_name(self.path.name + ".partial")  # so that no file is there without its header
+        self._open(temporary, "a+b")
+        self._lock = self._lock or Lock(temporary, self.label)
+        assert self.file is not None
+        made_meanwhile = f"{self.path}: expected nothing there, but another process has just made it"
+        if not temporary.exists() or not os.path.samestat(temporary.stat(), os.fstat(self.file.fileno())):
+            raise InputError(made_meanwhile)
         try:
-            self.file = self.path.open("x+b" if made else "r+b")
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be opened for writing: {error.strerror}") from None
-        try:
+            self.file.truncate(0)
             self.file.write(self.header)
             self.file.flush()
-            reserve(self.file.fileno(), self.offset + self.nbytes, self.path, InputError)
-        except BaseException:
-            self.close()
-            if made:
-                self.path.unlink()
-            raise
+            self._reserve(InputError)
+            os.fsync(self.file.fileno())
+            move_new(temporary, self.path)
+        except FileExistsError:
+            raise InputError(made_meanwhile) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+        self.file.close()
+        self._open(self.path, "r+b")  # not for appending
+        sync_folder(self.path.parent)
+
+    def _open(self, path: Path, mode: str) -> None:
+        try:
+            self.file = path.open(mode)  # type: ignore[assignment]
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be opened for writing: {error.strerror}") from None
+
+    def _reserve(self, kind: type[Exception]) -> None:
+        assert self.file is not None
+        reserve(self.file.fileno(), self.offset + self.nbytes, self.path, kind)
 
     def begin(self, record: Record) -> None:
         """Makes the file, and keeps an incomplete record."""
         self.make()
+        remove_journal(journal(self.path))
         write_sidecar(self.path, record)
+
+    def resume(self) -> None:
+        """Opens the file; what was cut off is reserved again, and is to be filled again."""
+        self._held = self.path.stat().st_size
+        self._open(self.path, "r+b")
+        self._reserve(FillError)
+
+    def intact(self, region: Region) -> bool | None:
+        """Whether the file still reaches so far."""
+        ((start, size),) = segments(*self._in_file_axes(region))
+        return self._place(start + size) <= self._held
+
+    def checkpoint(self, progress: Progress) -> None:
+        """fdatasync, and only then the journal."""
+        self._bring_to_disk(os.fdatasync if hasattr(os, "fdatasync") else os.fsync)
+        write_journal(journal(self.path), progress | {"inode": self.path.stat().st_ino})
+
+    def progress(self) -> Progress | None:
+        """The journal's; none where another file has taken the place of the one that it speaks of."""
+        kept = read_journal(journal(self.path))
+        if kept is None or not self.path.exists() or kept.pop("inode", None) != self.path.stat().st_ino:
+            return None
+        return kept
+
+    def _bring_to_disk(self, sync: Callable[[int], None]) -> None:
+        assert self.file is not None
+        if self.sync:
+            sync(self.file.fileno())
+        status = os.fstat(self.file.fileno())
+        if not self.path.exists() or not os.path.samestat(self.path.stat(), status):
+            raise FillError(f"{self.path}: was removed or replaced while it was filled; fill it again")
+        if status.st_size < self.offset + self.nbytes:
+            raise FillError(f"{self.path}: was cut off while it was filled; the same fill again repairs it")
 
     def finish(self, record: Record) -> None:
         """fsync, and only then the complete record."""
-        assert self.file is not None
-        if self.sync:
-            os.fsync(self.file.fileno())
+        self._bring_to_disk(os.fsync)
         write_sidecar(self.path, record)
+        remove_journal(journal(self.path))
 
     def record(self) -> Record | None:
         """The sidecar's."""
-        return read_sidecar(self.path)
+        return read_sidecar(self.path) if self.path.exists() else None
 
     def close(self) -> None:
         """Closes the file."""
         if self.file is not None:
             self.file.close()
             self.file = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
 
 class MemmapTarget(FileTarget):
     """The file behind an np.memmap: an array in place like any other, without a record, but written with pwrite."""
+
+    keeps_progress = False
+
+    def lock(self) -> None:
+        """None: several processes may each fill a part of one mapped file."""
 
     def holds_data(self) -> bool:
         return False
@@ -217,7 +317,8 @@ def npy_target(path: Path, shape: Shape | None, dtype: np.dtype[Any] | None) -> 
     stored = _opaque(path, stored, dtype)
     target = FileTarget(path, found, stored, offset, fortran=fortran)
     size = path.stat().st_size
-    if size < offset + target.nbytes:
+    half_filled = (read_sidecar(path) or {}).get("complete") is False  # then it is filled again from where it ends
+    if size < offset + target.nbytes and not half_filled:
         raise InputError(
             f"{path}: expected {offset + target.nbytes} bytes for shape {found} and {stored.name}, got {size}; "
             "the file is truncated"

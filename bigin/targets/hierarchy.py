@@ -17,6 +17,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from bigin.errors import InputError
 from bigin.regions import Shape, block_of_rows
+from bigin.targets.record import KEY, Record
 from bigin.targets.zarr import ZarrTarget
 
 CHUNK = 16 << 20  # bytes in a chunk of a new array
@@ -46,7 +47,7 @@ def open_node(store: Any, label: str) -> zarr.Array[Any] | None:
     try:
         node = zarr.open(store, mode="r+")
     except FileNotFoundError:
-        if isinstance(store, Path) and store.is_dir() and any(store.iterdir()):
+        if isinstance(store, Path) and store.is_dir() and any(item.suffix != ".partial" for item in store.iterdir()):
             raise InputError(f"{label}: expected a zarr array, got a folder that holds something else") from None
         return None
     except PermissionError as error:
@@ -74,7 +75,9 @@ def missing(place: str | Path | Store, label: str, shape: Shape, dtype: np.dtype
     stand_in = new_array(MemoryStore(), "", shape, dtype)
     root, inner = local_root(place) if isinstance(place, Path) else (place, "")
     folder = place.absolute() if isinstance(place, Path) else None
-    return ZarrTarget(stand_in, label, inner, folder, make=lambda: new_array(root, inner, shape, dtype))
+    return ZarrTarget(
+        stand_in, label, inner, folder, make=lambda record: new_array(root, inner, shape, dtype, record=record)
+    )
 
 
 def create_array(
@@ -107,6 +110,7 @@ def new_array(
     chunks: Shape | None = None,
     shards: Shape | None = None,
     zarr_format: Any = 3,
+    record: Record | None = None,
 ) -> zarr.Array[Any]:
     """A new array without compression, which random values would only slow down; `inner` is its path in the store."""
     if inner:
@@ -120,6 +124,7 @@ def new_array(
         shards=shards,
         compressors=None,
         zarr_format=zarr_format,
+        attributes=None if record is None else {KEY: record},
     )
 
 

@@ -8,6 +8,8 @@ big-endian). A chunk or shard always belongs to one task.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,25 +21,40 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import LocalStore
+from zarr.errors import ContainsArrayError, ContainsGroupError
+from zarr.storage import LocalStore, MemoryStore
 
 from bigin import dtypes
 from bigin.errors import FillError, InputError
 from bigin.regions import Grid, Region, Shape, block_of_rows, extent, runs, slices, within
 from bigin.targets.base import Array, Parts, Scratch, Target
-from bigin.targets.disk import require_space, reserve, start_writeback, sync_file_system, write_all
-from bigin.targets.record import KEY, Record
+from bigin.targets.disk import read_all, require_space, reserve, start_writeback, sync_file_system, write_all
+from bigin.targets.lock import Lock
+from bigin.targets.record import (
+    JOURNAL,
+    KEY,
+    Progress,
+    Record,
+    pack_progress,
+    read_journal,
+    remove_journal,
+    unpack_progress,
+    write_journal,
+)
 from bigin.targets.zarr_dtypes import register_dtypes
 
 register_dtypes()
 
-METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", JOURNAL)
 PART = 1 << 20  # bytes of a chunk that are made and written at once: they stay in the cache
 EMPTY = np.uint64(2**64 - 1)  # offset and size of an inner chunk that a shard does not hold
 
 
 class ZarrTarget(Target):
-    """An array of a zarr store. `make` makes it where it is missing; until then `array` stands for it in memory."""
+    """An array of a zarr store. `make` makes it with a record where it is missing; until then `array` stands for it in
+    memory."""
+
+    keeps_progress = True
 
     def __init__(
         self,
@@ -45,7 +62,7 @@ class ZarrTarget(Target):
         label: str,
         name: str,
         folder: Path | None,
-        make: Callable[[], zarr.Array[Any]] | None = None,
+        make: Callable[[Record], zarr.Array[Any]] | None = None,
     ) -> None:
         self.label = label
         self.array = array
@@ -57,6 +74,8 @@ class ZarrTarget(Target):
         if make is None and array.store_path.store.read_only:
             raise InputError(f"{self.label}: expected a store that can be written, got a read-only one")
         self.writer = writer(array)
+        self.remote = make is None and not isinstance(array.store_path.store, LocalStore | MemoryStore)
+        self._lock: Lock | None = None
 
     def grid(self, size: int = 0) -> Grid:
         """The grid of the shards, or of the chunks where there are none."""
@@ -74,25 +93,120 @@ class ZarrTarget(Target):
         """The values of a region."""
         return np.asarray(self.array[slices(region)], dtype=self.dtype)
 
+    def exists(self) -> bool:
+        return self.make is None
+
     def holds_data(self) -> bool:
         """Whether the store holds any chunk of the array."""
         return self.make is None and sync(_holds_chunk(self.array))
 
+    def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """The chunk or shard, read as the writer lays it out."""
+        return self.writer.stored(region, scratch)
+
+    def place(self, region: Region) -> str:
+        """The chunk's or shard's key."""
+        return ("shard " if self.array.shards else "chunk ") + self.writer.key(region)
+
+    def stored_bytes(self) -> int:
+        """What the store's keys take."""
+        return self.array.nbytes_stored()
+
+    def lock(self) -> None:
+        """Of a local store's folder, so that nothing is left behind. Other stores have no locks."""
+        if self.make is None and self.folder is not None:
+            self._lock = Lock(self.folder, self.label)
+
     def begin(self, record: Record) -> None:
-        """Makes the array where it is missing."""
+        """Makes the array where it is missing, its record with it."""
         if self.folder is not None and stores_plain_bytes(self.array) and not self.holds_data():
             require_space(self.folder, self.nbytes)
         if self.make is not None:
-            self.array = self.make()
-            self.writer = writer(self.array)
-        self.array.attrs[KEY] = record
+            self._make(record)
+        else:
+            self.clean()
+            self.remove_progress()
+            self.array.attrs[KEY] = record
 
-    def finish(self, record: Record) -> None:
-        """Brings a local store's chunks to the disk, and only then keeps the complete record."""
+    def _make(self, record: Record) -> None:
+        assert self.make is not None
+        with Lock(existing_folder(self.folder), self.label, wait=True) if self.folder else contextlib.nullcontext():
+            try:
+                self.array = self.make(record)
+            except (ContainsArrayError, ContainsGroupError):
+                raise InputError(
+                    f"{self.label}: expected nothing there, but another process has just made it"
+                ) from None
+            self.make = None
+            self.lock()
+        self.writer = writer(self.array)
+        self.remote = not isinstance(self.array.store_path.store, LocalStore | MemoryStore)
+
+    def clean(self) -> None:
+        """Removes the temporary files of a process that died."""
+        if self.folder is not None:
+            for path in self.folder.rglob("*.partial"):
+                path.unlink(missing_ok=True)
+
+    def resume(self) -> None:
+        """Nothing is open between the chunks; only temporary files may be left."""
+        self.clean()
+
+    def intact(self, region: Region) -> bool | None:
+        """Whether the chunk's or shard's key has the size that it was given."""
+        return self.writer.intact(region)
+
+    def checkpoint(self, progress: Progress) -> None:
+        """Brings a local store's chunks to the disk, and only then keeps the journal; other stores have kept theirs."""
+        self._bring_to_disk()
+        if self.folder is not None:
+            write_journal(self.folder / JOURNAL, progress)
+        else:
+            value = default_buffer_prototype().buffer.from_bytes(pack_progress(progress))
+            sync(self.array.store_path.store.set(self._journal_key(), value))
+
+    def progress(self) -> Progress | None:
+        """The journal's."""
+        if self.folder is not None:
+            return read_journal(self.folder / JOURNAL)
+        data = sync(self.array.store_path.store.get(self._journal_key(), default_buffer_prototype()))
+        return None if data is None else unpack_progress(data.to_bytes())
+
+    def remove_progress(self) -> None:
+        """Forgets the journal."""
+        if self.folder is not None:
+            remove_journal(self.folder / JOURNAL)
+        elif self.array.store_path.store.supports_deletes:
+            sync(self.array.store_path.store.delete(self._journal_key()))
+
+    def _journal_key(self) -> str:
+        path = self.array.store_path.path
+        return f"{path}/{JOURNAL}" if path else JOURNAL
+
+    def _bring_to_disk(self) -> None:
         store = self.array.store_path.store
         if self.sync and isinstance(store, LocalStore):
             sync_file_system(store.root)
+
+    def finish(self, record: Record) -> None:
+        """Brings a local store's chunks to the disk, and only then keeps the complete record."""
+        self._bring_to_disk()
+        if isinstance(self.writer, LocalWriter):
+            gone = sum(not self.writer.intact(region) for region in self.grid())
+            if gone:
+                raise FillError(
+                    f"{self.label}: {gone} chunks or shards were removed or cut off while the others were filled; the "
+                    "same fill again makes them again"
+                )
         self.array.attrs[KEY] = record
+        self._bring_to_disk()
+        self.remove_progress()
+
+    def close(self) -> None:
+        """Lets other writers in."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def record(self) -> Record | None:
         """The array's attribute."""
@@ -108,11 +222,11 @@ async def _holds_chunk(array: zarr.Array[Any]) -> bool:
     return False
 
 
-def chunk_key(array: zarr.Array[Any], region: Region, block: Shape) -> str:
-    """The store's key of the chunk or shard that covers a region."""
-    places = tuple(start // size for (start, _), size in zip(region, block, strict=True))
-    path = array.store_path.path
-    return f"{path}/{array.metadata.encode_chunk_key(places)}".lstrip("/")
+def existing_folder(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
 
 
 class Writer:
@@ -130,6 +244,20 @@ class Writer:
     def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
         """See Target.block."""
         raise NotImplementedError
+
+    def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """See Target.stored."""
+        yield region, np.asarray(self.array[slices(region)], dtype=self.dtype)
+
+    def intact(self, region: Region) -> bool | None:
+        """See Target.intact."""
+        return None
+
+    def key(self, region: Region) -> str:
+        """The store's key of a chunk or shard."""
+        places = tuple(start // size for (start, _), size in zip(region, self.outer, strict=True))
+        path = self.array.store_path.path
+        return f"{path}/{self.array.metadata.encode_chunk_key(places)}".lstrip("/")
 
     def _bytes(self, shape: Shape) -> int:
         return int(np.prod(shape, dtype=object)) * self.dtype.itemsize
@@ -182,7 +310,18 @@ class BytesWriter(Writer):
                 self.pad(made, whole)
         buffer[size:] = np.frombuffer(self.index(covered), np.uint8)
         value = default_buffer_prototype().buffer.from_array_like(buffer)
-        sync(self.array.store_path.store.set(chunk_key(self.array, region, self.outer), value))
+        sync(self.array.store_path.store.set(self.key(region), value))
+
+    def size(self, region: Region) -> int:
+        """How many bytes a chunk or shard takes."""
+        covered = self.covered(region)
+        return len(covered) * self.chunk_bytes + (16 * int(np.prod(self.counts)) + 4 if self.sharded else 0)
+
+    def intact(self, region: Region) -> bool | None:
+        try:
+            return sync(self.array.store_path.store.getsize(self.key(region))) == self.size(region)
+        except FileNotFoundError:
+            return False
 
     def covered(self, region: Region) -> Grid:
         """The inner chunks that hold elements of a chunk or shard, from its first element on."""
@@ -217,9 +356,7 @@ class LocalWriter(BytesWriter):
 
     def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
         """Parts of the chunks, one after the other."""
-        store = self.array.store_path.store
-        assert isinstance(store, LocalStore)
-        path = store.root / chunk_key(self.array, region, self.outer)
+        path = self.path(region)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         covered = self.covered(region)
@@ -241,6 +378,44 @@ class LocalWriter(BytesWriter):
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+    def path(self, region: Region) -> Path:
+        """The file of a chunk or shard."""
+        store = self.array.store_path.store
+        assert isinstance(store, LocalStore)
+        return store.root / self.key(region)
+
+    def intact(self, region: Region) -> bool | None:
+        try:
+            return self.path(region).stat().st_size == self.size(region)
+        except FileNotFoundError:
+            return False
+
+    def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """The same parts, where the file is laid out as `block` does it; all other layouts are read through zarr."""
+        covered = self.covered(region)
+        index = self.index(covered)
+        try:
+            file = self.path(region).open("rb")
+        except FileNotFoundError:  # a chunk of the fill value
+            for chunk in covered:
+                for part, made, _, _ in self.pieces(chunk, scratch):
+                    made.fill(self.array.fill_value)
+                    yield within(region, part), made
+            return
+        with file:
+            size, expected = os.fstat(file.fileno()).st_size, self.size(region)
+            if self.sharded and (size != expected or os.pread(file.fileno(), len(index), size - len(index)) != index):
+                yield from super().stored(region, scratch)
+                return
+            if size != expected:
+                raise ValueError(f"it has {size} bytes where {expected} were expected")
+            for i, chunk in enumerate(covered):
+                for part, made, data, offset in self.pieces(chunk, scratch):
+                    read_all(file.fileno(), data.reshape(-1).view(np.uint8).data, i * self.chunk_bytes + offset)
+                    if data is not made:
+                        made[...] = data[tuple(slice(0, size) for size in made.shape)]
+                    yield within(region, part), made
 
     def pieces(self, chunk: Region, scratch: Scratch) -> Iterator[tuple[Region, Array, Array, int]]:
         """What of a chunk is made at once: its part, the array to fill, the array to write, and where."""

@@ -1,0 +1,71 @@
+"""What to do with a target that an earlier fill has begun."""
+
+from __future__ import annotations
+
+from bigin.errors import InputError
+from bigin.filling.faults import Retries
+from bigin.filling.filler import Filler
+from bigin.filling.journal import done_regions
+from bigin.filling.run import Plan
+from bigin.filling.specification import Specification
+from bigin.filling.verify import compare
+from bigin.regions import Grid
+from bigin.targets.base import Target
+from bigin.targets.record import Record
+
+# What a record says beyond the values: the fill goes on if these alone are other than before.
+ASIDE = ("complete", "name_from", "bigin")
+
+
+def state_of(target: Target, record: Record, overwrite: bool) -> str:
+    """Whether the fill that the record describes is to begin ("new"), to go on ("begun"), or is "done" already.
+
+    Raises InputError where the target holds something else, which only `overwrite` may replace.
+    """
+    held = target.record()
+    if overwrite or held is None:
+        if not overwrite and target.holds_data():
+            raise InputError(f"{target.label} already holds data; --overwrite (overwrite=True) fills it anew")
+        return "new"
+    if values(held) == values(record):
+        if held.get("complete") is True and target.holds_data():
+            return "done"
+        return "begun" if held.get("complete") is False else "new"
+    if target.holds_data():
+        raise InputError(f"{target.label} {describe(held, record)}; --overwrite (overwrite=True) fills it anew")
+    return "new"
+
+
+def values(record: Record) -> Record:
+    """What of a record decides the values."""
+    return {key: value for key, value in record.items() if key not in ASIDE}
+
+
+def describe(held: Record, wanted: Record) -> str:
+    """What a target that must not be overwritten holds, beside what was asked for."""
+    if held.get("complete") is not False:
+        return f"is filled with {held.get('method')}, seed {held.get('seed')}"
+    return f"is half filled with {told(held)}, not with {told(wanted)}"
+
+
+def told(record: Record) -> str:
+    """A record in words."""
+    part = f", region {record['region']}" if "region" in record else ""
+    try:
+        return f"{Specification.from_record(record)}{part}"
+    except InputError:  # edited by hand
+        return f"{record.get('method')}, seed {record.get('seed')}{part}"
+
+
+def plan_on(target: Target, filler: Filler, grid: Grid, threads: int, retries: Retries) -> Plan:
+    """What is left of a fill that was begun: what its journal does not say is done, and what is no longer whole."""
+    start = done_regions(target, grid)
+    unknown, again = [], []
+    for number in range(start):
+        intact = target.intact(grid[number])
+        if intact is None:
+            unknown.append(number)
+        elif not intact:
+            again.append(number)
+    again += [difference.region for difference in compare(target, filler, grid, unknown, threads, retries)]
+    return Plan(grid, start, sorted(again))

@@ -1,0 +1,189 @@
+"""Verifying: a target's values made again and compared with what it holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bigin.api import opened
+from bigin.errors import FillError, InputError
+from bigin.filling import memory
+from bigin.filling.faults import LASTING, Retries, explain
+from bigin.filling.filler import Filler
+from bigin.filling.floats import default_modes
+from bigin.filling.run import Plan, run, set_up, workers_within
+from bigin.filling.specification import Specification, filler_of, part_record, part_shape
+from bigin.filling.verify import BUFFERS, Difference, compare, sampled
+from bigin.regions import Grid, parse_region
+from bigin.targets.base import Target
+from bigin.targets.record import Record, read_sidecar
+from bigin.text import parse_shape, parse_size
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verification found: which of the `regions` that were compared, of `total`, differ, and where.
+
+    nbytes is how many bytes of values were compared; record is what they were compared with; repaired says that the
+    differing regions were filled again.
+    """
+
+    target: str
+    record: Record
+    regions: int
+    total: int
+    nbytes: int
+    seconds: float
+    differences: list[Difference] = field(default_factory=list)
+    repaired: bool = False
+
+    @property
+    def wanted(self) -> str:
+        """What it was compared with, in words."""
+        return str(Specification.from_record(self.record))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"equal": self.equal}
+
+    @property
+    def equal(self) -> bool:
+        """Whether all that was compared was equal."""
+        return not self.differences
+
+
+def verify(
+    target: Any,
+    method: str | None = None,
+    *,
+    seed: int = 0,
+    name: str | None = None,
+    shape: Any = None,
+    dtype: Any = None,
+    raw: bool = False,
+    offset: int = 0,
+    region: Any = None,
+    padding_idx: int | None = None,
+    sample: float = 1.0,
+    sample_seed: int = 0,
+    repair: bool = False,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **parameters: Any,
+) -> Verification:
+    """Make a target's values again and compare them with what it holds, bit for bit.
+
+    Args:
+        target: as in `fill`.
+        method, seed, name, shape, dtype, region, padding_idx, **parameters: what it should hold, as in `fill`; without a method,
+            what its record says.
+        raw, offset, threads, max_memory, progress: as in `fill`.
+        sample: which fraction of the chunks is compared, above 0 and up to 1.
+        sample_seed: which ones.
+        repair: fill those chunks again that differ.
+
+    Raises:
+        InputError: there is nothing to compare with, or something is wrong with what was asked for.
+        FillError: the target could not be read, or not be repaired.
+    """
+    if raw and method is None and shape is None and dtype is None:
+        held = read_sidecar(Path(target)) or {}
+        shape, dtype = held.get("shape"), held.get("dtype")
+    whole = None if shape is None else parse_shape(shape)
+    ranges = None if region is None else parse_region(region, whole)
+    with default_modes(), opened(target, part_shape(whole, ranges), dtype, raw, offset) as place:
+        if not place.exists():
+            raise InputError(f"{place.label}: expected a target to verify, found nothing")
+        if method is None:
+            if parameters:
+                raise InputError(f"expected a method for {', '.join(parameters)}; give --method (method=)")
+            record = recorded(place)
+        else:
+            stream = place.name if name is None else name
+            specification = Specification.parse(
+                method, parameters, seed, stream, whole or place.shape, place.dtype, padding_idx
+            )
+            record = specification.record() | part_record(ranges) | {"complete": True}
+        limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
+        filler = filler_of(record)
+        workers = workers_within(place, filler, memory.threads() if threads is None else threads, limit, BUFFERS)
+        try:
+            return _verify(place, filler, record, sample, sample_seed, repair, workers, limit, progress)
+        except LASTING:
+            raise
+        except Exception as error:
+            raise FillError(explain(error, place.label)) from error
+
+
+def recorded(target: Target) -> Record:
+    """A target's record, if it says what all of it should hold."""
+    record = target.record()
+    if record is None:
+        raise InputError(f"{target.label}: expected a record of a fill, found none; give --method and its parameters")
+    if record.get("complete") is not True:
+        raise InputError(
+            f"{target.label}: expected a complete fill, got one that was interrupted; give its command again, which "
+            "goes on where it stopped"
+        )
+    try:
+        filler = filler_of(record)
+    except InputError as error:
+        raise InputError(
+            f"{target.label}: its record cannot be used: {error}; give --method and its parameters"
+        ) from None
+    if filler.shape != target.shape or record["dtype"] != target.dtype.name:
+        raise InputError(
+            f"{target.label}: expected shape {filler.shape} and {record['dtype']}, as its record says, got "
+            f"{target.shape} and {target.dtype.name}; give --method and its parameters"
+        )
+    return record
+
+
+def _verify(
+    target: Target,
+    filler: Filler,
+    record: Record,
+    sample: float,
+    sample_seed: int,
+    repair: bool,
+    workers: int,
+    limit: int,
+    progress: Callable[[int, int], None] | None,
+) -> Verification:
+    grid = target.grid(filler.region_bytes)
+    tasks = sampled(grid, sample, sample_seed)
+    total = target.nbytes * len(tasks) // max(1, len(grid))
+    if repair:
+        target.lock()
+    start = time.perf_counter()
+    set_up(target, filler, workers, limit, None)
+    retries = Retries(target.remote)
+    report = None if progress is None else (lambda size: progress(min(size, total), total))
+    differences = compare(target, filler, grid, tasks, workers, retries, report)
+    if repair and differences:
+        repair_regions(target, filler, record, grid, differences, workers, retries)
+    seconds = time.perf_counter() - start
+    return Verification(
+        target.label, record, len(tasks), len(grid), total, seconds, differences, repair and bool(differences)
+    )
+
+
+def repair_regions(
+    target: Target,
+    filler: Filler,
+    record: Record,
+    grid: Grid,
+    differences: list[Difference],
+    workers: int,
+    retries: Retries,
+) -> None:
+    """Fills the differing regions again, and keeps the record."""
+    target.resume()
+    run(
+        target, filler, Plan(grid, len(grid), [difference.region for difference in differences]), workers, retries, None
+    )
+    target.finish(record)
