@@ -79,8 +79,8 @@ def verify(
 
     Args:
         target: as in `fill`.
-        method, seed, name, shape, dtype, region, padding_idx, **parameters: what it should hold, as in `fill`; without a method,
-            what its record says.
+        method, seed, name, shape, dtype, region, padding_idx, **parameters: what it should hold, as in `fill`; without
+            a method, what its record says.
         raw, offset, threads, max_memory, progress: as in `fill`.
         sample: which fraction of the chunks is compared, above 0 and up to 1.
         sample_seed: which ones.

@@ -222,6 +222,13 @@ async def _holds_chunk(array: zarr.Array[Any]) -> bool:
     return False
 
 
+def chunk_key(array: zarr.Array[Any], region: Region, block: Shape) -> str:
+    """The store's key of the chunk or shard that covers a region."""
+    places = tuple(start // size for (start, _), size in zip(region, block, strict=True))
+    path = array.store_path.path
+    return f"{path}/{array.metadata.encode_chunk_key(places)}".lstrip("/")
+
+
 def existing_folder(folder: Path) -> Path:
     """The folder, or the nearest above it that is there."""
     while not folder.is_dir():
@@ -255,9 +262,7 @@ class Writer:
 
     def key(self, region: Region) -> str:
         """The store's key of a chunk or shard."""
-        places = tuple(start // size for (start, _), size in zip(region, self.outer, strict=True))
-        path = self.array.store_path.path
-        return f"{path}/{self.array.metadata.encode_chunk_key(places)}".lstrip("/")
+        return chunk_key(self.array, region, self.outer)
 
     def _bytes(self, shape: Shape) -> int:
         return int(np.prod(shape, dtype=object)) * self.dtype.itemsize
