@@ -247,7 +247,8 @@ def verdict(found: Verification) -> str:
     if found.equal:
         outcome = "equal"
     else:
-        outcome = f"{count} differed and were repaired" if found.repaired else f"{count} differ; --repair mends them"
+        which_differ = "1 region differs" if count == 1 else f"{count} regions differ"
+        outcome = f"{which_differ}; " + ("repaired" if found.repaired else "--repair mends that")
     speed = found.nbytes / max(found.seconds, 1e-9) / 1e9
     lines.append(
         f"{found.target}: {which} regions compared with {found.wanted}: {outcome}; "
@@ -351,10 +352,9 @@ def main() -> None:
         fail(str(error), 2)
     except FillError as error:
         fail(str(error), 1)
-    except Terminated as stop:
-        fail(str(stop) or "terminated", 1)
     except (click.Abort, KeyboardInterrupt) as stop:
-        fail(str(stop) or "interrupted", 130)
+        cause = stop.__cause__ or stop  # click raises Abort for every KeyboardInterrupt
+        fail(str(cause) or "interrupted", 1 if isinstance(cause, Terminated) else 130)
     except BrokenPipeError:
         os._exit(1)  # the reader went away; there is nobody to tell
     except OSError as error:
