@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bigin.api import create as create
     from bigin.api import fill as fill
     from bigin.api import fill_flat as fill_flat
+    from bigin.embedding import EmbeddingTable as EmbeddingTable
     from bigin.errors import FillError as FillError
     from bigin.errors import InputError as InputError
     from bigin.errors import Interrupted as Interrupted
@@ -33,6 +34,7 @@ _HOMES = {
     "Report": "bigin.api",
     "verify": "bigin.verification",
     "Verification": "bigin.verification",
+    "EmbeddingTable": "bigin.embedding",
     "InputError": "bigin.errors",
     "FillError": "bigin.errors",
     "Interrupted": "bigin.errors",

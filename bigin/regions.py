@@ -52,6 +52,26 @@ class Grid(Sequence[Region]):
         )
 
 
+@dataclass(frozen=True)
+class Tail(Sequence[Region]):
+    """The regions of a tensor from a row on, under a grid of equal blocks that begins at that row."""
+
+    grid: Grid  # of the rows that are left
+    first: int
+
+    @classmethod
+    def of(cls, grid: Grid, first: int) -> Tail:
+        """What is left of a grid's tensor from a row on, cut into the same blocks."""
+        return cls(Grid((grid.shape[0] - first, *grid.shape[1:]), grid.block), first)
+
+    def __len__(self) -> int:
+        return len(self.grid)
+
+    def __getitem__(self, index: int) -> Region:  # type: ignore[override]
+        (start, stop), *rest = self.grid[index]
+        return ((self.first + start, self.first + stop), *rest)
+
+
 def extent(region: Region) -> Shape:
     """The shape of a region."""
     return tuple(stop - start for start, stop in region)
@@ -144,6 +164,15 @@ def stretch(shape: Shape, start: int, stop: int) -> Iterator[Region]:
     if first < last:
         yield ((first, last), *((0, size) for size in shape[1:]))
     yield from (((last, last + 1), *rest) for rest in stretch(shape[1:], 0, tail))
+
+
+def stretches(ids: Any) -> Iterator[tuple[int, int]]:
+    """Sorted distinct integers (an array) as stretches of consecutive ones: (first, last + 1)."""
+    cuts = (ids[1:] != ids[:-1] + 1).nonzero()[0] + 1
+    starts, stops = [0, *cuts.tolist()], [*cuts.tolist(), len(ids)]
+    for start, stop in zip(starts, stops, strict=True):
+        if start < stop:
+            yield int(ids[start]), int(ids[stop - 1]) + 1
 
 
 def parse_region(region: Any, shape: Shape | None) -> tuple[range, ...]:

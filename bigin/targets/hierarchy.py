@@ -70,13 +70,30 @@ def existing(array: zarr.Array[Any], label: str) -> ZarrTarget:
     return ZarrTarget(array, label, hierarchy_name(store, array.store_path.path), folder)
 
 
-def missing(place: str | Path | Store, label: str, shape: Shape, dtype: np.dtype[Any]) -> ZarrTarget:
-    """The target of an array that is still to be made."""
-    stand_in = new_array(MemoryStore(), "", shape, dtype)
+def missing(
+    place: str | Path | Store,
+    label: str,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    chunks: Shape | None = None,
+    shards: Shape | None = None,
+    zarr_format: Any = 3,
+) -> ZarrTarget:
+    """The target of an array that is still to be made; raises InputError where its layout is not possible."""
+    if zarr_format not in (2, 3):
+        raise InputError(f"expected zarr format 2 or 3, got {zarr_format!r}")
+    try:
+        stand_in = new_array(MemoryStore(), "", shape, dtype, chunks, shards, zarr_format)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{label}: {error}") from None
     root, inner = local_root(place) if isinstance(place, Path) else (place, "")
     folder = place.absolute() if isinstance(place, Path) else None
     return ZarrTarget(
-        stand_in, label, inner, folder, make=lambda record: new_array(root, inner, shape, dtype, record=record)
+        stand_in,
+        label,
+        inner,
+        folder,
+        make=lambda record: new_array(root, inner, shape, dtype, chunks, shards, zarr_format, record),
     )
 
 
@@ -89,17 +106,23 @@ def create_array(
     zarr_format: int,
 ) -> zarr.Array[Any]:
     """A new array at a path or a URL where there is none."""
-    where = place if "://" in str(place) else Path(place)
-    if open_node(where, str(place)) is not None:
+    target = new_target(place if "://" in str(place) else Path(place), shape, dtype, chunks, shards, zarr_format)
+    assert target.make is not None
+    return target.make(None)
+
+
+def new_target(
+    place: str | Path,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    chunks: Shape | None,
+    shards: Shape | None,
+    zarr_format: int,
+) -> ZarrTarget:
+    """The target of an array that is still to be made, where there is none."""
+    if open_node(place, str(place)) is not None:
         raise InputError(f"{place}: expected nothing there, found an array; choose another path or remove it")
-    if zarr_format not in (2, 3):
-        raise InputError(f"expected zarr format 2 or 3, got {zarr_format!r}")
-    try:
-        new_array(MemoryStore(), "", shape, dtype, chunks, shards, zarr_format)  # finds what is wrong with the layout
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{place}: {error}") from None
-    root, inner = local_root(where) if isinstance(where, Path) else (where, "")
-    return new_array(root, inner, shape, dtype, chunks, shards, zarr_format)
+    return missing(place, str(place), shape, dtype, chunks, shards, zarr_format)
 
 
 def new_array(
@@ -135,6 +158,12 @@ def good_chunks(shape: Shape, dtype: np.dtype[Any]) -> Shape:
     while size // chunk > MANY and chunk < LARGEST:
         chunk *= 2
     return tuple(map(max, block_of_rows(shape, chunk // dtype.itemsize), (1,) * len(shape)))
+
+
+def rows_in_chunk(shape: Shape, dtype: np.dtype[Any]) -> int:
+    """How many rows a chunk of a table has that may grow: not fewer because there are few rows yet."""
+    few = CHUNK // (shape[1] * dtype.itemsize) + 1
+    return good_chunks((max(few, shape[0]), shape[1]), dtype)[0]
 
 
 def local_root(path: Path) -> tuple[Path, str]:

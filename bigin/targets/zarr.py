@@ -62,7 +62,7 @@ class ZarrTarget(Target):
         label: str,
         name: str,
         folder: Path | None,
-        make: Callable[[Record], zarr.Array[Any]] | None = None,
+        make: Callable[[Record | None], zarr.Array[Any]] | None = None,
     ) -> None:
         self.label = label
         self.array = array

@@ -1,0 +1,89 @@
+"""Some rows of a table with their initial values, beside others that stay as they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+import numpy as np
+
+from bigin.filling.engine import run_threads
+from bigin.filling.filler import Array, Filler
+from bigin.filling.parts import PartFilled
+from bigin.filling.run import Progress
+from bigin.regions import Region, extent, stretches
+from bigin.targets.base import Scratch, Target
+
+Read = Callable[[Region], Array]
+
+
+class KeptFilled(PartFilled):
+    """The first rows as they are read, and another filler's values from row `kept` on."""
+
+    def __init__(self, whole: Filler, kept: int, read: Read, read_memory: int) -> None:
+        super().__init__(whole, whole.shape)
+        self.worker_memory += read_memory
+        self.kept = kept
+        self.read = read
+
+    def __call__(self, region: Region, out: Array) -> None:
+        (top, bottom), *columns = region
+        edge = min(max(top, self.kept), bottom)
+        if top < edge:
+            out[: edge - top] = self.read(((top, edge), *columns))
+        if edge < bottom:
+            self.whole(((edge, bottom), *columns), out[edge - top :])
+
+
+class ResetFilled(PartFilled):
+    """Another filler's values in the rows `ids` (sorted), and all other rows as they are read."""
+
+    def __init__(self, whole: Filler, ids: Array, read: Read, read_memory: int) -> None:
+        super().__init__(whole, whole.shape)
+        self.worker_memory += read_memory
+        self.ids = ids
+        self.read = read
+
+    def __call__(self, region: Region, out: Array) -> None:
+        (top, bottom), *columns = region
+        out[...] = self.read(region)
+        first, last = np.searchsorted(self.ids, (top, bottom))
+        for start, stop in stretches(self.ids[first:last]):
+            self.whole(((start, stop), *columns), out[start - top : stop - top])
+
+
+def initial_rows(filler: Filler, ids: Array, dtype: np.dtype[np.generic]) -> Array:
+    """The initial values of rows, in the order asked: ids of shape (n,) to values of shape (n, elements of a row)."""
+    size = math.prod(filler.shape[1:])
+    out = np.empty((ids.size, size), dtype)
+    filler.gather(ids.astype(np.uint64) * np.uint64(size), out)
+    return out
+
+
+def fill_regions(
+    target: Target, filler: Filler, regions: Sequence[Region], threads: int, progress: Progress | None = None
+) -> int:
+    """Fills some regions of a target's grid; returns how many bytes they are."""
+    total = sum(math.prod(extent(region)) for region in regions) * target.dtype.itemsize
+
+    def worker() -> Callable[[Region], int]:
+        scratch = Scratch()
+
+        def fill_region(region: Region) -> int:
+            with closing(target.block(region, scratch)) as parts:  # a part that fails leaves nothing half-stored
+                for part, out in parts:
+                    filler(part, out)
+            return math.prod(extent(region)) * target.dtype.itemsize
+
+        return fill_region
+
+    def report(done: int) -> None:
+        target.advance()
+        if progress is not None:
+            progress(done, total)
+
+    run_threads(regions, worker, threads, report)
+    if progress is not None:
+        progress(total, total)
+    return total

@@ -1,0 +1,116 @@
+"""The rows of a table in a target: read and written by their ids, and more of them added."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigin.errors import InputError
+from bigin.regions import Region, Shape
+from bigin.targets.base import Array, Target
+from bigin.targets.files import FileTarget, npy_target
+from bigin.targets.lock import Lock
+from bigin.targets.open import is_npy, local_file, local_or_url, open_target
+from bigin.targets.record import Record
+
+
+class Rows(ABC):
+    """The rows of a 2-d target, whose shape says how many there are.
+
+    Growing is done in steps of which each leaves a valid table behind, whenever the process is killed:
+    `keep` a record that says how far; fill `grown`'s regions, which no reader of the old shape looks at, or which
+    hold the old rows as they were; `sync`; `commit` the new shape and its record. `discard` takes back what was not
+    committed.
+    """
+
+    place: Path | None  # what the lock holds; None where the store is not on this machine's disks
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def read(self, region: Region) -> Array:
+        """The values of any region, in no more memory than the target takes to write one."""
+        return self.target.read(region)
+
+    @abstractmethod
+    def gather(self, ids: Array) -> Array:
+        """The values of rows in the order asked: ids of shape (n,) to values of shape (n, elements of a row)."""
+
+    @abstractmethod
+    def scatter(self, ids: Array, values: Array) -> Array:
+        """Writes rows in place where the layout allows; ids sorted and distinct. Returns the ids that are left."""
+
+    @abstractmethod
+    def holders(self, ids: Array) -> Sequence[Region]:
+        """The regions of the target that hold rows, to replace them whole; ids sorted."""
+
+    @abstractmethod
+    def grown(self, rows: int) -> tuple[Target, Sequence[Region]]:
+        """The target with that many rows and its regions that hold new ones; its space is reserved."""
+
+    @abstractmethod
+    def keep(self, record: Record) -> None:
+        """Replaces the record."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Brings all rows to the disk."""
+
+    @abstractmethod
+    def commit(self, rows: int, record: Record) -> None:
+        """Makes the new rows a part of the array, then replaces the record."""
+
+    @abstractmethod
+    def discard(self, rows: int) -> None:
+        """Takes back what a grow to that many rows has left behind the table's end."""
+
+    def lock(self) -> Lock | None:
+        """The writers' lock, where there is one."""
+        return None if self.place is None else Lock(self.place, self.target.label)
+
+
+def open_rows(place: Any) -> Rows:
+    """The rows of the 2-d array that a path, a URL, a zarr array or a zarr store names; else raises InputError."""
+    target = open_target(place if not hasattr(place, "store_path") else reopened(place))
+    if len(target.shape) != 2:
+        raise InputError(f"{target.label}: expected a table of 2 dimensions, got shape {target.shape}")
+    if type(target) is FileTarget:
+        from bigin.targets.rows_npy import NpyRows
+
+        return NpyRows(target)
+    from bigin.targets.rows_zarr import ZarrRows
+    from bigin.targets.zarr import ZarrTarget
+
+    if not isinstance(target, ZarrTarget):
+        raise InputError(f"expected the path of a .npy file, or a zarr array, got {target.label}")
+    return ZarrRows(target)
+
+
+def reopened(array: Any) -> Any:
+    """A zarr array as it is now; the one that was opened earlier has the shape of that time."""
+    import zarr
+
+    return zarr.open_array(array.store_path, mode="r+")
+
+
+def new_table(
+    place: str | Path, shape: Shape, dtype: np.dtype[Any], chunks: int | None, shards: int | None, zarr_format: int
+) -> Target:
+    """A target that is still to be made, in chunks (and shards) of so many whole rows."""
+    if is_npy(place):
+        if chunks is not None or shards is not None:
+            raise InputError("expected no chunks or shards for a .npy file, which is one piece; leave them out")
+        path = local_file(place)
+        if path.exists():
+            raise InputError(f"{path}: expected nothing there, found a file; choose another path or remove it")
+        return npy_target(path, shape, dtype)
+    from bigin.targets.hierarchy import new_target, rows_in_chunk
+
+    if chunks is None:
+        chunks = rows_in_chunk(shape, dtype)
+    shard = None if shards is None else (shards, shape[1])
+    return new_target(local_or_url(place), shape, dtype, (chunks, shape[1]), shard, zarr_format)
