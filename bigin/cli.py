@@ -6,23 +6,26 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bigin import __version__
+from bigin.cli_table import table
 from bigin.errors import FillError, InputError, Terminated
-from bigin.methods.table import ALIASES, METHODS, PARAMETERS, REQUIRED
-from bigin.printing import print_table
-from bigin.text import parse_fraction, parse_shape, parse_size, size_text
-
-if TYPE_CHECKING:
-    from bigin.api import Report
-    from bigin.verification import Verification
-
-SHOWN = 20  # differences that are printed
+from bigin.methods.table import ALIASES, METHODS, REQUIRED
+from bigin.options import (
+    beyond_base,
+    given,
+    method_option,
+    method_options,
+    running_options,
+    sample_options,
+    specification_options,
+    sync_option,
+)
+from bigin.printing import print_table, progress_bar, summary, verdict
+from bigin.text import parse_fraction, parse_shape
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -35,81 +38,15 @@ def cli() -> None:
     """
 
 
-def method_options(command: Callable[..., None]) -> Callable[..., None]:
-    """An option for every parameter of every method."""
-    for parameter in reversed(PARAMETERS.values()):
-        takes = [m.name for m in METHODS.values() if parameter.name in m.defaults]
-        command = click.option(
-            f"--{parameter.name.replace('_', '-')}",
-            parameter.name,
-            type={"number": float, "integer": int, "value": NUMBER, "axes": AXES}.get(parameter.kind, str),
-            help=f"{parameter.help}  [{', '.join(takes)}]",
-        )(command)
-    return command
-
-
-class Number(click.ParamType):  # type: ignore[type-arg]
-    """An integer, kept whole, or a float."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | float:
-        """The number of a text."""
-        try:
-            return int(value)
-        except ValueError:
-            number: float = click.FLOAT.convert(value, param, ctx)
-            return number
-
-
-class Axes(click.ParamType):  # type: ignore[type-arg]
-    """Axes as a list of integers: 1 or -2,-1."""
-
-    name = "axes"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:
-        """The axes of a text."""
-        try:
-            return [int(axis) for axis in value.split(",")] if isinstance(value, str) else list(value)
-        except ValueError:
-            self.fail(f"{value!r} is no list of axes such as 1 or -2,-1", param, ctx)
-
-
-NUMBER, AXES = Number(), Axes()
-
-
-def options(*given: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Several options as one decorator: each is defined once, for all commands that take it."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(given):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-specification_options = options(
-    click.option("--seed", default=0, show_default=True, help="From 0 to 2^64 - 1."),
-    click.option("--name", help="The tensor's name, whose stream it draws.  [default: its path in a zarr hierarchy]"),
-    click.option("--shape", help="The shape of a target that is missing, or raw: 1000,256."),
-    click.option("--dtype", help="Its dtype: float32, bfloat16, ...  [default: float32]"),
-    click.option("--raw", is_flag=True, help="The target is a file of values without a header."),
-    click.option("--offset", default=0, help="Where they begin in it, in bytes."),
-)
-running_options = options(
-    click.option("--threads", type=int, help="[default: the cores that the process may use]"),
-    click.option("--max-memory", help="Bound on the whole process: 2GiB.  [default: a quarter of what is free]"),
-    click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors."),
-)
+cli.add_command(table)
 
 
 @cli.command(no_args_is_help=True)
 @click.argument("target")
-@click.option("--method", "-m", required=True, help="What to fill with; `bigin methods` lists all.")
+@method_option
 @specification_options
 @click.option("--overwrite", is_flag=True, help="Fill a target that holds other data.")
-@click.option("--no-sync", is_flag=True, help="Do not wait until the data is on the disk.")
+@sync_option
 @running_options
 @method_options
 def fill(
@@ -151,34 +88,20 @@ def fill(
             offset=offset,
             overwrite=overwrite,
             threads=threads,
-            max_memory=None if max_memory is None else beyond_base(parse_size(max_memory)),
+            max_memory=beyond_base(max_memory),
             sync=not no_sync,
             progress=progress,
-            **{key: value for key, value in parameters.items() if value is not None},
+            **given(parameters),
         )
     if not quiet:
         click.echo(summary(report))
-
-
-def beyond_base(max_memory: int) -> int:
-    """What a bound on the whole process leaves for a fill, with the libraries loaded."""
-    import numba  # noqa: F401
-    import zarr  # noqa: F401
-
-    from bigin.filling.memory import resident
-
-    base = resident() + (100 << 20)  # and what compiling a kernel takes
-    if max_memory <= base:
-        raise InputError(f"expected --max-memory above {size_text(base)}, which Python and its libraries take")
-    return max_memory - base
 
 
 @cli.command(no_args_is_help=True)
 @click.argument("target")
 @click.option("--method", "-m", help="What it should hold.  [default: what its record says]")
 @specification_options
-@click.option("--sample", default="100%", show_default=True, help="Compare only so many of the chunks: 1%.")
-@click.option("--sample-seed", default=0, show_default=True, help="Which ones.")
+@sample_options
 @click.option("--repair", is_flag=True, help="Fill those chunks again that differ.")
 @running_options
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
@@ -225,9 +148,9 @@ def verify(
             sample_seed=sample_seed,
             repair=repair,
             threads=threads,
-            max_memory=None if max_memory is None else beyond_base(parse_size(max_memory)),
+            max_memory=beyond_base(max_memory),
             progress=progress,
-            **{key: value for key, value in parameters.items() if value is not None},
+            **given(parameters),
         )
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=2))
@@ -235,62 +158,6 @@ def verify(
         click.echo(verdict(found))
     if not found.equal and not found.repaired:
         sys.exit(1)
-
-
-def verdict(found: Verification) -> str:
-    """What a verification found: a line for each region that differs, and one for all."""
-    lines = [str(difference) for difference in found.differences[:SHOWN]]
-    if len(found.differences) > SHOWN:
-        lines.append(f"... and {len(found.differences) - SHOWN} more")
-    which = "all" if found.regions == found.total else f"{found.regions} of {found.total}"
-    count = len(found.differences)
-    if found.equal:
-        outcome = "equal"
-    else:
-        which_differ = "1 region differs" if count == 1 else f"{count} regions differ"
-        outcome = f"{which_differ}; " + ("repaired" if found.repaired else "--repair mends that")
-    speed = found.nbytes / max(found.seconds, 1e-9) / 1e9
-    lines.append(
-        f"{found.target}: {which} regions compared with {found.wanted}: {outcome}; "
-        f"{size_text(found.nbytes)} in {found.seconds:.2f} s, {speed:.2f} GB/s"
-    )
-    return "\n".join(lines)
-
-
-@contextmanager
-def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A live bar on a terminal; nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def summary(report: Report) -> str:
-    """One line: what was filled, how much, how fast."""
-    record = report.record
-    shape = "x".join(map(str, record["shape"])) or "scalar"
-    name = f", name {record['name']}" if record["name"] else ""
-    what = f"{report.target}: {shape} {record['dtype']}"
-    values = f"filled with {record['method']}, seed {record['seed']}{name}"
-    if report.found and not report.nbytes:
-        return f"{what} is already {values}; --overwrite fills it anew"
-    speed = report.nbytes / max(report.seconds, 1e-9) / 1e9
-    found = f", {size_text(report.found)} were there" if report.found else ""
-    retries = f", {report.retries} retries" if report.retries else ""
-    return f"{what} {values}; {size_text(report.nbytes)} in {report.seconds:.2f} s, {speed:.2f} GB/s{found}{retries}"
 
 
 @cli.command()

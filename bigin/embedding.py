@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigin import dtypes
 from bigin.api import Report, _fill
-from bigin.errors import InputError
+from bigin.errors import FillError, InputError, Interrupted, Terminated
 from bigin.filling import memory
+from bigin.filling.faults import LASTING, explain
 from bigin.filling.floats import default_modes
+from bigin.filling.resume import values
 from bigin.filling.run import workers_within
 from bigin.filling.specification import Specification
 from bigin.methods.distributions import Distribution, Orthogonal, Sparse
@@ -25,8 +28,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from bigin.filling.filler import Filler
     from bigin.targets.record import Record
     from bigin.targets.rows import Rows
+    from bigin.verification import Verification
 
 GROWING = "growing"  # the record's note of a grow that has begun, and may have been killed
 ATTEMPTS = 5  # at opening a table, which another process may be growing just then
@@ -75,7 +80,7 @@ class EmbeddingTable:
         progress: Callable[[int, int], None] | None = None,
         **parameters: Any,
     ) -> EmbeddingTable:
-        """Make a table with its initial values.
+        """Make a table with its initial values. What the same call has begun, and not finished, goes on.
 
         Args:
             path: of a new .npy file, or a path or URL where a new zarr array is made.
@@ -91,17 +96,22 @@ class EmbeddingTable:
             InputError: something is wrong with what was asked for, or there is something at the path; nothing was made.
             FillError, OSError: the table could not be finished.
         """
-        from bigin.targets.rows import new_table
+        from bigin.targets.rows import begun, new_table
 
         shape = (count("num_embeddings", num_embeddings, 0), count("embedding_dim", embedding_dim, 1))
         rows = [
             None if given is None else count(what, given, 1) for what, given in (("chunks", chunks), ("shards", shards))
         ]
         with default_modes():
-            target = new_table(path, shape, dtypes.parse_dtype(dtype), rows[0], rows[1], zarr_format)
+            half = begun(path)
+            target = half or new_table(path, shape, dtypes.parse_dtype(dtype), rows[0], rows[1], zarr_format)
             stream = target.name if name is None else name
-            specification = Specification.parse(method, parameters, seed, stream, shape, target.dtype, padding_idx)
+            specification = Specification.parse(
+                method, parameters, seed, stream, shape, dtypes.parse_dtype(dtype), padding_idx
+            )
             record = specification.record()
+            if half is not None and values(half.record() or {}) != values(record):
+                raise InputError(f"{path}: expected nothing there, found another table that is half made; remove it")
             record["name_from"] = "caller" if name is not None else "hierarchy" if stream else "unnamed"
             try:
                 report = _fill(target, specification.filler(), record, False, threads, max_memory, sync, progress)
@@ -207,7 +217,6 @@ class EmbeddingTable:
             FillError, OSError: it could not be finished; the table is as it was.
         """
         wanted = count("num_embeddings", num_embeddings, 0)
-        start = time.perf_counter()
         with default_modes(), self._writing() as rows:
             record = rows.target.record()
             assert record is not None
@@ -216,7 +225,9 @@ class EmbeddingTable:
                     f"{self.label}: expected {self.num_embeddings} rows or more, got {wanted}; a table does not shrink"
                 )
             larger = grown(self.specification, wanted, self.label)
-            record = self._add(rows, larger, record, threads, max_memory, sync, progress)
+            filler = larger.filler()
+            start = time.perf_counter()  # kernels are compiled
+            record = self._add(rows, filler, record, threads, max_memory, sync, progress)
         added = (wanted - self.num_embeddings) * self.embedding_dim * self.dtype.itemsize
         self._load()
         self.report = Report(self.label, added, time.perf_counter() - start, record)
@@ -225,7 +236,7 @@ class EmbeddingTable:
     def _add(
         self,
         rows: Rows,
-        larger: Specification,
+        filler: Filler,
         record: Record,
         threads: int | None,
         max_memory: int | str | None,
@@ -236,28 +247,29 @@ class EmbeddingTable:
         from bigin.filling.rows import KeptFilled, fill_regions
 
         settled = {key: value for key, value in record.items() if key != GROWING} | {"shape": list(self.shape)}
-        old, new = self.num_embeddings, larger.shape[0]
+        old, new = self.num_embeddings, filler.shape[0]
         if GROWING in record:  # a grow was killed
             rows.discard(grows_to(record) or old)
             rows.keep(settled)
         if new == old:
             return settled
-        filler = KeptFilled(larger.filler(), old, rows.read, rows.target.block_memory())
+        filler = KeptFilled(filler, old, rows.read, rows.target.block_memory())
         limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
         workers = workers_within(rows.target, filler, memory.threads() if threads is None else threads, limit)
-        with ExitStack() as undo:
-            target, regions = rows.grown(new)
-            undo.callback(target.close)
-            undo.callback(rows.keep, settled)
-            undo.callback(rows.discard, new)
+        target, regions = rows.grown(new)
+        try:
             rows.keep(settled | {GROWING: {"to": new}})
             target.sync = sync
             fill_regions(target, filler, regions, workers, progress)
             if sync:
                 rows.sync()
-            undo.pop_all()
+        except BaseException as error:
+            target.close()
+            rows.discard(new)
+            rows.keep(settled)
+            raise told(error, f"{self.label}: the grow", "the table is as it was") from None
         target.close()
-        final = settled | {"shape": list(larger.shape)}
+        final = settled | {"shape": list(filler.shape)}
         rows.commit(new, final)
         return final
 
@@ -296,6 +308,37 @@ class EmbeddingTable:
                 rows.sync()
         return int(numbers.size)
 
+    def verify(
+        self,
+        *,
+        sample: float = 1.0,
+        sample_seed: int = 0,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Verification:
+        """Make all rows again and compare them with what the table holds, bit for bit: which ones were changed?
+
+        As `bigin.verify`, which see, with what the table's record says.
+        """
+        from bigin.targets.rows import fresh
+        from bigin.verification import verify
+
+        what = self.specification
+        return verify(
+            fresh(self._place),
+            what.method,
+            seed=what.seed,
+            name=what.name,
+            padding_idx=what.padding_idx,
+            sample=sample,
+            sample_seed=sample_seed,
+            threads=threads,
+            max_memory=max_memory,
+            progress=progress,
+            **what.parameters,
+        )
+
     def torch(self, mode: str = "r") -> Any:
         """The table as a torch tensor that is mapped into memory, without a copy, where the layout allows.
 
@@ -306,10 +349,7 @@ class EmbeddingTable:
     @contextmanager
     def _writing(self) -> Iterator[Rows]:
         """The table as it is now, with all other writers kept away."""
-        with ExitStack() as held:
-            lock = self._rows.lock()
-            if lock is not None:
-                held.enter_context(lock)
+        with self._rows.lock() or nullcontext():
             self._load()
             yield self._rows
 
@@ -324,10 +364,22 @@ class EmbeddingTable:
         self.close()
 
 
+def told(error: BaseException, label: str, left: str) -> BaseException:
+    """What stopped a writer, as the command line says it."""
+    if isinstance(error, KeyboardInterrupt):
+        kind = Terminated if isinstance(error, Terminated) else Interrupted
+        return kind(f"{label} was {'terminated' if kind is Terminated else 'interrupted'}; {left}")
+    if isinstance(error, LASTING) or not isinstance(error, Exception):
+        return error
+    return FillError(explain(error, f"{label} failed and {left}"))
+
+
 def opened(place: Any) -> tuple[Rows, Specification]:
     """The rows at a place and what decides their initial values; raises InputError where there is no table."""
     from bigin.targets.rows import open_rows
 
+    if isinstance(place, str | os.PathLike) and "://" not in str(place) and not os.path.exists(place):
+        raise InputError(f"{place}: expected a table, found nothing; make it with `bigin table create`")
     rows = open_rows(place)
     target, record = rows.target, rows.target.record()
     if record is None:
@@ -337,7 +389,8 @@ def opened(place: Any) -> tuple[Rows, Specification]:
         )
     if record.get("complete") is not True:
         raise InputError(
-            f"{target.label}: expected a complete table, got one whose fill was interrupted; fill it again"
+            f"{target.label}: expected a complete table, got one that is half made; give the command that makes it "
+            "again, which goes on where it stopped"
         )
     if "region" in record:
         raise InputError(f"{target.label}: expected a whole table, got a region of shape {record.get('shape')}")

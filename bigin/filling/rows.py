@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import closing
 
 import numpy as np
 
-from bigin.filling.engine import run_threads
+from bigin.filling.engine import Stopping, run_threads
+from bigin.filling.faults import Retries
 from bigin.filling.filler import Array, Filler
 from bigin.filling.parts import PartFilled
-from bigin.filling.run import Progress
+from bigin.filling.run import Progress, store
 from bigin.regions import Region, extent, stretches
 from bigin.targets.base import Scratch, Target
 
@@ -64,26 +64,24 @@ def initial_rows(filler: Filler, ids: Array, dtype: np.dtype[np.generic]) -> Arr
 def fill_regions(
     target: Target, filler: Filler, regions: Sequence[Region], threads: int, progress: Progress | None = None
 ) -> int:
-    """Fills some regions of a target's grid; returns how many bytes they are."""
+    """Fills some regions of a target's grid, without a journal; returns how often the store had to be asked again."""
     total = sum(math.prod(extent(region)) for region in regions) * target.dtype.itemsize
+    retries = Retries(target.remote)
 
-    def worker() -> Callable[[Region], int]:
+    def worker(stopping: Stopping) -> Callable[[Region], int]:
         scratch = Scratch()
 
         def fill_region(region: Region) -> int:
-            with closing(target.block(region, scratch)) as parts:  # a part that fails leaves nothing half-stored
-                for part, out in parts:
-                    filler(part, out)
-            return math.prod(extent(region)) * target.dtype.itemsize
+            return retries.attempt(lambda: store(target, filler, region, scratch, stopping), stopping)
 
         return fill_region
 
-    def report(done: int) -> None:
+    def report(size: int, front: int) -> None:
         target.advance()
         if progress is not None:
-            progress(done, total)
+            progress(size, total)
 
     run_threads(regions, worker, threads, report)
     if progress is not None:
         progress(total, total)
-    return total
+    return retries.count

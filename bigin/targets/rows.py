@@ -75,7 +75,7 @@ class Rows(ABC):
 
 def open_rows(place: Any) -> Rows:
     """The rows of the 2-d array that a path, a URL, a zarr array or a zarr store names; else raises InputError."""
-    target = open_target(place if not hasattr(place, "store_path") else reopened(place))
+    target = open_target(fresh(place))
     if len(target.shape) != 2:
         raise InputError(f"{target.label}: expected a table of 2 dimensions, got shape {target.shape}")
     if type(target) is FileTarget:
@@ -90,11 +90,22 @@ def open_rows(place: Any) -> Rows:
     return ZarrRows(target)
 
 
-def reopened(array: Any) -> Any:
-    """A zarr array as it is now; the one that was opened earlier has the shape of that time."""
+def fresh(place: Any) -> Any:
+    """A place as it is now: a zarr array that was opened earlier has the shape of that time."""
+    if not hasattr(place, "store_path"):
+        return place
     import zarr
 
-    return zarr.open_array(array.store_path, mode="r+")
+    return zarr.open_array(place.store_path, mode="r+")
+
+
+def begun(place: Any) -> Target | None:
+    """What a fill at a place has begun and not finished."""
+    try:
+        target = open_target(place)
+    except InputError:
+        return None
+    return target if (target.record() or {}).get("complete") is False else None
 
 
 def new_table(

@@ -39,7 +39,7 @@ class NpyRows(Rows):
     def gather(self, ids: Array) -> Array:
         if not self._mapped.size:
             return np.empty((ids.size, self.file.shape[1]), self.file.dtype)
-        out = np.empty((ids.size, self.file.shape[1]), self.file.stored)
+        out = np.empty((ids.size, self.file.shape[1]), self.file.stored_dtype)
 
         def take(start: int) -> None:
             part = slice(start, start + PART)
@@ -56,13 +56,13 @@ class NpyRows(Rows):
     def _mapped(self) -> Array:
         """The rows as the file has them now. They never move, so that the mapping outlives every change."""
         if not self.file.nbytes:
-            return np.empty(self.file.shape, self.file.stored)
-        mapped = np.memmap(self.file.path, self.file.stored, "r", self.file.offset, self.file.shape)
+            return np.empty(self.file.shape, self.file.stored_dtype)
+        mapped = np.memmap(self.file.path, self.file.stored_dtype, "r", self.file.offset, self.file.shape)
         mapped._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]  # else a cold row reads 128 KiB around it
         return np.asarray(mapped)
 
     def scatter(self, ids: Array, values: Array) -> Array:
-        values = values.astype(self.file.stored, copy=False)
+        values = values.astype(self.file.stored_dtype, copy=False)
         done = 0
         with self.file.path.open("r+b", buffering=0) as file:
             for start, stop in stretches(ids):
@@ -80,7 +80,7 @@ class NpyRows(Rows):
         size = old.path.stat().st_size
         if size > end:
             raise InputError(f"{old.label}: expected nothing behind the table, got {size - end} bytes; save it alone")
-        target = FileTarget(old.path, (rows, old.shape[1]), old.stored, old.offset)
+        target = FileTarget(old.path, (rows, old.shape[1]), old.stored_dtype, old.offset)
         try:
             target.make()
         except BaseException:

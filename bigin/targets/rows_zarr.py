@@ -29,7 +29,7 @@ from bigin.targets.zarr import EMPTY, ZarrTarget, stores_plain_bytes
 
 class ZarrRows(Rows):
     """Rows in chunks or shards. New ones are written to chunks that the old shape does not reach; the chunk that old
-    and new rows share is replaced whole, its old rows as they were. Then the metadata is replaced, and with it the shape.
+    and new rows share is replaced whole, its old rows as they were. Then the metadata is replaced, with the shape.
     """
 
     def __init__(self, target: ZarrTarget) -> None:
