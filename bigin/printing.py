@@ -82,7 +82,7 @@ def verdict(found: Verification, remedy: str = "--repair mends that") -> str:
         outcome = "equal"
     else:
         which_differ = "1 region differs" if count == 1 else f"{count} regions differ"
-        outcome = f"{which_differ}; " + ("repaired" if found.repaired else "--repair mends that")
+        outcome = f"{which_differ}; " + ("repaired" if found.repaired else remedy)
     lines.append(
         f"{found.target}: {which} regions compared with {found.wanted}: {outcome}; {pace(found.nbytes, found.seconds)}"
     )
