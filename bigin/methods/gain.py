@@ -20,6 +20,7 @@ GAINS = {
     "selu": 3.0 / 4.0,
 }
 NONLINEARITIES = (*GAINS, "leaky_relu")
+LEAKY_SLOPE = 0.01  # torch's
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -29,7 +30,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     is `param`, 0.01 by default. Raises InputError for another name or a slope that is not a finite number.
     """
     if nonlinearity == "leaky_relu":
-        slope = 0.01 if param is None else param
+        slope = LEAKY_SLOPE if param is None else param
         if isinstance(slope, bool) or not isinstance(slope, int | float) or not math.isfinite(slope):
             raise InputError(f"expected negative_slope to be a finite number, got {slope!r}")
         return math.sqrt(2.0 / (1.0 + float(slope) * float(slope)))
