@@ -133,7 +133,8 @@ def _gelu_inner(y: Array) -> Array:
 
 def _gelu_slope(y: Array) -> Array:
     t = np.tanh(_gelu_inner(y))
-    return 0.5 * (1 + t) + 0.5 * y * (1 - t * t) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * y * y)
+    inner_slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * y * y)
+    return np.asarray(0.5 * (1 + t) + 0.5 * y * (1 - t * t) * inner_slope)
 
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017
