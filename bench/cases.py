@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import ours, peers, structured
+from bench import ours, peers, reliability, structured
 from bench.check import QUICK
 from bench.measure import Work
 from bench.setting import Setting
@@ -104,6 +104,8 @@ CASES = (
     of_dtype("float64"),
     of_dtype("float16"),
     of_dtype("bfloat16"),
+    Case("normal into .npy, fsync, with its journal", ours.npy, "bigin without", reliability.unjournalled, 0.97),
+    Case("verify .npy, from the disk", reliability.verified, "reading it", reliability.read, 1),
     Case(
         "float32 product 1536^3, one core (GFLOP/s)",
         partial(structured.product, n=1536),

@@ -21,13 +21,14 @@ class WrongError(Exception):
 class Work:
     """What is timed: `run` returns how many bytes it made, `check` raises WrongError; both find `folder` made anew.
 
-    `memory` is how many bytes the run leaves in the page cache.
+    `memory` is how many bytes the run leaves in the page cache; `prepare` is what has to be there before, untimed.
     """
 
     run: Callable[[], int]
     check: Callable[[], None]
     folder: Path | None = None
     memory: int = 0
+    prepare: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def compare(ours: Work, peer: Work, repeats: int) -> tuple[Spread, Spread, Sprea
 def sample(work: Work) -> float:
     """GB/s of one run whose output is right."""
     with fresh(work.folder, work.memory):
+        work.prepare()
         start = time.perf_counter()
         nbytes = work.run()
         seconds = time.perf_counter() - start
