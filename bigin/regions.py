@@ -134,6 +134,33 @@ def runs(shape: Shape, region: Region) -> tuple[int, list[int], list[int], int]:
     return start, [sizes[k] for k in outer], [strides[k] for k in outer], run
 
 
+def strided_runs(
+    shape: Shape, region: Region, steps: Sequence[int]
+) -> tuple[int, list[int], list[int], list[int], int, int]:
+    """A region as runs of the flat tensor that also lie evenly in memory where an element of axis k is steps[k] apart.
+
+    (start, counts, strides, steps, run, step): as `runs`, and how far memory's runs and a run's elements are apart.
+    """
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    start = sum(first * stride for (first, _), stride in zip(region, strides, strict=True))
+    sizes = extent(region)
+    if 0 in sizes:
+        return start, [], [], [], 0, 1
+    axes: list[tuple[int, int, int]] = []  # size, stride, step; from the innermost
+    for size, stride, step in zip(reversed(sizes), reversed(strides), reversed(steps), strict=True):
+        if size == 1:
+            continue
+        if axes and (stride, step) == (axes[-1][0] * axes[-1][1], axes[-1][0] * axes[-1][2]):
+            axes[-1] = (axes[-1][0] * size, *axes[-1][1:])
+        else:
+            axes.append((size, stride, step))
+    run, step = 1, 1
+    if axes and axes[0][1] == 1:
+        run, _, step = axes.pop(0)
+    axes.reverse()
+    return start, [a[0] for a in axes], [a[1] for a in axes], [a[2] for a in axes], run, step
+
+
 def segments(shape: Shape, region: Region) -> Iterator[tuple[int, int]]:
     """The runs of a region, each as (flat index of the first element, length)."""
     start, counts, strides, run = runs(shape, region)
