@@ -135,15 +135,16 @@ def runs(shape: Shape, region: Region) -> tuple[int, list[int], list[int], int]:
 
 
 def strided_runs(
-    shape: Shape, region: Region, steps: Sequence[int]
+    shape: Shape, ranges: Sequence[range], steps: Sequence[int]
 ) -> tuple[int, list[int], list[int], list[int], int, int]:
-    """A region as runs of the flat tensor that also lie evenly in memory where an element of axis k is steps[k] apart.
+    """What ranges cut out of a tensor, as runs that also lie evenly in memory, where axis k goes in steps of steps[k].
 
     (start, counts, strides, steps, run, step): as `runs`, and how far memory's runs and a run's elements are apart.
     """
-    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    start = sum(first * stride for (first, _), stride in zip(region, strides, strict=True))
-    sizes = extent(region)
+    inner = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    start = sum(r.start * stride for r, stride in zip(ranges, inner, strict=True))
+    strides = [r.step * stride for r, stride in zip(ranges, inner, strict=True)]
+    sizes = tuple(map(len, ranges))
     if 0 in sizes:
         return start, [], [], [], 0, 1
     axes: list[tuple[int, int, int]] = []  # size, stride, step; from the innermost

@@ -64,7 +64,9 @@ def breaches(code: tuple[str, str], double: bool) -> Iterator[str]:
     and what it makes with leave to fuse must be the same code. Then there is nothing for ptxas to fuse, either.
     """
     allowed, forbidden = code
-    if instructions(allowed) != [(re.sub(r"^(add|sub|mul)\.rn\b", r"\1", name), rest) for name, rest in instructions(forbidden)]:
+    if instructions(allowed) != [
+        (re.sub(r"^(add|sub|mul)\.rn\b", r"\1", name), rest) for name, rest in instructions(forbidden)
+    ]:
         yield "a product that feeds an addition was fused: the code differs where fusing is forbidden"
     yield from unsafe(allowed, double)
     yield from unsafe(forbidden, double)

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import ptx
 import pytest
@@ -18,6 +19,7 @@ if importlib.util.find_spec("numba_cuda") is None:
 from numba import types
 
 from bigin.kernels import cuda as kernels
+from bigin.kernels import cuda_matrix as matrix
 from bigin.kernels.cpu import STORES
 
 if kernels.SIMULATED:
@@ -75,6 +77,55 @@ def test_places(stored):
         for code in ptx.compiled(kernel.py_func, arguments).values():
             assert [*ptx.breaches(code, double=False)] == []
             assert not any(ptx.FLOAT.search(operation) for operation, _ in ptx.instructions(code[0]))
+
+
+LIST, DOUBLES = F32[::1], F64[::1]
+INTEGERS = (I64,) * 4
+MATRIX = [
+    *(
+        pytest.param(
+            matrix.product_kernel(double, by_rows), (a, *INTEGERS[:3], a, I64, I64, DOUBLES, *(I64,) * 10), id=name
+        )
+        for double, a, kind in ((False, LIST, "float32"), (True, DOUBLES, "float64"))
+        for by_rows, name in ((False, f"product-{kind}-columns"), (True, f"product-{kind}-rows"))
+    ),
+    pytest.param(matrix.trapezoid_kernel, (LIST, *INTEGERS, LIST, I64), id="trapezoid"),
+    pytest.param(matrix.diagonal_kernel, (DOUBLES, I64, DOUBLES), id="diagonal"),
+    pytest.param(matrix.triangle_kernel, (DOUBLES, I64, LIST, I64, I64, DOUBLES, DOUBLES), id="triangle-float32"),
+    pytest.param(matrix.triangle_kernel, (DOUBLES, I64, DOUBLES, I64, I64, DOUBLES, DOUBLES), id="triangle-float64"),
+    pytest.param(matrix.inverse_kernel, (DOUBLES, I64, I64, I64, DOUBLES), id="inverse"),
+    pytest.param(matrix.right_side_kernel, (LIST, I64, I64, DOUBLES, I64, DOUBLES), id="right side"),
+    pytest.param(matrix.subtract_kernel, (DOUBLES, DOUBLES, I64), id="subtract"),
+    pytest.param(matrix.scale_kernel(False), (DOUBLES, I64, DOUBLES, LIST), id="scale-float32"),
+    pytest.param(matrix.scale_kernel(True), (DOUBLES, I64, DOUBLES, DOUBLES), id="scale-float64"),
+    *(
+        pytest.param(
+            matrix.finish_kernel(dtype),
+            (DOUBLES, *INTEGERS, DOUBLES, F64, STORED[dtype][::1], I64, types.UniTuple(I64, 2)),
+            id=f"finish-{dtype}",
+        )
+        for dtype in STORES
+    ),
+]
+
+
+@pytest.mark.parametrize(("kernel", "arguments"), MATRIX)
+def test_matrices(kernel, arguments):
+    """The float64 in them is the stream's own: sums of blocks, the triangle, the values before they are rounded."""
+    for code in ptx.compiled(kernel.py_func, arguments).values():
+        assert [*ptx.breaches(code, double=True)] == []
+        assert not re.search(r"\b(ld|st)\.local", code[0]), "sums went through memory"
+
+
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_the_product_is_summed_in_its_own_type(by_rows):
+    """Of float32 factors, only the sums of blocks are float64: as many additions and conversions as a thread has."""
+    arguments = (LIST, *INTEGERS[:3], LIST, I64, I64, DOUBLES, *(I64,) * 10)
+    for allowed, _ in ptx.compiled(matrix.product_kernel(False, by_rows).py_func, arguments).values():
+        counts = Counter(operation for operation, _ in ptx.instructions(allowed) if re.search(r"\.f(32|64)", operation))
+        arithmetic = {name: count for name, count in counts.items() if not re.match("ld|st|mov|selp", name)}
+        assert arithmetic.pop("fma.rn.f32") % matrix.SQUARE == 0
+        assert set(arithmetic) <= {"add.f64", "cvt.f64.f32"}
 
 
 # Kernels that break the rule, each in one way. That the check is quiet above means nothing unless it is loud here.

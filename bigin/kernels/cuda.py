@@ -30,21 +30,34 @@ from llvmlite import ir
 from numba import cuda, types
 from numba.extending import intrinsic
 
+from bigin.kernels.cache import cached
 from bigin.kernels.cpu import STORES
-from bigin.regions import Region, Shape, strided_runs
+from bigin.regions import Region, Shape, extent, strided_runs
 from bigin.rng import draws
 from bigin.rng.permutation import permute_once
 from bigin.rng.philox import philox
-from bigin.rng.portable import i64, inlined, u32, u64
+from bigin.rng.portable import i64, inlined, u64
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 THREADS = 8 if SIMULATED else 256  # of a thread block; simulated ones are slow to start
 GRID = 1 if SIMULATED else 128  # thread blocks at least: numba warns of fewer
 WAVES = 32  # thread blocks at most, for each multiprocessor
 AXES = 3  # the outer axes that a kernel knows; more are walked over by the host
-# A function that is compiled once and called; NVVM inlines it. `inlined` ones are typed anew at every call.
-called = numba.njit(error_model="numpy")
 SIMULATOR = threading.Lock()  # the simulator keeps a launch's configuration in the kernel
+
+
+def called_as(label: str) -> Any:
+    """A decorator for what kernels call: typed once, where `inlined` functions are at every call. NVVM inlines it.
+
+    The simulator compiles such a function for the CPU, and keeps it as the CPU's kernels are kept, under the label.
+    """
+
+    def decorate(function: Any) -> Any:
+        function.__qualname__ = f"{function.__name__}[{label}]"
+        dispatcher = numba.njit(error_model="numpy")(function)
+        return cached(dispatcher, f"{label}-{function.__name__}") if SIMULATED else dispatcher
+
+    return decorate
 
 
 # --- Memory ---------------------------------------------------------------------------------------------------------
@@ -54,12 +67,10 @@ SIMULATOR = threading.Lock()  # the simulator keeps a launch's configuration in 
 class View:
     """A strided array in the device's memory.
 
-    `pointer` is the address of its lowest element, `span` how many elements lie between that and its highest,
-    `place` where its first element lies in that span; strides are in elements and may be negative. `owner` keeps the
-    memory.
+    `first` is the address of its first element; strides are in elements and may be negative. `owner` keeps the memory.
     """
 
-    pointer: int
+    first: int
     itemsize: int
     shape: Shape
     strides: Shape
@@ -67,8 +78,13 @@ class View:
 
     @property
     def place(self) -> int:
-        """Where the first element lies."""
+        """How many elements lie before the first, from the lowest address on."""
         return sum((size - 1) * -stride for size, stride in zip(self.shape, self.strides, strict=True) if stride < 0)
+
+    @property
+    def lowest(self) -> int:
+        """The lowest address of an element."""
+        return self.first - self.place * self.itemsize
 
     @property
     def span(self) -> int:
@@ -77,21 +93,23 @@ class View:
 
     def array(self, dtype: Any) -> Any:
         """The whole span as a 1-d device array."""
-        return device_array(self.pointer, self.span, np.dtype(dtype))
+        return device_array(self.lowest, self.span, np.dtype(dtype), self.owner)
+
+    def at(self, place: int, shape: Shape, strides: Shape) -> View:
+        """Other elements of the same memory, from one so many elements behind the first on."""
+        return View(self.first + place * self.itemsize, self.itemsize, shape, strides, self.owner)
 
     def part(self, region: Region) -> View:
         """A region of the array."""
-        steps = zip(region, self.strides, self.shape, strict=True)
-        # The lowest element of an axis that runs backwards is its last.
-        low = sum(first * stride if stride > 0 else (stop - size) * stride for (first, stop), stride, size in steps)
-        shape = tuple(stop - first for first, stop in region)
-        return View(self.pointer + low * self.itemsize, self.itemsize, shape, self.strides, self.owner)
+        place = sum(start * stride for (start, _), stride in zip(region, self.strides, strict=True))
+        return self.at(place, extent(region), self.strides)
 
 
 class _Interface:
     """What numba.cuda takes for an array of another library."""
 
-    def __init__(self, pointer: int, size: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, pointer: int, size: int, dtype: np.dtype[Any], owner: Any) -> None:
+        self.owner = owner
         self.__cuda_array_interface__ = {
             "shape": (size,),
             "typestr": dtype.str,
@@ -100,23 +118,68 @@ class _Interface:
         }
 
 
-def device_array(pointer: int, size: int, dtype: np.dtype[Any]) -> Any:
-    """Memory of the device as a 1-d array."""
+def device_array(pointer: int, size: int, dtype: np.dtype[Any], owner: Any) -> Any:
+    """Memory of the device as a 1-d array, which keeps the memory's owner."""
     if SIMULATED:
         buffer = (ctypes.c_char * (size * dtype.itemsize)).from_address(pointer)
-        return cuda.cudadrv.devicearray.FakeCUDAArray(np.frombuffer(buffer, dtype))
-    return cuda.as_cuda_array(_Interface(pointer, size, dtype), sync=False)
+        simulated = cuda.cudadrv.devicearray.FakeCUDAArray(np.frombuffer(buffer, dtype))
+        simulated.owner = owner
+        return simulated
+    return cuda.as_cuda_array(_Interface(pointer, size, dtype, owner), sync=False)
+
+
+def dense(shape: Shape) -> Shape:
+    """The strides of a C-ordered array."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def contiguous(shape: Shape, dtype: np.dtype[Any]) -> View:
     """New memory of the device for a C-ordered array."""
-    size = max(1, math.prod(shape))
-    strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    size, strides = max(1, math.prod(shape)), dense(shape)
     if SIMULATED:
         owner: Any = np.zeros(size, dtype)
         return View(owner.ctypes.data, dtype.itemsize, shape, strides, owner)
     owner = cuda.device_array(size, np.uint8 if dtype.itemsize == 1 else f"u{dtype.itemsize}")
     return View(owner.device_ctypes_pointer.value, dtype.itemsize, shape, strides, owner)
+
+
+def to_host(view: View, dtype: np.dtype[Any], stream: Any) -> np.ndarray[Any, np.dtype[Any]]:
+    """A copy of a contiguous array, which has arrived."""
+    out = np.empty(view.shape, dtype)
+    copy_to_host(view, out, stream)
+    return out
+
+
+def copy_to_host(view: View, out: np.ndarray[Any, np.dtype[Any]], stream: Any) -> None:
+    """Copies a contiguous array into one of the same shape, and waits until it has arrived."""
+    unsigned = np.dtype(f"u{view.itemsize}")
+    flat: Any = out.reshape(-1).view(unsigned)
+    source = device_array(view.first, flat.size, unsigned, view.owner)
+    if SIMULATED:
+        flat[:] = source._ary
+        return
+    source.copy_to_host(flat, stream=stream)
+    stream.synchronize()
+
+
+def copy_to_device(array: np.ndarray[Any, np.dtype[Any]], view: View, stream: Any) -> None:
+    """Copies a contiguous array into a contiguous one of the device, and waits until it has arrived."""
+    flat: Any = array.reshape(-1)
+    target = device_array(view.first, flat.size, flat.dtype, view.owner)
+    if SIMULATED:
+        target._ary[:] = flat
+        return
+    target.copy_to_device(flat, stream=stream)
+    stream.synchronize()
+
+
+def to_device(array: np.ndarray[Any, np.dtype[Any]], stream: Any) -> Any:
+    """A copy of a 1-d array on the device, which has arrived."""
+    if SIMULATED:
+        return cuda.to_device(array)
+    copied = cuda.to_device(array, stream=stream)
+    stream.synchronize()
+    return copied
 
 
 # --- Launching ------------------------------------------------------------------------------------------------------
@@ -186,7 +249,9 @@ def vector_store(typingctx: Any, out: Any, place: Any, values: Any) -> Any:
 if SIMULATED:
 
     def store_together(out, place, values):
-        """vector_store, which the simulator has not."""
+        """vector_store, which the simulator has not; an address that a GPU would refuse is refused here, too."""
+        address = out._item._ary.ctypes.data + int(place) * out.dtype.itemsize
+        assert address % (len(values) * out.dtype.itemsize) == 0
         for lane, value in enumerate(values):
             out[place + u64(lane)] = value
 
@@ -231,30 +296,35 @@ def joined(low, high):
     return u64(u64(low) | u64(u64(high) << u64(32)))
 
 
-def each_32(draw: Any, store: Any) -> Any:
+def each_32(draw: Any, store: Any, label: str) -> Any:
     """The four values of a block in which every element draws alone."""
 
-    @called
+    @called_as(label)
     def value(word, numbers, anchor):
         return store(draw(word, numbers, anchor))
 
-    @inlined
+    @called_as(label)
     def values(block, stream, key, numbers, anchor):
         a, b, c, d = philox(block, stream, key)
-        return value(a, numbers, anchor), value(b, numbers, anchor), value(c, numbers, anchor), value(d, numbers, anchor)
+        return (
+            value(a, numbers, anchor),
+            value(b, numbers, anchor),
+            value(c, numbers, anchor),
+            value(d, numbers, anchor),
+        )
 
     return values
 
 
-def pairs_32(draw: Any, store: Any) -> Any:
+def pairs_32(draw: Any, store: Any, label: str) -> Any:
     """The four values of a block in which an even element and the odd one behind it draw together."""
 
-    @called
+    @called_as(label)
     def pair(even, odd, numbers):
         first, second = draw(even, odd, numbers)
         return store(first), store(second)
 
-    @inlined
+    @called_as(label)
     def values(block, stream, key, numbers, anchor):
         a, b, c, d = philox(block, stream, key)
         first, second = pair(a, b, numbers)
@@ -264,14 +334,14 @@ def pairs_32(draw: Any, store: Any) -> Any:
     return values
 
 
-def each_64(draw: Any, store: Any) -> Any:
+def each_64(draw: Any, store: Any, label: str) -> Any:
     """each_32 for the two values of a float64's block."""
 
-    @called
+    @called_as(label)
     def value(low, high, numbers, anchor):
         return store(draw(joined(low, high), numbers, anchor))
 
-    @inlined
+    @called_as(label)
     def values(block, stream, key, numbers, anchor):
         a, b, c, d = philox(block, stream, key)
         return value(a, b, numbers, anchor), value(c, d, numbers, anchor)
@@ -279,10 +349,10 @@ def each_64(draw: Any, store: Any) -> Any:
     return values
 
 
-def pairs_64(draw: Any, store: Any) -> Any:
+def pairs_64(draw: Any, store: Any, label: str) -> Any:
     """pairs_32 for the two values of a float64's block."""
 
-    @inlined
+    @called_as(label)
     def values(block, stream, key, numbers, anchor):
         a, b, c, d = philox(block, stream, key)
         first, second = draw(joined(a, b), joined(c, d), numbers)
@@ -291,14 +361,14 @@ def pairs_64(draw: Any, store: Any) -> Any:
     return values
 
 
-@inlined
+@called_as("cuda")
 def constant_four(block, stream, key, numbers, anchor):
     """The same bits four times."""
     (value,) = numbers
     return value, value, value, value
 
 
-@inlined
+@called_as("cuda")
 def constant_two(block, stream, key, numbers, anchor):
     """The same bits twice."""
     (value,) = numbers
@@ -367,9 +437,10 @@ def region_kernel(values: Any, shift: int) -> Any:
 def fill_kernel(distribution: str, dtype: str) -> tuple[Any, int]:
     """The kernel of a distribution and a dtype, and the logarithm of the elements in a block."""
     make_32, draw_32, make_64, draw_64 = VALUES[distribution]
+    label = f"cuda-{distribution}-{dtype}"
     if dtype == "float64":
-        return region_kernel(make_64(draw_64, STORES[dtype]), 1), 1
-    return region_kernel(make_32(draw_32, STORES[dtype]), 2), 2
+        return region_kernel(make_64(draw_64, STORES[dtype], label), 1), 1
+    return region_kernel(make_32(draw_32, STORES[dtype], label), 2), 2
 
 
 @cache
@@ -379,18 +450,24 @@ def constant_kernel(itemsize: int) -> tuple[Any, int]:
 
 
 def fill_region(
-    kernel: tuple[Any, int], out: View, dtype: Any, shape: Shape, region: Region, cuda_stream: Any, tail: Sequence[Any]
+    kernel: tuple[Any, int],
+    out: View,
+    dtype: Any,
+    shape: Shape,
+    ranges: Sequence[range],
+    cuda_stream: Any,
+    tail: Sequence[Any],
 ) -> None:
-    """Launches a region kernel for a region of a tensor, into a view that has the region's shape.
+    """Launches a region kernel for what ranges cut out of a tensor, into a view of that shape.
 
     dtype is the type that is stored, tail the kernel's last arguments: stream, key, numbers, anchor.
     """
     code, shift = kernel
-    start_at, counts, strides, steps, run, step = strided_runs(shape, region, out.strides)
+    start_at, counts, strides, steps, run, step = strided_runs(shape, ranges, out.strides)
     if run == 0:
         return
     data = out.array(dtype)
-    phase = u64(out.pointer // out.itemsize % (1 << shift))
+    phase = u64(out.lowest // out.itemsize % (1 << shift))
     blocks = ((run + (1 << shift) - 2) >> shift) + 1  # that a run touches at most
     outer = max(0, len(counts) - AXES)
     padding = AXES - (len(counts) - outer)
@@ -428,7 +505,7 @@ def sparse_kernel(out, place, steps, corner, sizes, rows, zeros, halves, stream,
         j += across
 
 
-@called
+@called_as("cuda")
 def permuted_place(row, column, rows, a, b, stream, key):
     """Where the permutation of a column sends a row."""
     w0, w1, w2, w3 = philox(column, stream, key)
@@ -442,7 +519,15 @@ def permuted_place(row, column, rows, a, b, stream, key):
 
 
 def clear_permuted(
-    out: View, unsigned: Any, region: Region, rows: int, zeros: int, halves: Any, cuda_stream: Any, stream: Any, key: Any
+    out: View,
+    unsigned: Any,
+    region: Region,
+    rows: int,
+    zeros: int,
+    halves: Any,
+    cuda_stream: Any,
+    stream: Any,
+    key: Any,
 ) -> None:
     """Launches sparse_kernel for a region, in a view of the region's shape."""
     (top, bottom), (left, right) = region

@@ -1,0 +1,207 @@
+"""The CUDA kernels against those of the CPU, bit by bit: run by test_cuda.py under the simulator, and on a GPU by
+scripts/check-gpu. No test_ in its name: pytest would collect it where it can run neither way.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bigin.dtypes import DTYPES, FLOATS
+from bigin.filling.device import on_device
+from bigin.filling.parts import RegionFilled, StretchFilled
+from bigin.filling.specification import Specification
+from bigin.kernels import cuda
+from bigin.regions import extent
+
+POISON = 0xA5
+RANDOM = {"uniform": {"a": -1.0, "b": 2.0}, "normal": {"std": 0.7}, "trunc_normal": {"a": -1.5, "b": 2.5}}
+
+
+def make(method, shape, dtype, seed=7, name="layer", padding_idx=None, **parameters):
+    return Specification.parse(method, parameters, seed, name, shape, DTYPES[dtype], padding_idx).filler()
+
+
+def ready(filler):
+    """A filler of the CPU, and its like on the device, both set up."""
+    if filler.has_setup:
+        filler.setup(1, 1 << 30, lambda part: None)
+    return filler
+
+
+def device_values(filler, dtype, region, order=None, pad=3):
+    """A region from the device, through a view whose axes lie as `order` says: (axis, step) from the outermost in.
+
+    All that lies around it and between its elements must be as it was.
+    """
+    sizes = extent(region)
+    order = order or [(axis, 1) for axis in range(len(sizes))]
+    dtype = DTYPES[dtype]
+    strides, span = [0] * len(sizes), 1
+    for axis, step in reversed(order):
+        strides[axis] = span * step
+        span *= max(1, sizes[axis]) * abs(step)
+    base = cuda.contiguous((span + 2 * pad,), dtype)
+    with cuda.on_stream(None) as stream:
+        poison = np.full(span + 2 * pad, int.from_bytes([POISON] * dtype.itemsize, "little"), f"u{dtype.itemsize}")
+        cuda.copy_to_device(poison, base, stream)
+        place = pad + sum(max(0, size - 1) * -stride for size, stride in zip(sizes, strides, strict=True) if stride < 0)
+        view = base.at(place, sizes, tuple(strides))
+        device = on_device(filler, dtype)
+        device.setup(stream, lambda part: None)
+        device(region, view, stream)
+        memory = cuda.to_host(base, dtype, stream)
+    bits = memory.view(poison.dtype)
+    made = np.lib.stride_tricks.as_strided(bits[place:], sizes, [s * dtype.itemsize for s in strides])
+    values = made.copy().view(dtype)
+    made[...] = poison[0]
+    assert memory.tobytes() == poison.tobytes(), "written beside the view"
+    return values
+
+
+def host_values(filler, dtype, region):
+    out = np.empty(extent(region), DTYPES[dtype])
+    filler(region, out)
+    return out
+
+
+def assert_same(filler, dtype, region, order=None, pad=3):
+    filler = ready(filler)
+    made, expected = device_values(filler, dtype, region, order, pad), host_values(filler, dtype, region)
+    assert made.tobytes() == expected.tobytes()
+    return made
+
+
+@pytest.mark.parametrize("method", RANDOM)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_draws(method, dtype):
+    """Inside and at the edges of blocks, aligned or not, past 2^32 and 2^62, and under 64-bit seeds."""
+    parameters = RANDOM[method]
+    for shape, region in (
+        ((40,), ((0, 40),)),
+        ((41,), ((3, 38),)),
+        ((5, 7, 3), ((1, 4), (2, 6), (1, 3))),
+        ((2**31 + 5, 3), ((2**31 - 1, 2**31 + 4), (0, 3))),
+        ((2**16, 2**16 + 3), ((2**16 - 2, 2**16), (2**16 - 3, 2**16 + 3))),
+        ((2**62 + 8,), ((2**62 - 5, 2**62 + 8),)),
+    ):
+        for pad in (0, 1):
+            made = assert_same(make(method, shape, dtype, seed=2**64 - 3, **parameters), dtype, region, pad=pad)
+            assert len(np.unique(made)) > 1
+
+
+@settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
+@given(data=st.data())
+def test_any_region_into_any_view(data):
+    dtype = data.draw(st.sampled_from([*FLOATS]))
+    shape = tuple(data.draw(st.lists(st.integers(1, 6), min_size=0, max_size=6)))
+    bounds = [sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in shape]
+    axes = data.draw(st.permutations(range(len(shape))))
+    order = [(axis, data.draw(st.sampled_from([1, 1, 2, -1, -3]))) for axis in axes]
+    filler = make("uniform", shape, dtype, seed=data.draw(st.integers(0, 2**64 - 1)))
+    assert_same(filler, dtype, tuple(map(tuple, bounds)), order, pad=data.draw(st.integers(0, 4)))
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "shape", "region", "dtypes"),
+    [
+        ("constant", {"val": -3}, (4, 9), ((1, 4), (2, 9)), ("int8", "int16", "int32", "int64", "float32", "float16")),
+        ("ones", {}, (33,), ((5, 32),), ("uint64", "bfloat16", "float8_e5m2", "float64")),
+        ("eye", {}, (7, 9), ((2, 6), (1, 8)), ("float32", "int8", "bfloat16")),
+        ("eye", {}, (9, 4), ((0, 9), (2, 4)), ("float64",)),
+        ("dirac", {"groups": 2}, (6, 4, 3, 3), ((1, 6), (0, 3), (0, 3), (1, 3)), ("float32", "float16")),
+        ("dirac", {}, (3, 5, 4), ((0, 3), (1, 5), (0, 2)), ("int64",)),
+        ("sparse", {"sparsity": 0.3}, (30, 9), ((2, 25), (1, 8)), ("float32", "float64", "bfloat16", "float8_e4m3fn")),
+        ("sparse", {"sparsity": 1.0}, (5, 3), ((0, 5), (0, 3)), ("float16",)),
+    ],
+)
+def test_structured(method, parameters, shape, region, dtypes):
+    for dtype in dtypes:
+        filler = make(method, shape, dtype, **parameters)
+        whole = tuple((0, size) for size in shape)
+        for part in (region, whole):
+            assert_same(filler, dtype, part)
+            backwards = [(axis, -2 if axis == 0 else 1) for axis in reversed(range(len(shape)))]
+            assert_same(filler, dtype, part, backwards)
+
+
+ORTHOGONAL = [
+    ((20, 9), ((2, 18), (1, 8)), "float32"),
+    ((6, 17), ((2, 5), (0, 16)), "float64"),  # transposed
+    ((9, 4, 5), ((2, 8), (1, 4), (0, 3)), "bfloat16"),  # trailing axes, in runs
+    ((7, 3, 3), ((0, 7), (0, 3), (1, 3)), "delta"),
+]
+
+
+@pytest.mark.parametrize(("shape", "region", "dtype"), ORTHOGONAL)
+def test_orthogonal(shape, region, dtype):
+    method, dtype = ("delta_orthogonal", "float16") if dtype == "delta" else ("orthogonal", dtype)
+    assert_same(make(method, shape, dtype, gain=1.5), dtype, region)
+
+
+def test_products_of_several_tiles_and_blocks():
+    """Larger than a tile of the product in both directions and than a block of k: every bound is met."""
+    from bigin.kernels import cuda_matrix, matmul
+
+    rows, columns, depth = (66, 40, 259) if cuda.SIMULATED else (1000, 700, 1900)
+    random = np.random.default_rng(3)
+    for dtype in (np.float32, np.float64) if not cuda.SIMULATED else (np.float32,):
+        a, b = random.standard_normal((depth, rows), dtype), random.standard_normal((depth, columns), dtype)
+        expected = np.zeros((rows, columns))
+        matmul.Product(rows, columns, np.dtype(dtype)).add(a, b, expected)
+        with cuda.on_stream(None) as stream:
+            left, right = (cuda.to_device(x.reshape(-1), stream) for x in (a, b))
+            out = cuda.contiguous((rows, columns), np.dtype(np.float64))
+            place = (out.array(np.float64), 0, columns)
+            size = (rows, columns, depth)
+            cuda_matrix.product(stream, (left, 0, 1, rows), (right, 0, columns), place, size)
+            made = cuda.to_host(out, np.dtype(np.float64), stream)
+        assert made.tobytes() == expected.tobytes()
+
+
+@pytest.mark.skipif(cuda.SIMULATED, reason="a matrix of several tiles takes minutes under the simulator")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("shape", [(1100, 1030), (20000, 600), (600, 20000)])
+def test_orthogonal_of_several_tiles(shape, dtype):
+    assert_same(make("orthogonal", shape, dtype), dtype, ((0, shape[0]), (0, shape[1])))
+    assert_same(make("orthogonal", shape, dtype), dtype, ((101, 510), (33, 590)))
+
+
+@pytest.mark.parametrize("method", ["normal", "eye", "sparse", "ones"])
+def test_regions_with_steps(method):
+    shape = (12, 9)
+    parameters = {"sparsity": 0.5} if method == "sparse" else {}
+    for ranges in ((range(1, 12, 3), range(9)), (range(2, 11), range(1, 9, 2)), (range(0, 12, 5), range(2, 9, 3))):
+        filler = RegionFilled(make(method, shape, "float32", **parameters), ranges)
+        assert_same(filler, "float32", tuple((0, len(r)) for r in ranges))
+        assert_same(filler, "float32", ((1, len(ranges[0])), (1, len(ranges[1]))), [(1, -2), (0, 1)])
+
+
+@pytest.mark.parametrize("method", ["uniform", "eye"])
+def test_stretches(method):
+    for offset, shape in ((0, (108,)), (5, (61,)), (17, (7, 5))):
+        filler = StretchFilled(make(method, (12, 9), "float32"), offset, shape)
+        assert_same(filler, "float32", tuple((0, size) for size in shape))
+        assert_same(filler, "float32", tuple((1, size) for size in shape), [(a, -2) for a in range(len(shape))])
+
+
+def test_padding():
+    filler = make("normal", (9, 5), "bfloat16", padding_idx=4)
+    for region in (((0, 9), (0, 5)), ((4, 6), (1, 4)), ((5, 9), (0, 5))):
+        assert_same(filler, "bfloat16", region)
+
+
+@pytest.mark.skipif(cuda.SIMULATED, reason="2^32 elements take days under the simulator")
+def test_more_than_2_to_the_32_elements():
+    """16 GiB at once: the grid's strides and the places in memory need 64 bits."""
+    size = 2**32 + 12_345
+    filler = make("normal", (size,), "float32")
+    view = cuda.contiguous((size,), DTYPES["float32"])
+    with cuda.on_stream(None) as stream:
+        on_device(filler, DTYPES["float32"])(((0, size),), view, stream)
+        for start in (0, 2**31 - 8, 2**32 - 4, size - 1000):
+            stop = min(start + 1000, size)
+            made = cuda.to_host(view.at(start, (stop - start,), (1,)), DTYPES["float32"], stream)
+            assert made.tobytes() == host_values(filler, "float32", ((start, stop),)).tobytes()
