@@ -1,0 +1,65 @@
+"""The worked examples, run as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import reference
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+LIMIT = 100  # seconds
+
+
+def lines_of(example: str) -> list[str]:
+    """What an example prints, run from an empty folder."""
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / example], capture_output=True, text=True, timeout=LIMIT, env=environment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_lenet5_by_rules():
+    pytest.importorskip("torch")
+    *parameters, logits = lines_of("lenet5.py")
+    assert logits == "logits (8, 10)"
+    shapes = {
+        "c1": (6, 1, 5, 5),
+        "c3": (16, 6, 5, 5),
+        "c5": (120, 16, 5, 5),
+        "f6": (84, 120),
+        "output": (10, 84),
+    }
+    expected = []
+    for layer, shape in shapes.items():
+        method = "xavier_uniform" if len(shape) == 4 else "xavier_normal"
+        (first,) = reference.elements(method, {"gain": 5 / 3}, shape, "float32", 42, f"{layer}.weight", [0])
+        expected.append([f"{layer}.weight", "x".join(map(str, shape)), method, f"{float(first):+.6f}"])
+        expected.append([f"{layer}.bias", str(shape[0]), "zeros", "+0.000000"])
+    assert [line.split() for line in parameters] == expected
+
+
+def test_two_processes_hold_the_bits_of_one():
+    torch = pytest.importorskip("torch")
+    if not torch.distributed.is_available():
+        pytest.skip("this torch has no torch.distributed")
+    lines = lines_of("dtensor.py")
+    assert [line.split()[:3] for line in lines] == [
+        [method, placement, part]
+        for method in ("normal", "xavier_uniform", "orthogonal")
+        for placement, part in (("S(0)", "500x301"), ("S(1)", "1000x151"), ("R", "1000x301"))
+    ]
+    assert all(line.endswith(": the same bits") for line in lines)
+
+
+def test_flat_parameters():
+    pytest.importorskip("torch")
+    assert lines_of("flat_parameters.py") == [
+        f"{ranks} ranks of {size} elements: the same values"
+        for ranks, size in ((1, 42370), (2, 21185), (3, 14124), (8, 5297))
+    ]
