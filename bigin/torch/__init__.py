@@ -11,8 +11,9 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError("expected torch, which bigin.torch is for; pip install torch", name="torch") from None
 
+from bigin.torch.defaults import rules_like
 from bigin.torch.distributed import fill_dtensor
 from bigin.torch.files import open
 from bigin.torch.modules import Rule, init_
 
-__all__ = ["InputError", "Rule", "fill_dtensor", "init_", "open"]
+__all__ = ["InputError", "Rule", "fill_dtensor", "init_", "open", "rules_like"]
