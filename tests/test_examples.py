@@ -63,3 +63,16 @@ def test_flat_parameters():
         f"{ranks} ranks of {size} elements: the same values"
         for ranks, size in ((1, 42370), (2, 21185), (3, 14124), (8, 5297))
     ]
+
+
+def test_a_table_larger_than_its_memory(tmp_path):
+    assert lines_of("embedding_table.py") == [
+        "made  1,500,000 rows, 183.1 MiB within 64MiB",
+        "grown to 2,000,000 rows, 244.1 MiB within 64MiB",
+        "the process stayed within it",
+        "the old rows are what they were",
+        "the last row is what it is alone",
+        "rows brought back: 2",
+        "every row is right",
+    ]
+    assert list(tmp_path.iterdir()) == []
