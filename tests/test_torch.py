@@ -216,6 +216,57 @@ def bits_of(tensor):
     return torch.from_numpy(bits(tensor).astype("i8"))
 
 
+@pytest.mark.parametrize(
+    ("shape", "chunks"),
+    [((2048,), (1024,)), ((10, 512), (2, 512)), ((7, 32, 31), (3, 32, 32)), ((5, 3), (9, 3)), ((), ())],
+)
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_the_chunks_of_a_zarr_array_are_one_tensor(shape, chunks, zarr_format):
+    array = bigin.create("a.zarr", shape=shape, chunks=chunks, zarr_format=zarr_format)
+    bigin.fill(array, "normal", seed=3)
+    expected = torch.from_numpy(np.asarray(array[...]))
+    tensor = bigin.torch.open(array)
+    assert torch.equal(tensor, expected)
+    last = tensor[-1:] if shape else tensor
+    del tensor  # what is left of it keeps the files in memory
+    last.fill_(7)
+    assert torch.equal(bigin.torch.open("a.zarr"), expected)
+    bigin.torch.open("a.zarr", "r+")[tuple(-1 for _ in shape)] = 7
+    expected[tuple(-1 for _ in shape)] = 7
+    assert torch.equal(bigin.torch.open("a.zarr"), expected)
+    assert np.array_equal(array[...], expected.numpy())
+
+
+def test_what_is_mapped_is_given_back():
+    bigin.fill("a.npy", "normal", shape=(1000, 1000))
+
+    def mappings():
+        return Path("/proc/self/maps").read_text().count("a.npy")
+
+    tensors = [bigin.torch.open("a.npy") for _ in range(3)]
+    assert mappings() == 3
+    rows = tensors[0][5]
+    del tensors
+    assert mappings() == 1
+    assert rows.shape == (1000,)
+    del rows
+    assert mappings() == 0
+    Path("cut").write_bytes(b"123")
+    for _ in range(100):
+        with pytest.raises(bigin.InputError):
+            bigin.torch.open("cut", raw=True, shape=4, dtype="uint8")
+    assert not Path("/proc/self/maps").read_text().count("cut")
+
+
+def test_a_table_is_a_tensor():
+    table = bigin.EmbeddingTable.create("users.zarr", 3000, 8, "normal", dtype="bfloat16", padding_idx=2, chunks=256)
+    tensor = table.torch()
+    assert tensor.dtype == torch.bfloat16
+    np.testing.assert_array_equal(bits(tensor), table.rows(range(3000)).view("u2"))
+    table.torch("r+")[5] = 0
+    assert not table.rows(5).any()
+
+
 def test_a_file_that_may_not_be_written_is_read():
     bigin.fill("a.npy", "normal", shape=(7, 5))
     os.chmod("a.npy", 0o400)
@@ -246,7 +297,10 @@ def test_a_tensor_larger_than_the_machine_opens_at_once():
 
 
 def test_what_cannot_be_mapped_says_what_to_do():
-    bigin.create("many.zarr", shape=(8, 4), chunks=(2, 4))
+    bigin.create("short.zarr", shape=(8, 4), chunks=(2, 4))
+    bigin.create("columns.zarr", shape=(8, 4), chunks=(8, 2))
+    bigin.fill(bigin.create("cut.zarr", shape=(2, 1024), chunks=(1, 1024)), "normal")
+    Path("cut.zarr/c/1/0").write_bytes(bytes(4095))
     bigin.create("shards.zarr", shape=(8, 4), chunks=(2, 4), shards=(8, 4))
     zarr.create_array("packed.zarr", shape=(8, 4), chunks=(8, 4), dtype="f4")
     bigin.create("empty.zarr", shape=(8, 4))
@@ -260,10 +314,12 @@ def test_what_cannot_be_mapped_says_what_to_do():
     Path("folder").mkdir()
     raw = {"raw": True, "shape": (3,), "dtype": "float32"}
     for path, options, message in [
-        ("many.zarr", {}, "got 4 chunks; fill a .npy file instead, or read parts"),
-        ("shards.zarr", {}, "got shards; fill a .npy file"),
-        ("packed.zarr", {}, "got compressed or reordered chunks; fill"),
-        ("empty.zarr", {}, "nothing was written to"),
+        ("short.zarr", {}, "a multiple of 256 rows, .* got chunks of 2 rows of 16 bytes; fill"),
+        ("columns.zarr", {}, "got chunks of 8x2 of shape 8x4; fill"),
+        ("shards.zarr", {}, "got shards; fill such an array or a .npy file, or read parts"),
+        ("packed.zarr", {}, "got compressed or reordered ones; fill"),
+        ("empty.zarr", {}, "got an array without its chunk 0; fill it first"),
+        ("cut.zarr", {}, "expected 4096 bytes from 0 on .* got 4095 in all"),
         ("group.zarr", {}, "expected a zarr array, got a group"),
         ("folder", {}, "got neither"),
         ("swapped.npy", {}, "this machine's byte order"),
@@ -278,7 +334,10 @@ def test_what_cannot_be_mapped_says_what_to_do():
         ("swapped.npy", {"offset": 1}, "only for a raw file"),
         ("swapped.npy", {"mode": "w"}, "expected mode r or r+"),
         ("text", raw, "expected 12 bytes from 0 on .* got 4 in all"),
-        ("text", {**raw, "offset": -12}, "expected 12 bytes from -12 on"),
+        ("text", {**raw, "offset": -12}, "expected an offset that is not negative"),
+        ("s3://bucket/a.zarr", {}, "on this machine, got s3://"),
+        (zarr.create_array(zarr.storage.MemoryStore(), shape=3, dtype="f4"), {}, "on this machine, got Array"),
+        (3, {}, "on this machine, got int"),
         ("text", {"raw": True}, "expected a shape and a dtype for a raw file"),
     ]:
         with pytest.raises(bigin.InputError, match=message) as raised:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from bigin.text import parse_shape
 
 
 def open(
-    path: str | os.PathLike[str],
+    path: Any,
     mode: str = "r",
     *,
     raw: bool = False,
@@ -25,7 +24,8 @@ def open(
     """The tensor that a file holds, mapped into memory without a copy.
 
     Args:
-        path: a .npy file, the folder of a zarr array of one chunk without compression, or with `raw` a file of values.
+        path: a .npy file; a zarr array (its folder, or a zarr.Array) whose chunks are whole rows without compression,
+            each a multiple of the memory's pages (4096 bytes) if there are several; or with `raw` a file of values.
         mode: "r" leaves the file as it is, and what is written into the tensor stays in this process; "r+" writes
             into the file.
         shape, dtype: for `raw` both; else what the file must hold. A .npy file of bfloat16 or float8 needs the dtype
@@ -33,7 +33,7 @@ def open(
         raw, offset: the file holds values without a header, from `offset` bytes on.
 
     Raises:
-        InputError: the values do not lie in one file as they are, or the file holds something else.
+        InputError: the values do not lie in files as they are, or the file holds something else.
     """
     array = map_array(
         path,
