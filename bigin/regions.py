@@ -111,16 +111,19 @@ def block_of_rows(shape: Shape, elements: int) -> Shape:
     return tuple(block)
 
 
+def strides(shape: Shape) -> Shape:
+    """How far apart in the flat tensor neighbours along each axis are, in elements."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
 def runs(shape: Shape, region: Region) -> tuple[int, list[int], list[int], int]:
     """A region as runs of the flat tensor: (start, counts, strides, run).
 
     start is the flat index of the first element, run the length of a run, and the runs start at every
     start + sum(i_k strides[k]) with 0 <= i_k < counts[k], in C order.
     """
-    strides = [1] * len(shape)
-    for axis in reversed(range(len(shape) - 1)):
-        strides[axis] = strides[axis + 1] * shape[axis + 1]
-    start = sum(first * stride for (first, _), stride in zip(region, strides, strict=True))
+    steps = strides(shape)
+    start = sum(first * step for (first, _), step in zip(region, steps, strict=True))
     sizes = extent(region)
     if 0 in sizes:
         return start, [], [], 0
@@ -131,7 +134,7 @@ def runs(shape: Shape, region: Region) -> tuple[int, list[int], list[int], int]:
         if sizes[axis] < shape[axis]:
             break
     outer = [k for k in range(axis) if sizes[k] > 1]
-    return start, [sizes[k] for k in outer], [strides[k] for k in outer], run
+    return start, [sizes[k] for k in outer], [steps[k] for k in outer], run
 
 
 def strided_runs(

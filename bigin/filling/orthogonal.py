@@ -14,10 +14,12 @@ Products are those of kernels/matmul.py, in one order whatever the tiling, so th
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import weakref
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -269,7 +271,8 @@ def inverted(upper: Array) -> Array:
 class OrthogonalFilled(Filler):
     """gain Q, for a tensor whose trailing axes are flattened; transposed where it has fewer rows than columns."""
 
-    has_setup = True
+    has_setup = needs_setup = True
+    near = TILE
     region_bytes = 16 << 20  # the triangle is read for every band of a region
 
     def __init__(self, shape: Shape, draw: Drawn, drawn: np.dtype[Any], gain: float) -> None:
@@ -295,6 +298,14 @@ class OrthogonalFilled(Filler):
                 self._fill((first, first + length), rows, part.T)
             else:
                 self._fill(rows, (first, first + length), part)
+
+    def gather(self, starts: Array, out: Array) -> None:
+        if len(self.shape) > 2:  # as the matrix that it is, where runs below each other are made together
+            matrix = copy(self)
+            matrix.shape = (self.shape[0], math.prod(self.shape[1:]))
+            matrix.gather(starts, out)
+        else:
+            super().gather(starts, out)
 
     def _fill(self, rows: tuple[int, int], columns: tuple[int, int], out: Array) -> None:
         """Q[rows, columns] into a view of the tensor's dtype, some rows at a time."""
@@ -327,7 +338,8 @@ def merged(parts: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
 class DeltaOrthogonalFilled(Filler):
     """gain Q (out x in) at the centre of a kernel (out, in, ...) of zeros."""
 
-    has_setup = True
+    has_setup = needs_setup = True
+    near = TILE
     region_bytes = OrthogonalFilled.region_bytes
 
     def __init__(self, shape: Shape, draw: Drawn, drawn: np.dtype[Any], gain: float) -> None:

@@ -1,4 +1,4 @@
-"""Parts of a tensor as tensors of their own: a region with steps, a stretch of the flat tensor; and a row of zeros."""
+"""Parts of a tensor as tensors of their own: regions, stretches, any lattice of elements; and a row of zeros."""
 
 from __future__ import annotations
 
@@ -8,51 +8,64 @@ from collections.abc import Sequence
 import numpy as np
 
 from bigin.filling.filler import Array, Filler, Report
-from bigin.regions import Region, Shape, ranges_within, runs
+from bigin.regions import Region, Shape, ranges_within, strides
 
-BATCH = 1 << 16  # elements or runs that are placed at once
-NEAR = 16  # up to this step it is cheaper to make what lies between the elements than to make each alone
+Axis = range | Array  # what the places along an axis add to the flat index: a rising range, or uint64 numbers
+BATCH = 1 << 18  # runs that are listed at once, or elements that are made to keep some of them
 
 
-def fill_ranges(filler: Filler, ranges: Sequence[range], out: Array) -> None:
-    """The elements at the product of ranges with steps above 0, into a contiguous array of that shape."""
+def fill_lattice(filler: Filler, base: int, axes: Sequence[Axis], out: Array) -> None:
+    """Fills a contiguous array with the elements base + a + b + ... of the flat tensor, one of each axis, in C order."""
     if out.size == 0:
         return
-    if all(len(r) == 1 or r.step == 1 for r in ranges):
-        filler(tuple((r[0], r[-1] + 1) for r in ranges), out)
-        return
-    last = ranges[-1]
-    near = len(last) > 1 and 1 < last.step <= NEAR
-    rows = max(map(len, ranges[:-1]), default=1) > 1
-    if (out.size > BATCH and rows) or (near and len(last) > BATCH):
-        axis = next(k for k, r in enumerate(ranges) if len(r) > 1)
-        half = len(ranges[axis]) // 2
+    outer, run = joined(axes)
+    last = axes[outer - 1] if outer else None
+    near = run == 1 and isinstance(last, range) and last.step <= filler.near
+    between = last.step if near and isinstance(last, range) else 1
+    if outer and out.size // run * between > BATCH:
+        axis = next(k for k, places in enumerate(axes) if len(places) > 1)
+        half = len(axes[axis]) // 2
         for part in (slice(0, half), slice(half, None)):
-            place = (slice(None),) * axis
-            fill_ranges(filler, (*ranges[:axis], ranges[axis][part], *ranges[axis + 1 :]), out[(*place, part)])
+            place = (*(slice(None),) * axis, part)
+            fill_lattice(filler, base, [*axes[:axis], axes[axis][part], *axes[axis + 1 :]], out[place])
         return
-    if near:
-        box = np.empty((*out.shape[:-1], last[-1] + 1 - last[0]), out.dtype)
-        fill_ranges(filler, (*ranges[:-1], range(last[0], last[-1] + 1)), box)
-        out[...] = box[..., :: last.step]
+    starts = run_starts(base + sum(int(places[0]) for places in axes[outer:]), axes[: outer - near])
+    if not near:
+        filler.gather(starts, out.reshape(-1, run))
         return
-    starts, run = run_starts(filler.shape, ranges)
-    filler.gather(starts, out.reshape(-1, run))
+    assert isinstance(last, range)
+    box = np.empty((len(starts), last[-1] - last[0] + 1), out.dtype)
+    filler.gather(starts + np.uint64(last[0]), box)
+    out.reshape(len(starts), -1)[...] = box[:, ::between]
 
 
-def run_starts(shape: Shape, ranges: Sequence[range]) -> tuple[Array, int]:
-    """Where the runs of a product of non-empty ranges start in the flat tensor (uint64, C order), and their length."""
-    axis = max((k + 1 for k, r in enumerate(ranges) if len(r) > 1 and r.step != 1), default=0)
-    first, counts, strides, run = runs(shape[axis:], tuple((r[0], r[-1] + 1) for r in ranges[axis:]))
-    inner = math.prod(shape[axis:])
-    starts = np.full((1,), first, np.uint64)
-    for count, stride in zip(reversed(counts), reversed(strides), strict=True):
-        starts = np.add.outer(np.arange(count, dtype=np.uint64) * np.uint64(stride), starts)
-    for size, r in zip(reversed(shape[:axis]), reversed(ranges[:axis]), strict=True):
-        places = np.arange(len(r), dtype=np.uint64) * np.uint64(r.step) + np.uint64(r.start)
-        starts = np.add.outer(places * np.uint64(inner), starts)
-        inner *= size
-    return starts.reshape(-1), run
+def joined(axes: Sequence[Axis]) -> tuple[int, int]:
+    """How many outer axes there are before the ones whose elements lie one behind the other, and how many those are."""
+    outer, run = len(axes), 1
+    while outer and isinstance(axis := axes[outer - 1], range) and (len(axis) == 1 or axis.step == run):
+        outer -= 1
+        run *= len(axis)
+    return outer, run
+
+
+def run_starts(base: int, axes: Sequence[Axis]) -> Array:
+    """The sums of base and one place of each axis, in C order (uint64)."""
+    starts = np.full(1, base, np.uint64)
+    for axis in reversed(axes):
+        if isinstance(axis, range):
+            places = np.arange(len(axis), dtype=np.uint64) * np.uint64(axis.step) + np.uint64(axis.start)
+        else:
+            places = axis
+        starts = np.add.outer(places, starts).reshape(-1)
+    return starts
+
+
+def flat_axes(shape: Shape, ranges: Sequence[range]) -> list[Axis]:
+    """What ranges along the axes of a tensor add to the flat index."""
+    found: list[Axis] = []
+    for r, stride in zip(ranges, strides(shape), strict=True):
+        found.append(range(r.start * stride, (r.start + len(r) * r.step) * stride, r.step * stride) if r else range(0))
+    return found
 
 
 class PartFilled(Filler):
@@ -63,35 +76,49 @@ class PartFilled(Filler):
         self.shape = shape
         self.region_bytes = whole.region_bytes
         self.worker_memory = whole.worker_memory
-        self.has_setup = whole.has_setup
+        self.has_setup, self.needs_setup = whole.has_setup, whole.needs_setup
+        self.near = whole.near
 
     def setup(self, threads: int, max_memory: int, report: Report) -> None:
         self.whole.setup(threads, max_memory, report)
 
 
-class RegionFilled(PartFilled):
-    """A region of a tensor, as a tensor of its own."""
+class LatticeFilled(PartFilled):
+    """The elements at base and one place of each axis, as a tensor of their own."""
 
-    def __init__(self, whole: Filler, ranges: Sequence[range]) -> None:
-        super().__init__(whole, tuple(map(len, ranges)))
-        self.ranges = tuple(ranges)
-        self.worker_memory += 8 * BATCH * NEAR  # what lies between the elements
+    def __init__(self, whole: Filler, base: int, axes: Sequence[Axis]) -> None:
+        super().__init__(whole, tuple(map(len, axes)))
+        self.base = base
+        self.axes = tuple(axes)
+        if joined(axes)[0]:
+            self.worker_memory += 3 * 8 * BATCH
 
     def __call__(self, region: Region, out: Array) -> None:
-        fill_ranges(self.whole, ranges_within(self.ranges, region), out)
+        parts = [axis[start:stop] for axis, (start, stop) in zip(self.axes, region, strict=True)]
+        fill_lattice(self.whole, self.base, parts, out)
 
 
-class StretchFilled(PartFilled):
+class RegionFilled(LatticeFilled):
+    """The product of ranges along a tensor's axes, as a tensor of its own."""
+
+    def __init__(self, whole: Filler, ranges: Sequence[range]) -> None:
+        super().__init__(whole, 0, flat_axes(whole.shape, ranges))
+        self.ranges = tuple(ranges)
+
+    def __call__(self, region: Region, out: Array) -> None:
+        ranges = ranges_within(self.ranges, region)
+        if all(r.step == 1 or len(r) == 1 for r in ranges):
+            if out.size:
+                self.whole(tuple((r[0], r[-1] + 1) for r in ranges), out)
+        else:
+            super().__call__(region, out)
+
+
+class StretchFilled(LatticeFilled):
     """A stretch of the flat tensor from element `offset` on, as a tensor of its own."""
 
     def __init__(self, whole: Filler, offset: int, shape: Shape) -> None:
-        super().__init__(whole, shape)
-        self.offset = offset
-
-    def __call__(self, region: Region, out: Array) -> None:
-        if out.size:
-            starts, run = run_starts(self.shape, [range(*span) for span in region])
-            self.whole.gather(starts + np.uint64(self.offset), out.reshape(-1, run))
+        super().__init__(whole, offset, flat_axes(shape, [range(size) for size in shape]))
 
 
 class PaddedFilled(PartFilled):

@@ -101,7 +101,7 @@ class SparseFilled(Filler):
             return work
 
         run_threads(range(groups), worker, threads, lambda done, front: report(done / groups))
-        self.marks, self.mark = marks, np.uint64(few)
+        self.mark, self.marks = np.uint64(few), marks  # last what says that they are there
 
     def __call__(self, region: Region, out: Array) -> None:
         (top, bottom), columns = region

@@ -179,13 +179,9 @@ def gathered_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
     """A kernel for short runs that start anywhere: the blocks of many fill a tile together, so the loops stay long."""
 
     @labelled(label)
-    def fill(out, starts, run, stream, key, numbers, anchor):
+    def fill(out, starts, run, stream, key, numbers, anchor, words, tile, blocks, offsets):
         mask = (u64(1) << shift) - u64(1)
-        words = np.empty(4 * BLOCKS, np.uint32)
         drawn = words.view(drawn_type)
-        tile = np.empty(BLOCKS << shift, out.dtype)
-        blocks = np.empty(BLOCKS, np.uint64)
-        offsets = np.empty(BLOCKS, np.uint64)
         position = u64(0)
         next_start = u64(0)
         while next_start < u64(starts.shape[0]):
@@ -214,22 +210,42 @@ def gathered_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
     return fill
 
 
-def short_runs(gathered: Any, label: str) -> Any:
+@loop
+def list_starts(starts, start, stride):
+    """Writes start, start + stride, start + 2 stride, ..."""
+    for i in range(u64(starts.shape[0])):
+        starts[u64(i)] = start + u64(i) * stride
+
+
+def short_runs(gathered: Any, shift: Any, label: str) -> Any:
     """A kernel for regions of short runs, whose starts are listed some at a time."""
 
     @labelled(label)
     def fill(out, start, counts, strides, run, stream, key, numbers, anchor):
+        words = np.empty(4 * BLOCKS, np.uint32)
+        tile = np.empty(BLOCKS << shift, out.dtype)
+        blocks = np.empty(BLOCKS, np.uint64)
+        offsets = np.empty(BLOCKS, np.uint64)
         starts = np.empty(LISTED, np.uint64)
-        index = np.zeros(counts.shape[0], np.uint64)
+        outer = max(counts.shape[0] - 1, 0)
+        inner_count = counts[outer] if counts.shape[0] else u64(1)
+        inner_stride = strides[outer] if counts.shape[0] else u64(0)
+        index = np.zeros(outer, np.uint64)
         position = u64(0)
+        done = u64(0)  # of the runs along the innermost axis
         more = True
         while more:
             listed = u64(0)
             while more and listed < u64(LISTED):
-                starts[listed] = start
-                listed += u64(1)
-                start, more = next_run(start, index, counts, strides)
-            gathered(out[position : position + listed * run], starts[:listed], run, stream, key, numbers, anchor)
+                count = min(u64(LISTED) - listed, inner_count - done)
+                list_starts(starts[listed : listed + count], start + done * inner_stride, inner_stride)
+                listed += count
+                done += count
+                if done == inner_count:
+                    done = u64(0)
+                    start, more = next_run(start, index, counts[:outer], strides[:outer])
+            part = out[position : position + listed * run]
+            gathered(part, starts[:listed], run, stream, key, numbers, anchor, words, tile, blocks, offsets)
             position += listed * run
 
     return fill
@@ -245,8 +261,8 @@ def fill_kernel(distribution: str, dtype: str) -> Callable[..., None]:
     float type that is drawn), anchor (for trunc_normal). All integers are uint64.
     """
     label = f"{distribution}-{dtype}"
-    fill_long, gather_short = parts(distribution, dtype)
-    fill_short = short_runs(gather_short, label)
+    fill_long, gather_short, shift = parts(distribution, dtype)
+    fill_short = short_runs(gather_short, shift, label)
 
     @labelled(label)
     def kernel(out, start, counts, strides, run, stream, key, numbers, anchor):
@@ -266,12 +282,16 @@ def gather_kernel(distribution: str, dtype: str) -> Callable[..., None]:
     of each run's first element), run (their length), and then those of fill_kernel.
     """
     label = f"gather-{distribution}-{dtype}"
-    fill_long, gather_short = parts(distribution, dtype)
+    fill_long, gather_short, shift = parts(distribution, dtype)
 
     @labelled(label)
     def kernel(out, starts, run, stream, key, numbers, anchor):
         if run < u64(SHORT):
-            gather_short(out, starts, run, stream, key, numbers, anchor)
+            words = np.empty(4 * BLOCKS, np.uint32)
+            tile = np.empty(BLOCKS << shift, out.dtype)
+            blocks = np.empty(BLOCKS, np.uint64)
+            offsets = np.empty(BLOCKS, np.uint64)
+            gather_short(out, starts, run, stream, key, numbers, anchor, words, tile, blocks, offsets)
             return
         none = np.empty(0, np.uint64)
         for i in range(u64(starts.shape[0])):
@@ -282,12 +302,12 @@ def gather_kernel(distribution: str, dtype: str) -> Callable[..., None]:
 
 
 @cache
-def parts(distribution: str, dtype: str) -> tuple[Any, Any]:
-    """What both kernels are made of: long_runs and gathered_runs."""
+def parts(distribution: str, dtype: str) -> tuple[Any, Any, Any]:
+    """What both kernels are made of: long_runs, gathered_runs, and log2 of how many elements a block holds."""
     label = f"{distribution}-{dtype}"
     shape, draw_32, draw_64 = DRAWS[distribution]
     double = dtype == "float64"
     values = shape(draw_64 if double else draw_32, STORES[dtype], label)
     drawn_type = np.uint64 if double else np.uint32
-    shift = u64(1 if double else 2)  # a block holds 2 ** shift elements
-    return long_runs(values, drawn_type, shift, label), gathered_runs(values, drawn_type, shift, label)
+    shift = u64(1 if double else 2)
+    return long_runs(values, drawn_type, shift, label), gathered_runs(values, drawn_type, shift, label), shift
