@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from bigin.targets.zarr_dtypes import register_dtypes as register_dtypes
     from bigin.verification import Verification as Verification
     from bigin.verification import verify as verify
+    from bigin.virtual_array import VirtualArray as VirtualArray
+    from bigin.virtual_array import virtual as virtual
 
 # Imported when first used: `import bigin` compiles nothing and costs a few milliseconds.
 _HOMES = {
@@ -40,6 +42,8 @@ _HOMES = {
     "Interrupted": "bigin.errors",
     "calculate_gain": "bigin.methods.gain",
     "register_dtypes": "bigin.targets.zarr_dtypes",
+    "virtual": "bigin.virtual_array",
+    "VirtualArray": "bigin.virtual_array",
     "init": "",
 }
 __all__ = [*_HOMES]

@@ -528,7 +528,7 @@ def test_it_is_the_qr_of_a_gaussian(shape):
     filler = ready("orthogonal", shape, "float64", seed=11)
     Q = whole_of(filler, shape, "float64")
     X = np.empty(shape)
-    draw(Normal(0.0, 1.0), shape, X.dtype, 11, "", "orthogonal")(((0, m), (0, n)), X)
+    draw(Normal(0.0, 1.0), shape, X.dtype, 11, "", "orthogonal")()(((0, m), (0, n)), X)
     X = np.tril(X)
     lengths = np.linalg.norm(X, axis=0)
     R = np.triu(np.random.default_rng(0).standard_normal((n, n)), 1) + np.diag(lengths)

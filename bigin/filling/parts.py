@@ -15,7 +15,7 @@ BATCH = 1 << 18  # runs that are listed at once, or elements that are made to ke
 
 
 def fill_lattice(filler: Filler, base: int, axes: Sequence[Axis], out: Array) -> None:
-    """Fills a contiguous array with the elements base + a + b + ... of the flat tensor, one of each axis, in C order."""
+    """Fills a contiguous array with the elements base + a + b + ..., one place of each axis, in C order."""
     if out.size == 0:
         return
     outer, run = joined(axes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,12 +32,19 @@ def prepare(distribution: Distribution, shape: Shape, dtype: np.dtype[Any], seed
 
     Raises InputError where the dtype cannot hold the distribution's values, before anything is compiled.
     """
+    return plan(distribution, shape, dtype, seed, stream)()
+
+
+def plan(
+    distribution: Distribution, shape: Shape, dtype: np.dtype[Any], seed: int, stream: str
+) -> Callable[[], Filler]:
+    """What makes the filler of a tensor; all checks are done, and nothing is compiled."""
     if isinstance(distribution, Constant):
-        return Filled(shape, numbers.constant(distribution.value, dtype))
+        return partial(Filled, shape, numbers.constant(distribution.value, dtype))
     if isinstance(distribution, Eye):
-        return EyeFilled(shape, numbers.constant(1, dtype))
+        return partial(EyeFilled, shape, numbers.constant(1, dtype))
     if isinstance(distribution, Dirac):
-        return DiracFilled(shape, numbers.constant(1, dtype), distribution.groups)
+        return partial(DiracFilled, shape, numbers.constant(1, dtype), distribution.groups)
     if dtype.name not in dtypes.FLOATS:
         raise InputError(
             f"expected a float dtype for random values, got {dtype.name}; fill integers with constant, ones, zeros, "
@@ -43,32 +52,39 @@ def prepare(distribution: Distribution, shape: Shape, dtype: np.dtype[Any], seed
         )
     if isinstance(distribution, Sparse):
         values = draw(Normal(0.0, distribution.std), shape, dtype, seed, stream)
-        return SparseFilled(shape, values, distribution.zeros, seed, stream)
+        return lambda: SparseFilled(shape, values(), distribution.zeros, seed, stream)
     if isinstance(distribution, Orthogonal):
         return orthogonal(distribution, shape, dtype, seed, stream)
     return draw(distribution, shape, dtype, seed, stream)
 
 
-def draw(distribution: Random, shape: Shape, dtype: np.dtype[Any], seed: int, stream: str, purpose: str = "") -> Drawn:
-    """The filler of a distribution of independent values."""
+def draw(
+    distribution: Random, shape: Shape, dtype: np.dtype[Any], seed: int, stream: str, purpose: str = ""
+) -> Callable[[], Drawn]:
+    """What makes the filler of a distribution of independent values."""
     if isinstance(distribution, Uniform):
         kind, scalars, anchor = numbers.uniform(distribution, dtype)
     elif isinstance(distribution, Normal):
         kind, scalars, anchor = numbers.normal(distribution, dtype)
     else:
         kind, scalars, anchor = numbers.trunc_normal(distribution, dtype)
-    return Drawn(shape, dtype, kind, numbers.drawn_as(dtype), scalars, anchor, seed, stream, purpose)
+    return partial(Drawn, shape, dtype, kind, numbers.drawn_as(dtype), scalars, anchor, seed, stream, purpose)
 
 
-def orthogonal(distribution: Orthogonal, shape: Shape, dtype: np.dtype[Any], seed: int, stream: str) -> Filler:
-    """The filler of an orthogonal matrix, which draws a Gaussian one of its own purpose."""
-    from bigin.filling.orthogonal import DeltaOrthogonalFilled, OrthogonalFilled
-
+def orthogonal(
+    distribution: Orthogonal, shape: Shape, dtype: np.dtype[Any], seed: int, stream: str
+) -> Callable[[], Filler]:
+    """What makes the filler of an orthogonal matrix, which draws a Gaussian one of its own purpose."""
     numbers.fits(-abs(distribution.gain), abs(distribution.gain), dtype)
     matrix = shape[:2] if distribution.delta else (shape[0], int(np.prod(shape[1:], dtype=object)))
     tall = (max(matrix), min(matrix))
     drawn = np.dtype(numbers.drawn_as(dtype))
     gaussian = draw(Normal(0.0, 1.0), tall, drawn, seed, stream, "orthogonal")
-    if distribution.delta:
-        return DeltaOrthogonalFilled(shape, gaussian, drawn, distribution.gain)
-    return OrthogonalFilled(shape, gaussian, drawn, distribution.gain)
+
+    def make() -> Filler:
+        from bigin.filling.orthogonal import DeltaOrthogonalFilled, OrthogonalFilled
+
+        kind = DeltaOrthogonalFilled if distribution.delta else OrthogonalFilled
+        return kind(shape, gaussian(), drawn, distribution.gain)
+
+    return make

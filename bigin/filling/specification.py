@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from bigin import dtypes
 from bigin.errors import InputError
 from bigin.filling.filler import Filler
 from bigin.filling.parts import PaddedFilled, RegionFilled, StretchFilled
-from bigin.filling.prepare import prepare
+from bigin.filling.prepare import plan
 from bigin.methods import table
 from bigin.methods.distributions import Distribution
 from bigin.regions import Shape, parse_region
@@ -63,8 +63,13 @@ class Specification:
 
     def filler(self) -> Filler:
         """What makes the values of any region; raises InputError where the dtype cannot hold them."""
-        filler = prepare(self.distribution, self.shape, self.dtype, self.seed, self.name)
-        return filler if self.padding_idx is None else PaddedFilled(filler, self.padding_idx)
+        return self.plan()()
+
+    def plan(self) -> Callable[[], Filler]:
+        """What makes the filler: all checks are done, and nothing is compiled."""
+        make = plan(self.distribution, self.shape, self.dtype, self.seed, self.name)
+        row = self.padding_idx
+        return make if row is None else lambda: PaddedFilled(make(), row)
 
     def record(self) -> dict[str, Any]:
         """As the record keeps it."""
