@@ -229,7 +229,7 @@ def _is_pair(region: Any, shape: Shape) -> bool:
 
 
 def _axis_range(item: Any, size: int, region: Any, shape: Shape) -> range:
-    wrong = f"expected slices (or pairs of start and stop) within shape {shape}, got {region!r}"
+    wrong = f"expected slices (or pairs of start and stop) within shape {shape}, got {' '.join(repr(region).split())}"
     if isinstance(item, tuple | list) and len(item) == 2:
         item = slice(*item)
     if not isinstance(item, slice):

@@ -182,7 +182,7 @@ class VirtualArray:
                 raise InputError(f"expected a block with a size above 0 for each axis of {self.shape}, got {sizes}")
         else:
             sizes = block_of_rows(self.shape, parse_size(block) // self.itemsize)
-        return ((place[1:], self[place[1:]]) for place in map(slices, Grid(self.shape, sizes)))
+        return ((place[1:], self[place]) for place in map(slices, Grid(self.shape, sizes)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:

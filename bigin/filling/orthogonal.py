@@ -19,7 +19,6 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterator
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -294,18 +293,52 @@ class OrthogonalFilled(Filler):
         for first, length in merged(segments(self.shape[1:], region[1:])):
             part = flat[:, place : place + length]
             place += length
-            if self.transposed:
-                self._fill((first, first + length), rows, part.T)
-            else:
-                self._fill(rows, (first, first + length), part)
+            self._matrix(rows, (first, first + length), part)
 
     def gather(self, starts: Array, out: Array) -> None:
-        if len(self.shape) > 2:  # as the matrix that it is, where runs below each other are made together
-            matrix = copy(self)
-            matrix.shape = (self.shape[0], math.prod(self.shape[1:]))
-            matrix.gather(starts, out)
+        """As Filler.gather: runs in rows that are near each other are made together, as that costs no more."""
+        run, width = out.shape[1], math.prod(self.shape[1:])
+        rows, lefts = (places.astype(np.int64) for places in np.divmod(starts, np.uint64(width)))
+        for i in np.flatnonzero(lefts + run > width):
+            self.fill_stretch(int(starts[i]), out[i])
+        inside = np.flatnonzero(lefts + run <= width)
+        inside = inside[np.argsort(rows[inside], kind="stable")]
+        for group in self._near(inside, rows, lefts, run):
+            top, bottom = int(rows[group[0]]), int(rows[group[-1]]) + 1
+            left, right = int(lefts[group].min()), int(lefts[group].max()) + run
+            if len(group) == 1:
+                self._matrix((top, bottom), (left, right), out[group[0] : group[0] + 1])
+                continue
+            box = np.empty((bottom - top, right - left), out.dtype)
+            self._matrix((top, bottom), (left, right), box)
+            places = (rows[group] - top) * (right - left) + lefts[group] - left
+            out[group] = np.lib.stride_tricks.sliding_window_view(box.reshape(-1), run)[places]
+
+    def _near(self, order: Array, rows: Array, lefts: Array, run: int) -> Iterator[Array]:
+        """Cuts a list of runs, sorted by rows, where rows are far from each other or a group would be large."""
+        reach = TILE if self.transposed else matmul.ROWS  # rows that cost as much as one
+        first = 0
+        left, right = 0, 0
+        for i, place in enumerate(order.tolist()):
+            low, high = min(left, int(lefts[place])), max(right, int(lefts[place]) + run)
+            if i > first:
+                step = int(rows[place] - rows[order[i - 1]])
+                area = (int(rows[place] - rows[order[first]]) + 1) * (high - low)
+                if step > reach or area > PART:
+                    yield order[first:i]
+                    first = i
+            if i == first:
+                low, high = int(lefts[place]), int(lefts[place]) + run
+            left, right = low, high
+        if len(order):
+            yield order[first:]
+
+    def _matrix(self, rows: tuple[int, int], columns: tuple[int, int], out: Array) -> None:
+        """A region of the tensor's matrix."""
+        if self.transposed:
+            self._fill(columns, rows, out.T)
         else:
-            super().gather(starts, out)
+            self._fill(rows, columns, out)
 
     def _fill(self, rows: tuple[int, int], columns: tuple[int, int], out: Array) -> None:
         """Q[rows, columns] into a view of the tensor's dtype, some rows at a time."""

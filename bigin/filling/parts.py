@@ -64,7 +64,8 @@ def flat_axes(shape: Shape, ranges: Sequence[range]) -> list[Axis]:
     """What ranges along the axes of a tensor add to the flat index."""
     found: list[Axis] = []
     for r, stride in zip(ranges, strides(shape), strict=True):
-        found.append(range(r.start * stride, (r.start + len(r) * r.step) * stride, r.step * stride) if r else range(0))
+        step = r.step * stride if len(r) > 1 and stride else 1  # a lone place takes none, however far it would lead
+        found.append(range(r.start * stride, r.start * stride + len(r) * step, step))
     return found
 
 

@@ -11,6 +11,7 @@ from bigin import dtypes
 from bigin.errors import InputError
 from bigin.regions import Grid, Region, block_of_rows, extent, slices
 from bigin.targets.base import Array, Parts, Scratch, Target
+from bigin.targets.record import Record
 
 BLOCK = 4 << 20  # bytes in a region: large enough that Python's share of the time is small
 
@@ -25,6 +26,8 @@ class MemoryTarget(Target):
         self.array = array
         if not array.flags.writeable:
             raise InputError("expected an array that can be written, got a read-only one; pass a copy")
+        if array.size and any(step == 0 for step, size in zip(array.strides, array.shape, strict=True) if size > 1):
+            raise InputError("expected elements with memory of their own, got an array that repeats some; pass a copy")
         self.direct = array.flags.c_contiguous and array.dtype == self.dtype and array.flags.aligned
 
     def grid(self, size: int = 0) -> Grid:
@@ -50,35 +53,53 @@ class MemoryTarget(Target):
         return np.array(self.array[slices(region)], dtype=self.dtype)
 
 
-def array_of(target: Any) -> np.ndarray[Any, Any] | None:
-    """The memory of an array, tensor or buffer, as numpy sees it, without a copy; None where it has none to lend."""
+class TensorTarget(MemoryTarget):
+    """A torch tensor on the CPU. Filling it is no operation that autograd records, as in torch.nn.init."""
+
+    def __init__(self, torch: Any, tensor: Any) -> None:
+        if type(tensor).__name__ == "DTensor":
+            raise InputError("expected a plain tensor, got a DTensor; fill it with bigin.torch.fill_dtensor")
+        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+            raise InputError(f"expected a dense tensor on the CPU, got one of {tensor.layout} on {tensor.device}")
+        dtype = dtypes.parse_dtype(tensor.dtype)
+        plain = tensor.detach()
+        if dtype.name in dtypes.ML_DTYPES:  # numpy has no name for these: pass their bits
+            plain = plain.view(torch.uint8 if dtype.itemsize == 1 else torch.int16)
+        try:
+            super().__init__(plain.numpy().view(dtype))
+        except (RuntimeError, TypeError) as error:
+            raise InputError(
+                f"expected a tensor whose memory numpy can share: {str(error).partition('.')[0]}"
+            ) from None
+        self.torch, self.tensor = torch, tensor
+
+    def begin(self, record: Record) -> None:
+        """Makes stale what a backward pass has saved of the old values."""
+        if not self.tensor.is_inference():  # those count no versions
+            self.torch.autograd.graph.increment_version(self.tensor)
+
+
+def memory_target(target: Any) -> MemoryTarget | None:
+    """The memory of an array, tensor or buffer, without a copy; None where it has none to lend."""
     if isinstance(target, np.ndarray):
-        return target
+        return MemoryTarget(np.asarray(target))  # np.matrix, say, has views of its own kind
     torch = sys.modules.get("torch")  # whoever has a tensor has imported it
     if torch is not None and isinstance(target, torch.Tensor):
-        return tensor_array(torch, target)
+        return TensorTarget(torch, target)
     if type(target).__module__.partition(".")[0] in ("jax", "jaxlib"):
         raise InputError(
             "expected an array that can be written, got a jax array, which cannot; fill a numpy array, or make one "
             "from bigin.virtual"
         )
-    if hasattr(target, "__array_interface__"):
-        return np.asarray(target)
+    if isinstance(target, np.generic):  # a scalar, which lends a copy
+        return None
     try:
-        return np.asarray(memoryview(target))
+        lent = target if hasattr(target, "__array_interface__") else memoryview(target)
     except TypeError:
         return None
-
-
-def tensor_array(torch: Any, tensor: Any) -> np.ndarray[Any, Any]:
-    """A torch tensor's memory. Filling it is no operation that autograd records, as in torch.nn.init."""
-    if type(tensor).__name__ == "DTensor":
-        raise InputError("expected a plain tensor, got a DTensor; fill it with bigin.torch.fill_dtensor")
-    if tensor.device.type != "cpu" or tensor.layout != torch.strided:
-        raise InputError(f"expected a dense tensor on the CPU, got one of {tensor.layout} on {tensor.device}")
-    dtype = dtypes.parse_dtype(tensor.dtype)
-    plain = tensor.detach()
-    if dtype.name in dtypes.ML_DTYPES:  # numpy has no name for these: pass their bits
-        plain = plain.view(torch.uint8 if dtype.itemsize == 1 else torch.int16)
-    torch.autograd.graph.increment_version(tensor)  # what a backward pass has saved of the old values is stale
-    return np.asarray(plain.numpy().view(dtype))
+    try:
+        return MemoryTarget(np.array(lent, copy=False))
+    except (ValueError, TypeError, NotImplementedError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"expected memory that numpy can share, got a {type(target).__name__}: {error}") from None

@@ -12,7 +12,7 @@ from bigin.errors import InputError
 from bigin.regions import Shape
 from bigin.targets.base import Target
 from bigin.targets.files import FileTarget, memmap_target, npy_target
-from bigin.targets.memory import MemoryTarget, array_of
+from bigin.targets.memory import memory_target
 
 MAGIC = b"\x93NUMPY"
 
@@ -34,10 +34,11 @@ def open_target(
     if offset and not raw:
         raise InputError("expected an offset only for a raw file; add --raw (raw=True)")
     made = dtype or np.dtype(np.float32)
-    array = None if isinstance(target, str | os.PathLike) else array_of(target)
-    if array is not None:
-        mapped = memmap_target(array) if isinstance(array, np.memmap) else None
-        found: Target = mapped or MemoryTarget(array)
+    lent: Target | None = memmap_target(target) if isinstance(target, np.memmap) else None
+    if lent is None and not isinstance(target, str | os.PathLike):
+        lent = memory_target(target)
+    if lent is not None:
+        found = lent
     elif raw:
         if shape is None or dtype is None:
             raise InputError("expected a shape and a dtype for a raw file, which names neither; give both")
