@@ -11,14 +11,14 @@ import numpy as np
 from bigin import dtypes
 from bigin.errors import InputError
 from bigin.filling import memory
+from bigin.filling.engine import map_threads
 from bigin.filling.filler import Array, Filler
 from bigin.filling.floats import default_modes
 from bigin.filling.parts import LatticeFilled, RegionFilled, flat_axes
-from bigin.filling.run import run, worker_memory, workers_within
 from bigin.filling.specification import STREAM, Specification
 from bigin.indexing import Picked, pick
 from bigin.regions import Grid, block_of_rows, slices
-from bigin.targets.memory import BLOCK, MemoryTarget
+from bigin.targets.memory import BLOCK
 from bigin.text import parse_shape, parse_size
 
 BLOCKS = 16 << 20  # bytes in a block of `blocks`, where nothing else is asked for
@@ -136,9 +136,11 @@ class VirtualArray:
         if out.nbytes <= BLOCK:
             part(tuple((0, size) for size in out.shape), out)
             return
-        target = MemoryTarget(out)
-        limit = self._limit()
-        run(target, part, workers_within(target, part, self._threads(), limit), limit, None)
+        block = block_of_rows(out.shape, max(part.region_bytes, BLOCK) // out.itemsize)
+        threads = self._threads()
+        if part.worker_memory:
+            threads = max(1, min(threads, self._limit() // part.worker_memory))
+        map_threads(lambda region: part(region, out[slices(region)]), Grid(out.shape, block), threads)
 
     def _threads(self) -> int:
         return self._arguments[0] or memory.threads()
@@ -158,9 +160,8 @@ class VirtualArray:
         return filler
 
     def _set_up(self, filler: Filler) -> None:
-        threads, limit = self._threads(), self._limit()
-        need = worker_memory(MemoryTarget(np.empty(self.shape and (0,) * self.ndim, self.dtype)), filler)
-        filler.setup(threads, max(0, limit - threads * need), lambda part: None)
+        threads = self._threads()
+        filler.setup(threads, max(0, self._limit() - threads * filler.worker_memory), lambda part: None)
         filler.has_setup = False
 
     def __iter__(self) -> Iterator[Any]:

@@ -357,7 +357,7 @@ def test_a_ranks_part_is_a_file_of_its_own(path, method):
 
 def test_the_record_of_a_stretch_says_where_it_lies():
     report = bigin.fill_flat(np.zeros(3, np.float32), "normal", shape=(8, 5), offset=np.int64(7))
-    assert (report.record["shape"], report.record["offset"]) == ([8, 5], 7)
+    assert (report.record["shape"], report.record["stretch"]) == ([8, 5], [7, [3]])
     json.dumps(report.record)
 
 

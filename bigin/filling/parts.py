@@ -120,6 +120,7 @@ class StretchFilled(LatticeFilled):
 
     def __init__(self, whole: Filler, offset: int, shape: Shape) -> None:
         super().__init__(whole, offset, flat_axes(shape, [range(size) for size in shape]))
+        self.offset = offset
 
 
 class PaddedFilled(PartFilled):
