@@ -21,7 +21,7 @@ from bigin.filling.resume import values
 from bigin.filling.run import workers_within
 from bigin.filling.specification import Specification
 from bigin.methods.distributions import Distribution, Orthogonal, Sparse
-from bigin.text import parse_size
+from bigin.text import parse_shape, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -260,6 +260,7 @@ class EmbeddingTable:
         try:
             rows.keep(settled | {GROWING: {"to": new}})
             target.sync = sync
+            rows.reserve(target)
             fill_regions(target, filler, regions, workers, progress)
             if sync:
                 rows.sync()
@@ -417,7 +418,9 @@ def grows_to(record: Record) -> int | None:
 
 def grown(specification: Specification, rows: int, label: str) -> Specification:
     """The specification of a table of another number of rows, if that changes none of the rows that both have."""
-    larger = replace(specification, shape=(rows, *specification.shape[1:]))
+    larger = replace(specification, shape=parse_shape((rows, *specification.shape[1:])))
+    if rows == specification.shape[0]:
+        return larger
     old, new = (resolved(specification, max(1, n)) for n in (specification.shape[0], rows))
     if isinstance(new, Orthogonal | Sparse):
         why = f"got {specification.method}, where every value depends on all rows"
@@ -457,5 +460,6 @@ def parse_ids(ids: Any, rows: int) -> np.ndarray[Any, Any]:
     wrong = (numbers < 0) | (numbers >= rows)
     if wrong.any():
         place = int(wrong.argmax())
-        raise InputError(f"expected ids from 0 to {rows - 1}, got {numbers.reshape(-1)[place]} at place {place}")
+        which = f"ids from 0 to {rows - 1}" if rows else "no ids, as the table has no rows yet"
+        raise InputError(f"expected {which}, got {numbers.reshape(-1)[place]} at place {place}")
     return numbers.astype(np.int64)

@@ -22,9 +22,9 @@ class Rows(ABC):
     """The rows of a 2-d target, whose shape says how many there are.
 
     Growing is done in steps of which each leaves a valid table behind, whenever the process is killed:
-    `keep` a record that says how far; fill `grown`'s regions, which no reader of the old shape looks at, or which
-    hold the old rows as they were; `sync`; `commit` the new shape and its record. `discard` takes back what was not
-    committed.
+    `keep` a record that says how far; `reserve`; fill the regions of `grown`, which no reader of the old shape looks
+    at, or which hold the old rows as they were; `sync`; `commit` the new shape and its record. `discard` takes back
+    what was not committed.
     """
 
     place: Path | None  # what the lock holds; None where the store is not on this machine's disks
@@ -50,7 +50,14 @@ class Rows(ABC):
 
     @abstractmethod
     def grown(self, rows: int) -> tuple[Target, Sequence[Region]]:
-        """The target with that many rows and its regions that hold new ones; its space is reserved."""
+        """The target with that many rows and its regions that hold new ones; changes nothing.
+
+        Raises InputError where the table cannot have so many.
+        """
+
+    @abstractmethod
+    def reserve(self, grown: Target) -> None:
+        """Opens the larger target and reserves its space; raises InputError where there is none."""
 
     @abstractmethod
     def keep(self, record: Record) -> None:

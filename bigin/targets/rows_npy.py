@@ -81,12 +81,11 @@ class NpyRows(Rows):
         if size > end:
             raise InputError(f"{old.label}: expected nothing behind the table, got {size - end} bytes; save it alone")
         target = FileTarget(old.path, (rows, old.shape[1]), old.stored_dtype, old.offset)
-        try:
-            target.make()
-        except BaseException:
-            self.discard(rows)
-            raise
         return target, Tail.of(target.grid(), old.shape[0])
+
+    def reserve(self, grown: Target) -> None:
+        assert isinstance(grown, FileTarget)
+        grown.make()
 
     def keep(self, record: Record) -> None:
         write_sidecar(self.file.path, record)

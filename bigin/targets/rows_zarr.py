@@ -37,7 +37,8 @@ class ZarrRows(Rows):
         self.zarr = target
         self.array = target.array
         store = self.array.store_path.store
-        self.place = store.root / self.array.store_path.path if isinstance(store, LocalStore) else None
+        self.root = store.root.absolute() if isinstance(store, LocalStore) else None  # a missing chunk is no error
+        self.place = None if self.root is None else self.root / self.array.store_path.path
         self.outer = target.writer.outer
         self.plain = plain_rows(self.array)
 
@@ -80,18 +81,20 @@ class ZarrRows(Rows):
         metadata = self.array.metadata.update_shape((rows, old.shape[1]))
         array: zarr.Array[Any] = zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=self.array.store_path))
         target = ZarrTarget(array, old.label, old.name, old.folder)
-        if old.folder is not None and stores_plain_bytes(array):
-            require_space(old.folder, target.nbytes - old.nbytes)
         return target, Tail.of(target.grid(), old.shape[0] // self.outer[0] * self.outer[0])
+
+    def reserve(self, grown: Target) -> None:
+        """Only asks whether there is room; each chunk reserves its own."""
+        if self.zarr.folder is not None and stores_plain_bytes(self.array):
+            require_space(self.zarr.folder, grown.nbytes - self.zarr.nbytes)
 
     def keep(self, record: Record) -> None:
         document = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zattrs"
         self._edit(document, lambda found: _with_record(found, document, record))
 
     def sync(self) -> None:
-        store = self.array.store_path.store
-        if isinstance(store, LocalStore):
-            sync_file_system(store.root)
+        if self.root is not None:
+            sync_file_system(self.root)
 
     def commit(self, rows: int, record: Record) -> None:
         shape = {"shape": [rows, self.zarr.shape[1]]}
@@ -121,9 +124,8 @@ class ZarrRows(Rows):
         return f"{path}/{self.array.metadata.encode_chunk_key((place, across))}".lstrip("/")
 
     def _path(self, place: int, across: int = 0) -> Path:
-        store = self.array.store_path.store
-        assert isinstance(store, LocalStore)
-        return store.root / self._key(place, across)
+        assert self.root is not None
+        return self.root / self._key(place, across)
 
     def _edit(self, name: str, change: Any) -> None:
         """Replaces a document of the metadata, whole or not at all, and leaves what it does not know as it is."""
@@ -131,8 +133,8 @@ class ZarrRows(Rows):
         key = f"{prefix}/{name}".lstrip("/")
         found = sync(store.get(key, default_buffer_prototype()))
         data = json.dumps(change(json.loads(found.to_bytes()) if found is not None else {}), indent=2).encode()
-        if isinstance(store, LocalStore):
-            replace_file(store.root / key, data)
+        if self.root is not None:
+            replace_file(self.root / key, data)
         else:
             sync(store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
 

@@ -1,0 +1,634 @@
+"""Embedding tables: whatever lies beneath, rows are those of a fresh table, and what was trained is never lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from test_cli import run, snapshot
+from zarr.storage import LocalStore, MemoryStore
+
+import bigin
+from bigin.dtypes import DTYPES
+from bigin.targets.lock import Lock
+
+bigin.register_dtypes()
+
+DIM, OLD, NEW = 12, 50, 123  # both end within a chunk and within a shard
+WHAT = {"std": 0.02, "seed": 5}
+GROW_AND_KILL = Path(__file__).with_name("grow_and_kill.py")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A layout of a table: `make` fills one of so many rows and returns what EmbeddingTable.open takes."""
+
+    name: str
+    make: Callable[[str, int, int | None], Any]
+    dtype: str = "float32"
+
+
+def created(path: str, dtype: str = "float32", **options: Any) -> Callable[..., Any]:
+    def make(prefix: str, rows: int, padding_idx: int | None) -> str:
+        place = path.replace("t", f"{prefix}t", 1)
+        bigin.EmbeddingTable.create(place, rows, DIM, "normal", dtype=dtype, padding_idx=padding_idx, **WHAT, **options)
+        return place
+
+    return make
+
+
+def filled(store: str = "local", **options: Any) -> Callable[..., Any]:
+    """A zarr array that someone made, and bigin.fill filled."""
+
+    def make(prefix: str, rows: int, padding_idx: int | None) -> Any:
+        place = LocalStore(Path.cwd() / f"{prefix}t.zarr") if store == "local" else MemoryStore()
+        array = zarr.create_array(
+            place, shape=(rows, DIM), **{"chunks": (7, DIM), "dtype": "float32", "compressors": None, **options}
+        )
+        bigin.fill(array, "normal", padding_idx=padding_idx, **WHAT)
+        return array
+
+    return make
+
+
+def big_endian(prefix: str, rows: int, padding_idx: int | None) -> str:
+    np.save(f"{prefix}t.npy", np.zeros((rows, DIM), ">f4"))
+    bigin.fill(f"{prefix}t.npy", "normal", padding_idx=padding_idx, **WHAT)
+    return f"{prefix}t.npy"
+
+
+KINDS = [
+    Kind("npy", created("t.npy")),
+    Kind("npy bfloat16", created("t.npy", "bfloat16"), "bfloat16"),
+    Kind("npy big-endian", big_endian),
+    Kind("zarr", created("t.zarr", chunks=7)),
+    Kind("zarr bfloat16", created("t.zarr", "bfloat16", chunks=7), "bfloat16"),
+    Kind("zarr one chunk", created("t.zarr")),
+    Kind("zarr sharded", created("t.zarr", chunks=7, shards=21)),
+    Kind("zarr v2", created("t.zarr", chunks=7, zarr_format=2)),
+    Kind("zarr compressed", filled(compressors="auto")),
+    Kind("zarr sharded compressed", filled(shards=(21, DIM), compressors="auto")),
+    Kind("zarr v2 compressed", filled(zarr_format=2, compressors="auto")),
+    Kind("zarr columns cut", filled(chunks=(7, 5))),
+    Kind("zarr shards of cut columns", filled(chunks=(7, 6), shards=(14, 12))),
+    Kind("zarr wide chunks", filled(chunks=(7, 20))),
+    Kind("zarr big-endian", filled(serializer=zarr.codecs.BytesCodec(endian="big"))),
+    Kind("zarr in memory", filled("memory")),
+    Kind("zarr in memory, sharded", filled("memory", shards=(21, DIM))),
+]
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+
+
+@cache
+def initial(dtype: str, padding_idx: int | None = None, name: str = "") -> np.ndarray:
+    """The largest table, by the book."""
+    values = reference.tensor("normal", {"mean": 0.0, "std": 0.02}, (NEW, DIM), dtype, 5, name)
+    if padding_idx is not None:
+        values[padding_idx] = 0
+    return values
+
+
+def bits(values: Any) -> np.ndarray:
+    """Equal means equal bits; big-endian values are turned around."""
+    values = np.asarray(values)
+    native = values.astype(values.dtype.newbyteorder("=")) if values.dtype.kind == "f" else values
+    return np.ascontiguousarray(native).view(f"u{values.dtype.itemsize}")
+
+
+def same(found: Any, expected: Any) -> None:
+    np.testing.assert_array_equal(bits(found), bits(expected))
+
+
+def whole(place: Any, dtype: str) -> np.ndarray:
+    """The array, as another program reads it."""
+    if isinstance(place, str) and place.endswith(".npy"):
+        values = np.load(place)
+        return values.view(DTYPES[dtype]) if values.dtype.kind == "V" else values
+    return zarr.open_array(getattr(place, "store_path", place), mode="r")[:]
+
+
+def write(place: Any, row: int, values: np.ndarray, dtype: str) -> None:
+    """A trained row, written by another program."""
+    if isinstance(place, str) and place.endswith(".npy"):
+        array = np.load(place, mmap_mode="r+")
+        array[row] = values if array.dtype.kind == "f" else values.astype(DTYPES[dtype]).view(array.dtype)
+        array.flush()
+    else:
+        zarr.open_array(getattr(place, "store_path", place), mode="r+")[row] = values
+
+
+@every_kind
+def test_a_grown_table_is_a_fresh_one_of_that_size(kind):
+    place = kind.make("", OLD, 3)
+    table = bigin.EmbeddingTable.open(place)
+    assert (len(table), table.shape, table.dtype.name, table.padding_idx) == (OLD, (OLD, DIM), kind.dtype, 3)
+    report = table.grow(NEW)
+    assert report.nbytes == (NEW - OLD) * DIM * table.dtype.itemsize
+    assert (len(table), table.shape) == (NEW, (NEW, DIM))
+    same(whole(place, kind.dtype), initial(kind.dtype, 3))
+    same(table.rows(np.arange(NEW)), initial(kind.dtype, 3))
+    again = bigin.EmbeddingTable.open(place)
+    assert again.specification == table.specification
+    assert again.verify().equal
+    if isinstance(place, str) and kind.name != "zarr one chunk":  # what is on the disk, to the last byte
+        kind.make("fresh-", NEW, 3)
+        found = {name.removeprefix("fresh-"): data for name, data in snapshot_here().items() if "fresh-" in name}
+        grown = {name: data for name, data in snapshot_here().items() if "fresh-" not in name}
+        assert {name: value(data) for name, data in grown.items()} == {
+            name: value(data) for name, data in found.items()
+        }
+
+
+def snapshot_here() -> dict[str, bytes]:
+    return {str(Path(name).relative_to(Path.cwd())): data for name, data in snapshot().items()}
+
+
+def said(files: dict[str, bytes]) -> dict[str, Any]:
+    return {name: value(data) for name, data in files.items()}
+
+
+def value(data: bytes) -> Any:
+    """What a file says: JSON may be in another order."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data
+
+
+@every_kind
+def test_rows_that_were_trained_stay_as_they_are(kind):
+    place = kind.make("", OLD, None)
+    expected = initial(kind.dtype).copy()
+    for row in (0, 6, 7, OLD - 1):  # the last one shares a chunk with new rows
+        expected[row] = np.arange(DIM) + row
+        write(place, row, expected[row], kind.dtype)
+    table = bigin.EmbeddingTable.open(place)
+    for rows in (OLD, OLD + 1, 70, 84, NEW):
+        table.grow(rows)
+        same(whole(place, kind.dtype), expected[:rows])
+        same(table.rows(np.arange(rows)), expected[:rows])
+    assert not table.verify().equal
+    assert table.reset([OLD - 1, 0, [6, 7][0], 7, 0]) == 4
+    same(whole(place, kind.dtype), initial(kind.dtype))
+    assert table.verify().equal
+
+
+@every_kind
+def test_only_the_rows_that_are_named_are_reset(kind):
+    place = kind.make("", OLD, 3)
+    for row in range(OLD):
+        write(place, row, np.full(DIM, 9.0), kind.dtype)
+    table = bigin.EmbeddingTable.open(place)
+    ids = np.array([[49, 3], [21, 20], [3, 8]])
+    assert table.reset(ids) == 5
+    found = whole(place, kind.dtype)
+    same(found[np.unique(ids)], initial(kind.dtype, 3)[np.unique(ids)])
+    assert not found[3].any()
+    assert (np.delete(found, np.unique(ids), axis=0) == 9).all()
+    assert table.reset([]) == 0
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """One table of each kind, and its values."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("tables"))
+        made = []
+        for i, kind in enumerate(KINDS):
+            place = kind.make(f"{i}", NEW, 3)
+            place = str(Path(place).absolute()) if str(place).endswith(".npy") else place
+            made.append((bigin.EmbeddingTable.open(place), initial(kind.dtype, 3)))
+        return made
+
+
+IDS = hnp.arrays(
+    st.sampled_from([np.int64, np.int32, np.uint64, np.uint8]),
+    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=6),
+    elements=st.integers(0, NEW - 1),
+)
+
+
+@given(ids=IDS, which=st.integers(0, len(KINDS) - 1))
+@settings(max_examples=300)
+def test_rows_are_what_numpy_takes(tables, ids, which):
+    table, values = tables[which]
+    found = table.rows(ids)
+    assert found.shape == (*ids.shape, DIM)
+    assert found.dtype == values.dtype
+    same(found, values[ids])
+
+
+def test_many_rows_are_read_by_several_threads():
+    table = bigin.EmbeddingTable.create("t.npy", NEW, DIM, "normal", **WHAT)
+    ids = np.random.default_rng(0).integers(0, NEW, 10_000)
+    same(table.rows(ids), initial("float32")[ids])
+
+
+def test_ids_are_lists_tensors_and_numbers():
+    table = bigin.EmbeddingTable.create("t.zarr", NEW, DIM, "normal", **WHAT)
+    torch = pytest.importorskip("torch")
+    for ids in ([5, 7, 5], torch.tensor([5, 7, 5]), np.array([5, 7, 5], np.int8)):
+        same(table.rows(ids), initial("float32")[[5, 7, 5]])
+    same(table.rows(5), initial("float32")[5])
+    assert table.rows([]).shape == (0, DIM)
+
+
+@pytest.mark.parametrize("method", ["rows", "reset"])
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([1, 50, -1], r"expected ids from 0 to 49, got 50 at place 1"),
+        ([[0, 1], [-1, 99]], r"expected ids from 0 to 49, got -1 at place 2"),
+        (np.array([2**64 - 1], np.uint64), r"got 18446744073709551615 at place 0"),
+        (np.array([50], np.uint8), r"got 50 at place 0"),
+        ([0.5], r"expected ids that are integers, got float64"),
+        ([True], r"expected ids that are integers, got bool"),
+        ([[1], [2, 3]], r"lists of different lengths"),
+        ("five", r"expected ids that are integers"),
+    ],
+)
+def test_what_is_no_id_is_named(method, ids, message):
+    table = bigin.EmbeddingTable.create("t.npy", OLD, DIM, "normal", **WHAT)
+    before = snapshot()
+    with pytest.raises(bigin.InputError, match=message):
+        getattr(table, method)(ids)
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("path", ["t.npy", "t.zarr"])
+def test_a_table_may_begin_empty(path):
+    table = bigin.EmbeddingTable.create(path, 0, DIM, "normal", **WHAT)
+    assert len(table) == 0
+    assert table.rows([]).shape == (0, DIM)
+    with pytest.raises(bigin.InputError, match="the table has no rows yet, got 0 at place 0"):
+        table.rows([0])
+    table.grow(NEW)
+    same(table.rows(np.arange(NEW)), initial("float32"))
+
+
+def test_the_padding_row_counts_from_the_end_as_in_torch_and_stays_where_it_is():
+    table = bigin.EmbeddingTable.create("t.npy", OLD, DIM, "normal", padding_idx=-1, **WHAT)
+    assert table.padding_idx == OLD - 1
+    table.grow(NEW)
+    assert table.padding_idx == OLD - 1
+    same(table.rows(np.arange(NEW)), initial("float32", OLD - 1))
+
+
+def test_a_table_in_a_hierarchy_has_its_path_as_its_name():
+    table = bigin.EmbeddingTable.create("model.zarr/users/embedding", OLD, DIM, "normal", **WHAT)
+    table.grow(NEW)
+    same(table.rows(np.arange(NEW)), initial("float32", name="users/embedding"))
+    same(bigin.EmbeddingTable.create("x.npy", NEW, DIM, "normal", name="users/embedding", **WHAT).rows(5),
+         table.rows(5))  # fmt: skip
+    assert zarr.open_group("model.zarr")["users/embedding"].shape == (NEW, DIM)
+
+
+def test_small_tables_get_chunks_that_they_can_grow_in():
+    bigin.EmbeddingTable.create("small.zarr", 10, 64, "zeros")
+    assert zarr.open_array("small.zarr").chunks == (65536, 64)
+    bigin.EmbeddingTable.create("shards.zarr", 10, 64, "zeros", chunks=8, shards=32)
+    array = zarr.open_array("shards.zarr")
+    assert (array.chunks, array.shards) == ((8, 64), (32, 64))
+
+
+GROWS = [
+    ("uniform", {}),
+    ("trunc_normal", {"std": 0.1}),
+    ("constant", {"val": 3}),
+    ("zeros", {}),
+    ("eye", {}),
+    ("kaiming_normal", {}),  # of fan_in, which torch takes from the columns
+    ("lecun_uniform", {}),
+    ("variance_scaling", {"mode": "fan_out", "distribution": "normal", "in_axis": [-2], "out_axis": [-1]}),
+]
+
+
+@pytest.mark.parametrize(("method", "parameters"), GROWS)
+@pytest.mark.parametrize("path", ["t.npy", "t.zarr"])
+def test_methods_that_do_not_look_at_the_number_of_rows_grow(path, method, parameters):
+    table = bigin.EmbeddingTable.create(path, 8, DIM, method, **parameters)
+    table.grow(20)
+    fresh = np.zeros((20, DIM), np.float32)
+    bigin.fill(fresh, method, **parameters)
+    same(table.rows(np.arange(20)), fresh)
+
+
+REFUSED = [
+    ("orthogonal", {}, "got orthogonal, where every value depends on all rows"),
+    ("sparse", {"sparsity": 0.1}, "got sparse, where every value depends on all rows"),
+    ("xavier_uniform", {}, r"got xavier_uniform: Uniform\(.*\) for 8 rows would be Uniform\(.*\) for 20"),
+    ("kaiming_normal", {"mode": "fan_out"}, r"got kaiming_normal: Normal\(.*\) for 8 rows"),
+    ("variance_scaling", {"in_axis": [-2], "out_axis": [-1]}, r"got variance_scaling: TruncNormal\(.*\) for 8 rows"),
+]
+
+
+@pytest.mark.parametrize(("method", "parameters", "message"), REFUSED)
+@pytest.mark.parametrize("path", ["t.npy", "t.zarr"])
+def test_methods_whose_values_depend_on_the_number_of_rows_are_refused(path, method, parameters, message):
+    table = bigin.EmbeddingTable.create(path, 8, DIM, method, **parameters)
+    before = snapshot()
+    with pytest.raises(bigin.InputError, match=message):
+        table.grow(20)
+    assert snapshot() == before
+    assert table.grow(8).nbytes == 0
+    assert table.verify().equal
+
+
+def test_a_table_does_not_shrink():
+    table = bigin.EmbeddingTable.create("t.npy", OLD, DIM, "normal", **WHAT)
+    for rows, message in [
+        (OLD - 1, "a table does not shrink"),
+        (0.5, "to be an integer of 0 or more"),
+        (2**62, "2\\^63"),
+    ]:
+        with pytest.raises(bigin.InputError, match=message):
+            table.grow(rows)
+    assert Path("t.npy").stat().st_size == 128 + OLD * DIM * 4
+
+
+@pytest.mark.parametrize("path", ["t.npy", "t.zarr"])
+def test_what_is_wrong_with_a_new_table_is_said_before_anything_is_made(path):
+    for arguments, options, message in [
+        ((OLD, 0, "normal"), {}, "expected embedding_dim to be an integer of 1 or more"),
+        ((-1, DIM, "normal"), {}, "expected num_embeddings to be an integer of 0 or more"),
+        ((OLD, DIM, "gauss"), {}, "expected a method"),
+        ((OLD, DIM, "normal"), {"padding_idx": OLD}, "expected padding_idx to be a row"),
+        ((OLD, DIM, "normal"), {"dtype": "int8"}, "expected a float dtype"),
+        ((OLD, DIM, "normal"), {"seed": -1}, "expected a seed"),
+        ((OLD, DIM, "normal"), {"max_memory": 1}, "expected a chunk or shard that fits"),
+        ((OLD, DIM, "normal"), {"std": -1.0}, "expected std >= 0"),
+        ((OLD, DIM, "normal"), {"chunks": 0}, "expected chunks to be an integer of 1 or more"),
+        ((OLD, DIM, "normal"), {"chunks": 7, "shards": 20}, "shard|chunks"),
+    ]:
+        with pytest.raises(bigin.InputError, match=message):
+            bigin.EmbeddingTable.create(path, *arguments, **options)
+        assert snapshot() == {}
+    bigin.EmbeddingTable.create(path, OLD, DIM, "normal")
+    before = snapshot()
+    with pytest.raises(bigin.InputError, match="expected nothing there"):
+        bigin.EmbeddingTable.create(path, OLD, DIM, "normal")
+    assert snapshot() == before
+
+
+def test_what_is_no_table_is_not_opened():
+    Path("folder").mkdir()
+    np.save("plain.npy", np.zeros((3, 4), np.float32))
+    bigin.fill("cube.npy", "normal", shape=(3, 4, 5))
+    bigin.fill("part.npy", "normal", shape=(6, 4), region=slice(0, 3))
+    bigin.fill("other.npy", "normal", shape=(3, 4))
+    np.save("other.npy", np.zeros((5, 4), np.float32))
+    np.save("fortran.npy", np.zeros((3, 4), np.float32, order="F"))
+    bigin.fill("fortran.npy", "normal")
+    for place, message in [
+        ("none.npy", "expected a table, found nothing"),
+        ("folder", "expected a zarr array"),
+        ("plain.npy", "got one without a record"),
+        ("cube.npy", "expected a table of 2 dimensions, got shape"),
+        ("part.npy", "expected a whole table, got a region"),
+        ("other.npy", r"expected shape \(3, 4\), which its record says, got \(5, 4\)"),
+        ("fortran.npy", "whose rows lie together"),
+        (np.zeros((3, 4)), "expected the path of a .npy file, or a zarr array"),
+    ]:
+        with pytest.raises(bigin.InputError, match=message) as raised:
+            bigin.EmbeddingTable.open(place)
+        assert "\n" not in str(raised.value)
+
+
+def test_what_lies_behind_a_table_in_its_file_is_not_overwritten():
+    table = bigin.EmbeddingTable.create("t.npy", OLD, DIM, "normal", **WHAT)
+    with Path("t.npy").open("ab") as file:
+        file.write(b"something else")
+    with pytest.raises(bigin.InputError, match="expected nothing behind the table, got 14 bytes"):
+        table.grow(NEW)
+    assert Path("t.npy").read_bytes().endswith(b"something else")
+
+
+def test_a_header_without_room_is_refused():
+    table = bigin.EmbeddingTable.create("t.npy", 9, DIM, "zeros")
+    data = Path("t.npy").read_bytes()
+    text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (9, 12), }\n"
+    Path("t.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data[128:])
+    with pytest.raises(bigin.InputError, match="expected a header with room for 10 rows"):
+        bigin.EmbeddingTable.open("t.npy").grow(10)
+    assert np.load("t.npy").shape == (9, 12)
+    assert len(table) == 9
+
+
+@pytest.mark.parametrize("path", ["t.npy", "t.zarr"])
+def test_one_writer_keeps_the_others_away(path):
+    table = bigin.EmbeddingTable.create(path, OLD, DIM, "normal", **WHAT)
+    with Lock(Path(path), "it"):
+        for write_to in (lambda: table.grow(NEW), lambda: table.reset([1])):
+            with pytest.raises(bigin.InputError, match="expected no other writer"):
+                write_to()
+        same(table.rows(np.arange(OLD)), initial("float32")[:OLD])
+    assert len(bigin.EmbeddingTable.open(path)) == OLD
+    table.grow(NEW)
+
+
+@pytest.mark.parametrize("path", ["t.npy", "t.zarr", "v2.zarr"])
+def test_a_grow_that_fails_leaves_the_table_as_it_was(path):
+    options = {"chunks": 7, "zarr_format": 2 if "v2" in path else 3} if "zarr" in path else {}
+    table = bigin.EmbeddingTable.create(path, OLD, DIM, "normal", **WHAT, **options)
+    before = said(snapshot())
+    call, calls = bigin.filling.rows.KeptFilled.__call__, []
+
+    def broken(self, region, out):
+        calls.append(region)
+        if len(calls) > 5 or path == "t.npy":
+            raise OSError(28, "No space left on device")
+        call(self, region, out)
+
+    failed = pytest.raises(bigin.FillError, match="the grow failed and the table is as it was: the disk is full")
+    with pytest.MonkeyPatch.context() as patch, failed:
+        patch.setattr("bigin.filling.rows.KeptFilled.__call__", broken)
+        table.grow(NEW, threads=1)
+    left = said(snapshot())
+    assert left.keys() == before.keys()
+    shared = [name for name in before if left[name] != before[name]]  # the chunk that new rows were to share
+    assert len(shared) == (1 if "zarr" in path else 0), shared
+    same(whole(path, "float32"), initial("float32")[:OLD])
+    table.grow(NEW)
+    same(table.rows(np.arange(NEW)), initial("float32"))
+
+
+@pytest.mark.parametrize("path", ["t.npy", "t.zarr"])
+def test_a_creation_that_was_killed_goes_on(path):
+    renamed = "c/4" if "zarr" in path else "json"  # a chunk, or the record for the second time
+    options = {**WHAT, "chunks": 7} if "zarr" in path else WHAT
+    code = f"""
+import os, signal, sys
+import bigin
+seen = []
+def hook(event, arguments):
+    if event == "os.rename" and {renamed!r} in str(arguments[0]):
+        seen.append(arguments)
+        if len(seen) == {1 if "zarr" in path else 2}:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+bigin.EmbeddingTable.create({path!r}, {NEW}, {DIM}, "normal", threads=1, **{options!r})
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    with pytest.raises(bigin.InputError, match="got one that is half made; give the command that makes it again"):
+        bigin.EmbeddingTable.open(path)
+    with pytest.raises(bigin.InputError, match="found another table that is half made; remove it"):
+        bigin.EmbeddingTable.create(path, NEW, DIM, "normal", **options | {"seed": 6})
+    table = bigin.EmbeddingTable.create(path, NEW, DIM, "normal", **options)
+    same(table.rows(np.arange(NEW)), initial("float32"))
+
+
+@pytest.mark.parametrize("layout", ["npy", "zarr", "zarr sharded", "zarr v2", "zarr compressed"])
+def test_a_grow_killed_at_any_moment_leaves_a_valid_table_and_can_be_run_again(layout):
+    step = 1 if layout == "npy" else 4
+    command = [sys.executable, GROW_AND_KILL, layout, "7", str(step), "8"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    left = json.loads(done.stdout)
+    print(layout, left)
+    assert left["old"] >= 10
+    assert left["new"] >= 2
+    assert left["moments"] > 20
+
+
+READER = """
+import sys, time
+from pathlib import Path
+import numpy as np, bigin
+path, fresh = sys.argv[1:]
+expected = bigin.EmbeddingTable.open(fresh)
+expected = expected.rows(np.arange(len(expected)))
+rng, sizes = np.random.default_rng(0), set()
+print("ready", flush=True)
+while not Path("stop").exists():
+    table = bigin.EmbeddingTable.open(path)
+    ids = rng.integers(0, len(table), 50)
+    np.testing.assert_array_equal(table.rows(ids), expected[ids])
+    sizes.add(len(table))
+print(len(sizes))
+"""
+
+
+@pytest.mark.parametrize("path", ["t.npy", "t.zarr", "v2.zarr", "shards.zarr"])
+def test_processes_read_while_one_grows(path):
+    options = {"t.npy": {}, "t.zarr": {"chunks": 30}, "v2.zarr": {"chunks": 30, "zarr_format": 2}}
+    options["shards.zarr"] = {"chunks": 10, "shards": 30}
+    bigin.EmbeddingTable.create("fresh.npy", 3000, DIM, "normal", **WHAT)
+    table = bigin.EmbeddingTable.create(path, 100, DIM, "normal", **WHAT, **options[path])
+    command = [sys.executable, "-c", READER, path, "fresh.npy"]
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for reader in readers:
+        assert reader.stdout.readline() == "ready\n"
+    for rows in range(150, 3001, 50):
+        table.grow(rows, sync=False)
+    Path("stop").touch()
+    for reader in readers:
+        output, errors = reader.communicate(timeout=60)
+        assert reader.returncode == 0, errors
+        assert int(output) >= 3  # sizes of the table, all of them right
+
+
+def test_what_is_missing_or_damaged_in_a_store():
+    table = bigin.EmbeddingTable.create("t.zarr", OLD, DIM, "normal", chunks=7, **WHAT)
+    Path("t.zarr/c/2/0").unlink()
+    expected = initial("float32")[:OLD].copy()
+    expected[14:21] = 0  # the fill value, as zarr has it
+    same(table.rows(np.arange(OLD)), expected)
+    assert table.reset([15]) == 1
+    expected[15] = initial("float32")[15]
+    same(table.rows(np.arange(OLD)), expected)
+    same(whole("t.zarr", "float32"), expected)
+    Path("t.zarr/c/3/0").write_bytes(b"short")
+    with pytest.raises(bigin.FillError, match=r"c/3/0: expected a chunk of 336 bytes, got 5"):
+        table.rows([22])
+    same(table.rows([0]), expected[[0]])
+    shards = bigin.EmbeddingTable.create("s.zarr", OLD, DIM, "normal", chunks=7, shards=21, **WHAT)
+    data = bytearray(Path("s.zarr/c/1/0").read_bytes())
+    data[-10] ^= 1
+    Path("s.zarr/c/1/0").write_bytes(data)
+    with pytest.raises(bigin.FillError, match="damaged"):
+        shards.rows([22])
+
+
+def test_a_shard_without_some_of_its_chunks_is_read_and_reset():
+    array = zarr.create_array("t.zarr", shape=(OLD, DIM), chunks=(7, DIM), shards=(21, DIM), dtype="float32",
+                              compressors=None, fill_value=2)  # fmt: skip
+    bigin.fill(array, "normal", **WHAT)
+    zarr.open_array("t.zarr", mode="r+")[0:14] = 2  # zarr leaves out what equals the fill value
+    assert Path("t.zarr/c/0/0").stat().st_size < 7 * DIM * 4 * 2
+    table = bigin.EmbeddingTable.open("t.zarr")
+    expected = initial("float32")[:OLD].copy()
+    expected[:14] = 2
+    same(table.rows(np.arange(OLD)), expected)
+    table.reset([3, 20])
+    expected[3] = initial("float32")[3]
+    same(table.rows(np.arange(OLD)), expected)
+    same(whole("t.zarr", "float32"), expected)
+
+
+def test_growing_stays_in_its_memory():
+    """The peak of the whole process, as the system counted it."""
+    peak = (
+        "import atexit, bigin.cli\n"
+        "atexit.register(lambda: print([l for l in open('/proc/self/status') if l.startswith('VmHWM')][0]))\n"
+        "bigin.cli.main()\n"
+    )
+    for path, options in [("t.npy", []), ("t.zarr", []), ("s.zarr", ["--chunks", "4096", "--shards", "262144"])]:
+        run("table", "create", path, "--num-embeddings", 1000, "--embedding-dim", 128, "-m", "normal", "-q",
+            "--no-sync", *options)  # fmt: skip
+        command = ["table", "grow", path, "1500000", "--max-memory", "300MiB", "--no-sync", "-q"]
+        done = subprocess.run([sys.executable, "-c", peak, *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        size = int(done.stdout.split()[-2]) * 1024
+        print(f"{path}: peak {size >> 20} MiB of 300, for a table of {1500000 * 128 * 4 >> 20} MiB")
+        assert size < 300 << 20
+        with pytest.raises(bigin.InputError, match="fits in"):
+            bigin.EmbeddingTable.open(path).grow(1600000, max_memory=1000)
+        assert len(bigin.EmbeddingTable.open(path)) == 1500000
+
+
+def test_the_table_as_a_tensor():
+    torch = pytest.importorskip("torch")
+    table = bigin.EmbeddingTable.create("t.npy", OLD, DIM, "normal", dtype="bfloat16", **WHAT)
+    tensor = table.torch()
+    assert (tensor.shape, tensor.dtype) == ((OLD, DIM), torch.bfloat16)
+    same(tensor.view(torch.int16).numpy(), bits(initial("bfloat16")[:OLD]).view(np.int16))
+
+
+def test_the_commands():
+    create = ("table", "create", "users.zarr", "--num-embeddings", 200, "--embedding-dim", 4, "--method", "normal",
+              "--std", 0.01, "--dtype", "bfloat16", "--padding-idx", 0, "--seed", 3)  # fmt: skip
+    assert "users.zarr: 200x4 bfloat16 filled with normal, seed 3" in run(*create).stdout
+    assert "users.zarr: grown from 200 to 250 rows; 400 B in" in run("table", "grow", "users.zarr", 250).stdout
+    values = bigin.EmbeddingTable.open("users.zarr").rows([249, 0, 249])
+    lines = run("table", "rows", "users.zarr", "249,0,249").stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["249", "0", "249"]
+    assert lines[1] == "0: 0 0 0 0"
+    assert [float(number) for number in lines[0].split()[1:]] == pytest.approx(values[0].tolist(), rel=1e-2)
+    assert json.loads(run("table", "rows", "users.zarr", "249,0,249", "--json").stdout) == values.tolist()
+    assert "equal" in run("table", "verify", "users.zarr").stdout
+    zarr.open_array("users.zarr", mode="r+")[7] = 1
+    assert "4 elements differ, the first at [7, 0]" in run("table", "verify", "users.zarr", code=1).stdout
+    assert "2 rows reset" in run("table", "reset", "users.zarr", "7,9").stdout
+    assert run("table", "verify", "users.zarr", "-q").stdout == ""
+    for command, message in [
+        (("grow", "users.zarr", 100), "a table does not shrink"),
+        (("grow", "none.npy", 100), "expected a table, found nothing"),
+        (("rows", "users.zarr", "250"), "expected ids from 0 to 249, got 250"),
+        (("rows", "users.zarr", "a"), "is no list of ids"),
+        (("reset", "users.zarr", "3,-1"), "got -1"),
+        (create[1:], "expected nothing there"),
+    ]:
+        assert message in run("table", *command, code=2).stderr
