@@ -6,7 +6,7 @@ import importlib
 import os
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -350,9 +350,13 @@ class EmbeddingTable:
     @contextmanager
     def _writing(self) -> Iterator[Rows]:
         """The table as it is now, with all other writers kept away."""
-        with self._rows.lock() or nullcontext():
+        held = self._rows.target
+        held.lock()
+        try:
             self._load()
             yield self._rows
+        finally:
+            held.close()
 
     def close(self) -> None:
         """Gives back what is open."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 import bigin
 from bigin.dtypes import DTYPES
+from bigin.filling.rows import KeptFilled
 from bigin.targets.lock import Lock
 
 bigin.register_dtypes()
@@ -347,6 +349,29 @@ def test_methods_whose_values_depend_on_the_number_of_rows_are_refused(path, met
     assert table.verify().equal
 
 
+def test_a_store_that_is_only_to_be_read_is_read():
+    table = bigin.EmbeddingTable.create("t.zarr", OLD, DIM, "normal", chunks=7, **WHAT)
+    found = bigin.EmbeddingTable.open(zarr.open_array("t.zarr", mode="r"))
+    same(found.rows(np.arange(OLD)), initial("float32")[:OLD])
+    assert found.verify().equal
+    for write_to in (lambda: found.grow(NEW), lambda: found.reset([1])):
+        with pytest.raises(bigin.InputError, match="expected a store that can be written, got a read-only one"):
+            write_to()
+    table.grow(NEW)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to everything")
+@pytest.mark.parametrize("path", ["t.npy", "t.zarr"])
+def test_a_file_that_is_only_to_be_read_is_read(path):
+    bigin.EmbeddingTable.create(path, OLD, DIM, "normal", **WHAT)
+    Path(path).chmod(0o444 if path == "t.npy" else 0o555)
+    table = bigin.EmbeddingTable.open(path)
+    same(table.rows(np.arange(OLD)), initial("float32")[:OLD])
+    for write_to in (lambda: table.grow(NEW), lambda: table.reset([1])):
+        with pytest.raises(bigin.InputError, match="can be written, got a read-only"):
+            write_to()
+
+
 def test_a_table_does_not_shrink():
     table = bigin.EmbeddingTable.create("t.npy", OLD, DIM, "normal", **WHAT)
     for rows, message in [
@@ -444,7 +469,7 @@ def test_a_grow_that_fails_leaves_the_table_as_it_was(path):
     options = {"chunks": 7, "zarr_format": 2 if "v2" in path else 3} if "zarr" in path else {}
     table = bigin.EmbeddingTable.create(path, OLD, DIM, "normal", **WHAT, **options)
     before = said(snapshot())
-    call, calls = bigin.filling.rows.KeptFilled.__call__, []
+    call, calls = KeptFilled.__call__, []
 
     def broken(self, region, out):
         calls.append(region)
@@ -454,7 +479,7 @@ def test_a_grow_that_fails_leaves_the_table_as_it_was(path):
 
     failed = pytest.raises(bigin.FillError, match="the grow failed and the table is as it was: the disk is full")
     with pytest.MonkeyPatch.context() as patch, failed:
-        patch.setattr("bigin.filling.rows.KeptFilled.__call__", broken)
+        patch.setattr(KeptFilled, "__call__", broken)
         table.grow(NEW, threads=1)
     left = said(snapshot())
     assert left.keys() == before.keys()
@@ -585,7 +610,7 @@ def test_growing_stays_in_its_memory():
         "atexit.register(lambda: print([l for l in open('/proc/self/status') if l.startswith('VmHWM')][0]))\n"
         "bigin.cli.main()\n"
     )
-    for path, options in [("t.npy", []), ("t.zarr", []), ("s.zarr", ["--chunks", "4096", "--shards", "262144"])]:
+    for path, options in [("t.npy", []), ("s.zarr", ["--chunks", "4096", "--shards", "262144"])]:
         run("table", "create", path, "--num-embeddings", 1000, "--embedding-dim", 128, "-m", "normal", "-q",
             "--no-sync", *options)  # fmt: skip
         command = ["table", "grow", path, "1500000", "--max-memory", "300MiB", "--no-sync", "-q"]

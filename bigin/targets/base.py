@@ -100,7 +100,7 @@ class Target(ABC):
         return self.nbytes
 
     def lock(self) -> None:  # noqa: B027 (whoever shares an array in memory must know)
-        """Keeps other writers away until `close`; raises InputError where one is at work."""
+        """Keeps other writers away until `close`; raises InputError where one is at work, or nothing can be written."""
 
     def begin(self, record: Record) -> None:  # noqa: B027 (arrays in memory have nothing to begin)
         """Makes what is missing, reserves the space and keeps an incomplete record, once all input is checked.

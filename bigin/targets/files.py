@@ -59,8 +59,6 @@ class FileTarget(Target):
         self.file: BinaryIO | None = None
         self._lock: Lock | None = None
         self._held = 0  # how large an earlier fill has left the file
-        if path.exists() and not os.access(path, os.W_OK):
-            raise InputError(f"{path}: expected a file that can be written, got a read-only one")
 
     def grid(self, size: int = 0) -> Grid:
         """Regions that are one stretch of the file."""
@@ -137,8 +135,10 @@ class FileTarget(Target):
         return self.path.stat().st_blocks * 512
 
     def lock(self) -> None:
-        """Of the file itself, so that nothing is left behind."""
+        """Of the file itself, so that nothing is left behind. Raises InputError for one that cannot be written."""
         if self.path.exists():
+            if not os.access(self.path, os.W_OK):
+                raise InputError(f"{self.path}: expected a file that can be written, got a read-only one")
             self._lock = Lock(self.path, self.label)
 
     def make(self) -> None:

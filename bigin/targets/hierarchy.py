@@ -65,8 +65,6 @@ def existing(array: zarr.Array[Any], label: str) -> ZarrTarget:
     """The target of an array that is there."""
     store = array.store_path.store
     folder = store.root / array.store_path.path if isinstance(store, LocalStore) else None
-    if folder is not None and not os.access(folder, os.W_OK):
-        raise InputError(f"{label}: expected an array that can be written, got a read-only folder")
     return ZarrTarget(array, label, hierarchy_name(store, array.store_path.path), folder)
 
 

@@ -13,7 +13,6 @@ from bigin.errors import InputError
 from bigin.regions import Region, Shape
 from bigin.targets.base import Array, Target
 from bigin.targets.files import FileTarget, npy_target
-from bigin.targets.lock import Lock
 from bigin.targets.open import is_npy, local_file, local_or_url, open_target
 from bigin.targets.record import Record
 
@@ -26,8 +25,6 @@ class Rows(ABC):
     at, or which hold the old rows as they were; `sync`; `commit` the new shape and its record. `discard` takes back
     what was not committed.
     """
-
-    place: Path | None  # what the lock holds; None where the store is not on this machine's disks
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -75,10 +72,6 @@ class Rows(ABC):
     def discard(self, rows: int) -> None:
         """Takes back what a grow to that many rows has left behind the table's end."""
 
-    def lock(self) -> Lock | None:
-        """The writers' lock, where there is one."""
-        return None if self.place is None else Lock(self.place, self.target.label)
-
 
 def open_rows(place: Any) -> Rows:
     """The rows of the 2-d array that a path, a URL, a zarr array or a zarr store names; else raises InputError."""
@@ -103,7 +96,7 @@ def fresh(place: Any) -> Any:
         return place
     import zarr
 
-    return zarr.open_array(place.store_path, mode="r+")
+    return zarr.open_array(place.store_path, mode="r" if place.store_path.store.read_only else "r+")
 
 
 def begun(place: Any) -> Target | None:

@@ -31,7 +31,6 @@ class NpyRows(Rows):
     def __init__(self, target: FileTarget) -> None:
         super().__init__(target)
         self.file = target
-        self.place = target.path
         self.row_bytes = target.shape[1] * target.dtype.itemsize
         if target.fortran:
             raise InputError(f"{target.label}: expected a table whose rows lie together, got Fortran order")

@@ -38,7 +38,6 @@ class ZarrRows(Rows):
         self.array = target.array
         store = self.array.store_path.store
         self.root = store.root.absolute() if isinstance(store, LocalStore) else None  # a missing chunk is no error
-        self.place = None if self.root is None else self.root / self.array.store_path.path
         self.outer = target.writer.outer
         self.plain = plain_rows(self.array)
 
@@ -112,7 +111,7 @@ class ZarrRows(Rows):
             for i in range(self.zarr.grid().counts[1]):
                 if place >= first:
                     sync(store.delete(self._key(place, i)))
-                if self.place is not None:
+                if self.root is not None:
                     folder = self._path(place, i).parent
                     for partial in folder.glob("*.partial"):
                         partial.unlink(missing_ok=True)

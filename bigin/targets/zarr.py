@@ -71,8 +71,6 @@ class ZarrTarget(Target):
         self.folder = folder  # where it lies, in a local store
         self.shape = array.shape
         self.dtype = dtypes.parse_dtype(array.dtype)
-        if make is None and array.store_path.store.read_only:
-            raise InputError(f"{self.label}: expected a store that can be written, got a read-only one")
         self.writer = writer(array)
         self.remote = make is None and not isinstance(array.store_path.store, LocalStore | MemoryStore)
         self._lock: Lock | None = None
@@ -113,7 +111,14 @@ class ZarrTarget(Target):
         return self.array.nbytes_stored()
 
     def lock(self) -> None:
-        """Of a local store's folder, so that nothing is left behind. Other stores have no locks."""
+        """Of a local store's folder, so that nothing is left behind. Other stores have no locks.
+
+        Raises InputError for an array that cannot be written.
+        """
+        if self.make is None and self.array.store_path.store.read_only:
+            raise InputError(f"{self.label}: expected a store that can be written, got a read-only one")
+        if self.make is None and self.folder is not None and not os.access(self.folder, os.W_OK):
+            raise InputError(f"{self.label}: expected an array that can be written, got a read-only folder")
         if self.make is None and self.folder is not None:
             self._lock = Lock(self.folder, self.label)
 
