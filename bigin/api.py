@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bigin import dtypes
 from bigin.errors import FillError, InputError, Interrupted, Terminated
 from bigin.filling import memory
+from bigin.filling.choice import choose
 from bigin.filling.faults import LASTING, Retries, explain
 from bigin.filling.filler import Filler
 from bigin.filling.floats import default_modes
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 class Report:
     """What a fill did: the target's label, how many bytes of values in how many seconds, and the record it keeps.
 
-    found is how many bytes an earlier fill had stored already, retries how often the store had to be asked again.
+    found is how many bytes an earlier fill had stored already, retries how often the store had to be asked again,
+    device where the values were made, and why where that was left open.
     """
 
     target: str
@@ -45,6 +47,7 @@ class Report:
     record: Record
     found: int = 0
     retries: int = 0
+    device: str = "cpu"
 
 
 def fill(
@@ -63,6 +66,8 @@ def fill(
     threads: int | None = None,
     max_memory: int | str | None = None,
     sync: bool = True,
+    device: str | None = None,
+    max_device_memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
     **parameters: Any,
 ) -> Report:
@@ -71,9 +76,9 @@ def fill(
     The value of an element depends on seed, name, method, global shape and its index alone.
 
     Args:
-        target: a numpy array or memmap, a torch tensor or parameter on the CPU, anything else with a writable buffer or
-            __array_interface__ (all filled in place), the path of a .npy file, a path, URL or store of a zarr array, a
-            zarr.Array, or with `raw` the path of a file.
+        target: a numpy array or memmap, a torch tensor or parameter, anything else with a writable buffer or
+            __array_interface__, or on a CUDA device with __cuda_array_interface__ or DLPack (all filled in place), the
+            path of a .npy file, a path, URL or store of a zarr array, a zarr.Array, or with `raw` the path of a file.
         method: a name that `bigin methods` lists, such as "xavier_uniform".
         seed: an integer from 0 to 2^64 - 1.
         name: what the tensor is called in its model; by default an array's path in its zarr hierarchy, and nothing
@@ -89,6 +94,10 @@ def fill(
         max_memory: bytes, or a text such as "2GiB", that the fill may add to what the process has; by default a
             quarter of what is free.
         sync: wait until the data is on the disk before the record says that the fill is complete.
+        device: where the values are made: "cpu", "cuda", "cuda:1", or "auto" for CUDA where that is faster; by default
+            the CPU for a target on the host, and its own device for one on a CUDA device. The values are the same.
+        max_device_memory: bytes, or a text such as "2GiB", that the fill may take of the CUDA device; by default what
+            is free.
         progress: called now and then, from the calling thread, with the bytes made so far and the bytes in all.
         **parameters: the method's, with torch's names and defaults.
 
@@ -107,7 +116,8 @@ def fill(
         )
         record = specification.record() | part_record(ranges)
         record["name_from"] = "caller" if name is not None else "hierarchy" if stream else "unnamed"
-        return _fill(place, filler_of(record), record, overwrite, threads, max_memory, sync, progress)
+        where = (device, max_device_memory)
+        return _fill(place, filler_of(record), record, overwrite, threads, max_memory, sync, progress, *where)
 
 
 def fill_flat(
@@ -171,9 +181,14 @@ def _fill(
     max_memory: int | str | None,
     sync: bool,
     progress: Callable[[int, int], None] | None,
+    device: str | None = None,
+    max_device_memory: int | str | None = None,
 ) -> Report:
     limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
-    workers = workers_within(target, filler, memory.threads() if threads is None else threads, limit)
+    most = None if max_device_memory is None else parse_size(max_device_memory)
+    chosen = choose(target, filler, device, memory.threads() if threads is None else threads, most)
+    filler = chosen.filler
+    workers = workers_within(target, filler, chosen.threads, limit)
     record["complete"] = False
     start = time.perf_counter()
     target.sync = sync
@@ -200,7 +215,7 @@ def _fill(
     except Exception as error:
         raise FillError(explain(error, target.label)) from error
     seconds = time.perf_counter() - start
-    return Report(target.label, made, seconds, record, found=target.nbytes - made, retries=retries.count)
+    return Report(target.label, made, seconds, record, target.nbytes - made, retries.count, chosen.device)
 
 
 def stopped(stop: KeyboardInterrupt, target: Target, grid: Grid) -> KeyboardInterrupt:

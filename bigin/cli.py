@@ -16,6 +16,7 @@ from bigin.errors import FillError, InputError, Terminated
 from bigin.methods.table import ALIASES, METHODS, REQUIRED
 from bigin.options import (
     beyond_base,
+    device_options,
     given,
     method_option,
     method_options,
@@ -47,6 +48,7 @@ cli.add_command(table)
 @specification_options
 @click.option("--overwrite", is_flag=True, help="Fill a target that holds other data.")
 @sync_option
+@device_options
 @running_options
 @method_options
 def fill(
@@ -62,6 +64,8 @@ def fill(
     threads: int | None,
     max_memory: str | None,
     no_sync: bool,
+    device: str,
+    max_device_memory: str | None,
     quiet: bool,
     **parameters: Any,
 ) -> None:
@@ -90,6 +94,8 @@ def fill(
             threads=threads,
             max_memory=beyond_base(max_memory),
             sync=not no_sync,
+            device=device,
+            max_device_memory=max_device_memory,
             progress=progress,
             **given(parameters),
         )

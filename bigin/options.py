@@ -82,6 +82,15 @@ running_options = options(
     click.option("--max-memory", help="Bound on the whole process: 2GiB.  [default: a quarter of what is free]"),
     click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors."),
 )
+device_options = options(
+    click.option(
+        "--device",
+        default="cpu",
+        show_default=True,
+        help="Where values are made: cpu, cuda, cuda:1, auto (faster).",
+    ),
+    click.option("--max-device-memory", help="Bound on what is taken of it: 2GiB.  [default: what is free]"),
+)
 sample_options = options(
     click.option("--sample", default="100%", show_default=True, help="Compare only so many of the chunks: 1%."),
     click.option("--sample-seed", default=0, show_default=True, help="Which ones."),

@@ -68,7 +68,8 @@ def summary(report: Report) -> str:
         return f"{what} is already {values}; --overwrite fills it anew"
     found = f", {size_text(report.found)} were there" if report.found else ""
     retries = f", {report.retries} retries" if report.retries else ""
-    return f"{what} {values}; {pace(report.nbytes, report.seconds)}{found}{retries}"
+    device = "" if report.device == "cpu" else f"; made on {report.device}"
+    return f"{what} {values}; {pace(report.nbytes, report.seconds)}{found}{retries}{device}"
 
 
 def verdict(found: Verification, remedy: str = "--repair mends that") -> str:

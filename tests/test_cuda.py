@@ -1,4 +1,5 @@
-"""CUDA without a GPU: the tests of on_device.py under numba's simulator, in a process of their own."""
+"""CUDA without a GPU: the tests of on_device.py and on_device_fills.py under numba's simulator, in a process of their
+own; and what is said where there is no GPU."""
 
 from __future__ import annotations
 
@@ -17,12 +18,12 @@ if importlib.util.find_spec("numba_cuda") is None:
 
 def test_under_the_simulator():
     """Numba reads the variable when it is imported, so these tests cannot run beside the others."""
-    path = Path(__file__).with_name("on_device.py")
-    command = [sys.executable, "-m", "pytest", str(path), "-q", "-p", "no:cacheprovider"]
+    paths = [Path(__file__).with_name(name) for name in ("on_device.py", "on_device_fills.py")]
+    command = [sys.executable, "-m", "pytest", *map(str, paths), "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
         command,
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
-        cwd=path.parents[1],
+        cwd=paths[0].parents[1],
         capture_output=True,
         text=True,
     )
@@ -30,4 +31,46 @@ def test_under_the_simulator():
     passed = re.search(r"(\d+) passed", done.stdout)
     print(done.stdout[-1000:])
     assert passed is not None
-    assert int(passed.group(1)) >= 39, "some tests were not run"
+    assert int(passed.group(1)) >= 80, "some tests were not run"
+
+
+def without_gpu(code, **environment):
+    """Runs Python in a process that sees no GPU; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "NUMBA_ENABLE_CUDASIM": "0"} | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_without_a_gpu():
+    """One clear line, or the CPU where the device was left open."""
+    code = """
+import bigin, numpy
+from bigin.filling import choice
+try:
+    bigin.fill(numpy.zeros(9), "normal", device="cuda")
+except bigin.InputError as error:
+    print(error)
+choice.seconds = lambda *_: (1.0, 0.0)
+print(bigin.fill(numpy.zeros(9), "normal", device="auto").device)
+"""
+    refused, instead = without_gpu(code).splitlines()
+    assert refused.startswith("expected a CUDA device, found none that works: ")
+    assert instead.startswith("cpu (expected a CUDA device, found none that works: ")
+
+
+def test_without_numba_cuda():
+    code = """
+import importlib.util, bigin, numpy
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "numba_cuda" else find(name, *rest)
+try:
+    bigin.fill(numpy.zeros(9), "normal", device="cuda")
+except bigin.InputError as error:
+    print(error)
+"""
+    assert without_gpu(code).strip().endswith("found none; pip install 'bigin[cuda13]' or 'bigin[cuda12]'")

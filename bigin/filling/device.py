@@ -28,7 +28,11 @@ class DeviceFiller(ABC):
     """Fills regions of one tensor into views of the device's memory; launches on a stream, waits for nothing."""
 
     def memory(self) -> int:
-        """Bytes of the device's memory that it takes for itself."""
+        """Bytes of the device's memory that its setup takes."""
+        return 0
+
+    def worker_memory(self) -> int:
+        """Bytes of the device's memory that each worker takes while it fills a region, beside the region."""
         return 0
 
     def setup(self, stream: Any, report: Report) -> None:  # noqa: B027 (most have none)
@@ -146,6 +150,9 @@ class OrthogonalOnDevice(DeviceFiller):
     def memory(self) -> int:
         return self.reflections.memory()
 
+    def worker_memory(self) -> int:
+        return self.reflections.worker_memory()
+
     def setup(self, stream: Any, report: Report) -> None:
         self.reflections.prepare(stream, report)
 
@@ -179,6 +186,9 @@ class DeltaOrthogonalOnDevice(DeviceFiller):
     def memory(self) -> int:
         return self.matrix.memory()
 
+    def worker_memory(self) -> int:
+        return self.matrix.worker_memory()
+
     def setup(self, stream: Any, report: Report) -> None:
         self.matrix.setup(stream, report)
 
@@ -197,6 +207,9 @@ class PartOnDevice(DeviceFiller):
 
     def memory(self) -> int:
         return self.whole.memory()
+
+    def worker_memory(self) -> int:
+        return self.whole.worker_memory()
 
     def setup(self, stream: Any, report: Report) -> None:
         self.whole.setup(stream, report)

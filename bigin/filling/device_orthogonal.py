@@ -30,12 +30,15 @@ class DeviceReflections:
         self.z: Any = None
 
     def memory(self) -> int:
-        """The triangle and its rounded form; a strip of X, or what solves a row of tiles; a band of Q."""
+        """Of the setup: the triangle and its rounded form; a strip of X, or what solves a row of tiles."""
         n, itemsize = self.n, self.drawn.itemsize
         strip = min(STRIP, self.m) * n * itemsize
         solution = n * TILE * (itemsize + 16) + 8 * TILE * TILE
-        band = BAND * (n * itemsize + 8 * min(STEP, n))
-        return n * n * (8 + itemsize) + max(strip, solution) + band
+        return n * n * (8 + itemsize) + max(strip, solution)
+
+    def worker_memory(self) -> int:
+        """A band of X and its product."""
+        return BAND * (self.n * self.drawn.itemsize + 8 * min(STEP, self.n))
 
     def prepare(self, stream: Any, report: Report) -> None:
         """W, and from it Z, which is all that the values need."""
@@ -137,6 +140,7 @@ class DeviceReflections:
                 right = min(left + width, columns[1])
                 place = ((top - rows[0], bottom - rows[0]), (left - columns[0], right - columns[0]))
                 self._fill(x, (top, bottom), (left, right), p, out.part(place), stream)
+        cuda.wait(stream)  # before the buffers are given back
 
     def _fill(self, x: Any, rows: tuple[int, int], columns: tuple[int, int], p: View, out: View, stream: Any) -> None:
         """(E - X Z) D gain for rows of X that are there."""

@@ -32,6 +32,10 @@ class Filler(ABC):
     def setup(self, threads: int, max_memory: int, report: Report) -> None:  # noqa: B027 (most have none)
         """What is done once, before the first region."""
 
+    def buffer(self, size: int) -> Array:
+        """Bytes for a worker's buffer, where the filler would have them."""
+        return np.empty(size, np.uint8)
+
     @abstractmethod
     def __call__(self, region: Region, out: Array) -> None:
         """Fills a contiguous array of the tensor's dtype, which has the region's shape."""

@@ -82,7 +82,7 @@ def run(target: Target, filler: Filler, plan: Plan, threads: int, retries: Retri
     journal = Journal(target, plan.grid, plan.start)
 
     def worker(stopping: Stopping) -> Callable[[int], int]:
-        scratch = Scratch()
+        scratch = Scratch(filler.buffer)
 
         def fill_region(task: int) -> int:
             region = plan.region(task)

@@ -43,7 +43,10 @@ THREADS = 8 if SIMULATED else 256  # of a thread block; simulated ones are slow 
 GRID = 1 if SIMULATED else 128  # thread blocks at least: numba warns of fewer
 WAVES = 32  # thread blocks at most, for each multiprocessor
 AXES = 3  # the outer axes that a kernel knows; more are walked over by the host
-SIMULATOR = threading.Lock()  # the simulator keeps a launch's configuration in the kernel
+# The simulator keeps a launch's configuration in the kernel, and while it runs puts another module in place of `cuda`.
+SIMULATOR = threading.Lock()
+if SIMULATED:
+    SimulatedArray = cuda.cudadrv.devicearray.FakeCUDAArray
 
 
 def called_as(label: str) -> Any:
@@ -122,7 +125,7 @@ def device_array(pointer: int, size: int, dtype: np.dtype[Any], owner: Any) -> A
     """Memory of the device as a 1-d array, which keeps the memory's owner."""
     if SIMULATED:
         buffer = (ctypes.c_char * (size * dtype.itemsize)).from_address(pointer)
-        simulated = cuda.cudadrv.devicearray.FakeCUDAArray(np.frombuffer(buffer, dtype))
+        simulated = SimulatedArray(np.frombuffer(buffer, dtype))
         simulated.owner = owner
         return simulated
     return cuda.as_cuda_array(_Interface(pointer, size, dtype, owner), sync=False)
@@ -176,19 +179,82 @@ def copy_to_device(array: np.ndarray[Any, np.dtype[Any]], view: View, stream: An
 def to_device(array: np.ndarray[Any, np.dtype[Any]], stream: Any) -> Any:
     """A copy of a 1-d array on the device, which has arrived."""
     if SIMULATED:
-        return cuda.to_device(array)
+        return SimulatedArray(array.copy())
     copied = cuda.to_device(array, stream=stream)
     stream.synchronize()
     return copied
 
 
+def pinned(size: int) -> np.ndarray[Any, np.dtype[Any]]:
+    """Bytes of the host's memory that stay where they are, so that the device copies to them by itself."""
+    return np.empty(size, np.uint8) if SIMULATED else cuda.pinned_array(size, np.uint8)
+
+
+# --- Devices --------------------------------------------------------------------------------------------------------
+
+
+def problem() -> str | None:
+    """Why no device can be used; None where one can."""
+    if SIMULATED:
+        return None
+    try:
+        cuda.current_context()
+    except Exception as error:
+        lines = [line.strip(" :") for line in str(error).splitlines() if line.strip(" :")]
+        return " ".join(lines) or type(error).__name__
+    return None
+
+
+def count() -> int:
+    """How many devices there are."""
+    return 1 if SIMULATED else len(cuda.gpus)
+
+
+def on_device(number: int) -> contextlib.AbstractContextManager[Any]:
+    """Makes a device the calling thread's."""
+    return contextlib.nullcontext() if SIMULATED else cuda.gpus[number]
+
+
+def current_device() -> int:
+    """The number of the calling thread's device."""
+    return 0 if SIMULATED else int(cuda.get_current_device().id)
+
+
+def device_name() -> str:
+    """What the calling thread's device is called."""
+    if SIMULATED:
+        return "simulated"
+    name = cuda.get_current_device().name
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def free_memory() -> int:
+    """Bytes of the calling thread's device that are free."""
+    return 1 << 40 if SIMULATED else int(cuda.current_context().get_memory_info().free)
+
+
+def new_stream() -> Any:
+    """A stream of our own."""
+    return 0 if SIMULATED else cuda.stream()
+
+
+def wait(stream: Any) -> None:
+    """Returns when all that was launched on a stream is done."""
+    if not SIMULATED:
+        stream.synchronize()
+
+
 # --- Launching ------------------------------------------------------------------------------------------------------
 
 
-@cache
 def most_blocks() -> int:
     """Thread blocks that keep the whole device busy."""
-    return 4 if SIMULATED else WAVES * int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
+    return 4 if SIMULATED else WAVES * _multiprocessors(current_device())
+
+
+@cache
+def _multiprocessors(number: int) -> int:
+    return int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
 
 
 def launch(kernel: Any, width: int, height: int, stream: Any, *arguments: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Scratch:
-    """A worker's buffer, made once and used for every region."""
+    """A worker's buffer, made once and used for every region; `allocate` makes so many bytes."""
 
-    def __init__(self) -> None:
-        self._bytes = np.empty(0, np.uint8)
+    def __init__(self, allocate: Callable[[int], Array] | None = None) -> None:
+        self._allocate: Callable[[int], Array] = allocate or partial(np.empty, dtype=np.uint8)
+        self._bytes: Array = np.empty(0, np.uint8)
 
     def array(self, shape: Shape, dtype: np.dtype[Any], offset: int = 0) -> Array:
         """A contiguous array in the buffer, `offset` bytes from its start; what it held before is gone."""
@@ -28,7 +30,7 @@ class Scratch:
     def bytes(self, size: int) -> Array:
         """The first bytes of the buffer."""
         if self._bytes.size < size:
-            self._bytes = np.empty(size, np.uint8)
+            self._bytes = self._allocate(size)
         return self._bytes[:size]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from bigin.errors import InputError
 from bigin.regions import Shape
 from bigin.targets.base import Target
+from bigin.targets.device import device_target
 from bigin.targets.files import FileTarget, memmap_target, npy_target
 from bigin.targets.memory import memory_target
 
@@ -25,7 +26,7 @@ def open_target(
     raw: bool = False,
     offset: int = 0,
 ) -> Target:
-    """The target that a path, a URL, an array in memory, a zarr array or a zarr store names.
+    """The target that a path, a URL, an array in memory or on a CUDA device, a zarr array or a zarr store names.
 
     A path that ends in .npy or holds a .npy file is one; with `raw` it is a file of values from `offset` bytes on;
     everything else is zarr. What is missing is made by Target.begin if it is given a shape (float32 unless a dtype is
@@ -36,7 +37,7 @@ def open_target(
     made = dtype or np.dtype(np.float32)
     lent: Target | None = memmap_target(target) if isinstance(target, np.memmap) else None
     if lent is None and not isinstance(target, str | os.PathLike):
-        lent = memory_target(target)
+        lent = device_target(target) or memory_target(target)
     if lent is not None:
         found = lent
     elif raw:

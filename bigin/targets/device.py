@@ -1,0 +1,200 @@
+"""Arrays in the memory of a CUDA device: torch's, cupy's, and whatever else has __cuda_array_interface__ or DLPack."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bigin import dtypes
+from bigin.errors import InputError
+from bigin.regions import Grid, Region, Shape, extent, slices
+from bigin.targets.base import Array, Parts, Scratch, Target
+
+LEGACY = 1  # the handle of the default stream that waits for all others, and all others for it
+CUDA, CUDA_MANAGED = 2, 13  # DLPack's kinds of devices
+
+
+@dataclass(frozen=True)
+class DeviceArray:
+    """Where an array lies: the address of its first element, its strides in elements, the device's number.
+
+    `stream` is the handle of the caller's stream. Where the caller has none to name, `wait` says that the values must
+    be there before the fill returns. `owner` keeps the memory.
+    """
+
+    first: int
+    shape: Shape
+    strides: Shape
+    dtype: np.dtype[Any]
+    device: int
+    stream: int
+    wait: bool
+    owner: Any
+
+    def part(self, region: Region) -> DeviceArray:
+        """A region of it."""
+        place = sum(start * stride for (start, _), stride in zip(region, self.strides, strict=True))
+        first = self.first + place * self.dtype.itemsize
+        return DeviceArray(
+            first, extent(region), self.strides, self.dtype, self.device, self.stream, self.wait, self.owner
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes its elements take."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class DeviceTarget(Target):
+    """An array on a CUDA device, filled in place by the device, in one piece."""
+
+    def __init__(self, array: DeviceArray) -> None:
+        self.array = array
+        self.shape, self.dtype = array.shape, array.dtype
+        self.label = f"array of shape {array.shape} on cuda:{array.device}"
+
+    def grid(self, size: int = 0) -> Grid:
+        """All of it."""
+        return Grid(self.shape, tuple(max(1, size) for size in self.shape))
+
+    def block_memory(self, size: int = 0) -> int:
+        """None of the host's."""
+        return 0
+
+    def block(self, region: Region, scratch: Scratch) -> Parts:
+        """The region itself."""
+        yield region, self.array.part(region)  # type: ignore[misc]  # what fills it knows what it is
+
+    def read(self, region: Region) -> Array:
+        """A copy of a region on the host."""
+        from bigin.kernels import cuda
+
+        part = self.array.part(region)
+        view = cuda.View(part.first, self.dtype.itemsize, part.shape, part.strides, part.owner)
+        with cuda.on_device(part.device), cuda.on_stream(part.stream) as stream:
+            span = cuda.to_host(view.at(-view.place, (view.span,), (1,)), np.dtype(f"u{self.dtype.itemsize}"), stream)
+        steps = [stride * self.dtype.itemsize for stride in part.strides]
+        values = np.lib.stride_tricks.as_strided(span[view.place :], part.shape, steps)
+        return np.array(values[slices(tuple((0, size) for size in part.shape))]).view(self.dtype)
+
+
+def device_target(target: Any) -> DeviceTarget | None:
+    """The target that an array on a CUDA device is; None for everything else."""
+    array = device_array_of(target)
+    return None if array is None else DeviceTarget(array)
+
+
+def device_array_of(target: Any) -> DeviceArray | None:
+    """An array on a CUDA device, however it is lent; None for everything else."""
+    if isinstance(target, np.ndarray | str | bytes) or type(target).__module__.partition(".")[0] in ("jax", "jaxlib"):
+        return None
+    torch = sys.modules.get("torch")  # whoever has a tensor has imported it
+    if torch is not None and isinstance(target, torch.Tensor):
+        if target.device.type != "cuda":
+            return None
+        found = from_torch(torch, target)
+    elif hasattr(target, "__cuda_array_interface__"):
+        found = from_interface(target)
+    elif hasattr(target, "__dlpack_device__") and target.__dlpack_device__()[0] in (CUDA, CUDA_MANAGED):
+        found = from_dlpack(target)
+    else:
+        return None
+    if any(s == 0 and n > 1 for s, n in zip(found.strides, found.shape, strict=True)):
+        raise InputError("expected an array whose elements do not share memory, got a broadcast one; pass a copy")
+    return found
+
+
+def from_torch(torch: Any, tensor: Any) -> DeviceArray:
+    """A torch tensor, on the stream that torch would use. Autograd records nothing, as in torch.nn.init."""
+    if type(tensor).__name__ == "DTensor":
+        raise InputError("expected a plain tensor, got a DTensor; fill it with bigin.torch.fill_dtensor")
+    if tensor.layout != torch.strided:
+        raise InputError(f"expected a dense tensor, got one of {tensor.layout}")
+    dtype = dtypes.parse_dtype(tensor.dtype)
+    torch.autograd.graph.increment_version(tensor)  # what a backward pass has saved of the old values is stale
+    device = tensor.device.index
+    device = torch.cuda.current_device() if device is None else device
+    stream = torch.cuda.current_stream(device).cuda_stream or LEGACY
+    strides = tuple(map(int, tensor.stride()))
+    return DeviceArray(tensor.data_ptr(), tuple(tensor.shape), strides, dtype, device, stream, False, tensor)
+
+
+def from_interface(target: Any) -> DeviceArray:
+    """What __cuda_array_interface__ says (version 3, with the stream of the caller; 2 and 1 without)."""
+    interface = target.__cuda_array_interface__
+    pointer, read_only = interface["data"]
+    if read_only:
+        raise InputError("expected an array that can be written, got a read-only one; pass a copy")
+    if interface.get("mask") is not None:
+        raise InputError("expected an array without a mask; pass its values")
+    if interface["typestr"][0] == ">":
+        raise InputError("expected an array in the device's byte order, got a big-endian one")
+    dtype = dtypes.parse_dtype(getattr(target, "dtype", interface["typestr"]))
+    shape = tuple(map(int, interface["shape"]))
+    strides = interface.get("strides")
+    if strides is None:
+        steps = c_strides(shape)
+    elif any(stride % dtype.itemsize for stride in strides):
+        raise InputError("expected an array whose elements lie at multiples of their size, got other strides")
+    else:
+        steps = tuple(int(stride) // dtype.itemsize for stride in strides)
+    stream = interface.get("stream")
+    device = getattr(getattr(target, "device", None), "id", None)  # cupy says which; else it is the current one
+    if device is None:
+        from bigin.kernels import cuda
+
+        device = cuda.current_device()
+    return DeviceArray(pointer, shape, steps, dtype, int(device), stream or LEGACY, stream is None, target)
+
+
+def c_strides(shape: Shape) -> Shape:
+    """The strides of a C-ordered array, in elements."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+class _Device(ctypes.Structure):
+    _fields_ = (("kind", ctypes.c_int32), ("number", ctypes.c_int32))
+
+
+class _Type(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16))
+
+
+class _Tensor(ctypes.Structure):
+    """DLTensor of dlpack.h."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device", _Device),
+        ("ndim", ctypes.c_int32),
+        ("type", _Type),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+# DLPack's type codes; those of the 8-bit floats came with version 1.1.
+CODES = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 10: "float8_e4m3fn", 12: "float8_e5m2"}
+
+
+def from_dlpack(target: Any) -> DeviceArray:
+    """A DLPack capsule, which is not consumed: its producer frees it. The producer makes the default stream wait."""
+    number = int(target.__dlpack_device__()[1])
+    capsule = target.__dlpack__(stream=LEGACY)
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    tensor = ctypes.cast(get(capsule, b"dltensor"), ctypes.POINTER(_Tensor)).contents
+    name = CODES.get(tensor.type.code, f"DLPack type {tensor.type.code}")
+    if tensor.type.lanes != 1:
+        raise InputError(f"expected an array of single numbers, got vectors of {tensor.type.lanes}")
+    dtype = dtypes.parse_dtype(name if name.startswith("float8") else f"{name}{tensor.type.bits}")
+    shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
+    strides = tuple(tensor.strides[axis] for axis in range(tensor.ndim)) if tensor.strides else c_strides(shape)
+    first = (tensor.data or 0) + tensor.byte_offset
+    return DeviceArray(first, shape, strides, dtype, number, LEGACY, True, (target, capsule))
