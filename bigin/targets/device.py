@@ -14,6 +14,7 @@ from bigin import dtypes
 from bigin.errors import InputError
 from bigin.regions import Grid, Region, Shape, extent, slices
 from bigin.targets.base import Array, Parts, Scratch, Target
+from bigin.targets.record import Record
 
 LEGACY = 1  # the handle of the default stream that waits for all others, and all others for it
 CUDA, CUDA_MANAGED = 2, 13  # DLPack's kinds of devices
@@ -62,6 +63,12 @@ class DeviceTarget(Target):
         """All of it."""
         return Grid(self.shape, tuple(max(1, size) for size in self.shape))
 
+    def begin(self, record: Record) -> None:
+        """Makes stale what a backward pass of torch has saved of the old values."""
+        torch, owner = sys.modules.get("torch"), self.array.owner
+        if torch is not None and isinstance(owner, torch.Tensor) and not owner.is_inference():
+            torch.autograd.graph.increment_version(owner)
+
     def block_memory(self, size: int = 0) -> int:
         """None of the host's."""
         return 0
@@ -104,8 +111,8 @@ def device_array_of(target: Any) -> DeviceArray | None:
         found = from_dlpack(target)
     else:
         return None
-    if any(s == 0 and n > 1 for s, n in zip(found.strides, found.shape, strict=True)):
-        raise InputError("expected an array whose elements do not share memory, got a broadcast one; pass a copy")
+    if found.nbytes and any(s == 0 and n > 1 for s, n in zip(found.strides, found.shape, strict=True)):
+        raise InputError("expected elements with memory of their own, got an array that repeats some; pass a copy")
     return found
 
 
@@ -116,7 +123,6 @@ def from_torch(torch: Any, tensor: Any) -> DeviceArray:
     if tensor.layout != torch.strided:
         raise InputError(f"expected a dense tensor, got one of {tensor.layout}")
     dtype = dtypes.parse_dtype(tensor.dtype)
-    torch.autograd.graph.increment_version(tensor)  # what a backward pass has saved of the old values is stale
     device = tensor.device.index
     device = torch.cuda.current_device() if device is None else device
     stream = torch.cuda.current_stream(device).cuda_stream or LEGACY
