@@ -11,6 +11,11 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore, MemoryStore
 
+try:
+    import torch
+except ModuleNotFoundError:  # it is optional
+    torch = None
+
 import bigin
 from bigin.dtypes import DTYPES, ML_DTYPES
 
@@ -48,6 +53,41 @@ def reversed_rows(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarra
 
 def swapped(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return np.zeros(shape, DTYPES[dtype].newbyteorder(">"))
+
+
+def lent(folder: Path, shape: tuple[int, ...], dtype: str) -> Any:
+    """What numpy knows only by its __array_interface__."""
+
+    class Lender:
+        def __init__(self) -> None:
+            self.array = np.zeros(shape, DTYPES[dtype])
+            self.__array_interface__ = self.array.__array_interface__
+
+        def __array__(self, *arguments: Any, **options: Any) -> np.ndarray:
+            raise AssertionError("a copy")
+
+    return Lender()
+
+
+def tensor(folder: Path, shape: tuple[int, ...], dtype: str) -> Any:
+    return torch.zeros(shape, dtype=getattr(torch, dtype))
+
+
+def parameter(folder: Path, shape: tuple[int, ...], dtype: str) -> Any:
+    return torch.nn.Parameter(tensor(folder, shape, dtype), requires_grad=True)
+
+
+def strided_tensor(folder: Path, shape: tuple[int, ...], dtype: str) -> Any:
+    return tensor(folder, tuple(2 * size + 1 for size in shape[::-1]), dtype).permute(*range(len(shape))[::-1])[
+        tuple(slice(1, None, 2) for _ in shape)
+    ]
+
+
+def read_tensor(target: Any) -> np.ndarray:
+    """By way of Python's numbers, which every float of torch becomes exactly."""
+    name = str(target.dtype).removeprefix("torch.")
+    kind = torch.float64 if target.dtype.is_floating_point else torch.int64
+    return target.detach().to(kind).numpy().astype(DTYPES[name])
 
 
 def memmap(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -143,6 +183,7 @@ LAYOUTS = [
     Layout("memory strided", strided, np.asarray, False),
     Layout("memory reversed", reversed_rows, np.asarray, False, ndim=SOME),
     Layout("memory big-endian", swapped, np.asarray, False, NUMPYS),
+    Layout("memory lent", lent, lambda lender: lender.array, False, NUMPYS),
     Layout("memmap", memmap, np.asarray, False, ndim=SOME),
     Layout("memmap view", memmap_view, np.asarray, False, ndim=SOME),
     Layout("memmap copy-on-write", memmap_copy, np.asarray, False, ndim=SOME),
@@ -166,3 +207,10 @@ LAYOUTS = [
     Layout("zarr v2 compressed", stored(zarr_format=2, compressors="auto"), read_zarr, dtypes=NUMPYS),
     Layout("zarr made", new_zarr, read_zarr, arguments=make_arguments),
 ]
+if torch is not None:
+    TORCHS = tuple(name for name in DTYPES if hasattr(torch, name))
+    LAYOUTS += [
+        Layout("tensor", tensor, read_tensor, False, TORCHS),
+        Layout("parameter", parameter, read_tensor, False, tuple(name for name in TORCHS if "float" in name)),
+        Layout("tensor strided", strided_tensor, read_tensor, False, TORCHS, ndim=SOME),
+    ]

@@ -258,3 +258,40 @@ def test_a_memmap_whose_file_is_another_now_is_filled_in_memory(change):
     bigin.fill(array, "ones")
     assert (array == 1).all()
     assert change == "removed" or not np.fromfile("map.bin", np.float32).any()
+
+
+def test_whatever_lends_its_memory_is_filled():
+    import array
+    import mmap
+
+    whole = bytearray(48)
+    bigin.fill(memoryview(whole)[8:40].cast("f", (2, 4)), "normal", seed=5)
+    np.testing.assert_array_equal(np.frombuffer(whole, np.float32, 8, 8).reshape(2, 4), expected((2, 4), "float32"))
+    assert not any(whole[:8] + whole[40:])
+    doubles = array.array("d", bytes(80))
+    bigin.fill(doubles, "normal", seed=5)
+    assert doubles.tolist() == expected((10,), "float64").tolist()
+    with mmap.mmap(-1, 4096) as pages:  # which cannot be closed while anyone still holds on to its memory
+        bigin.fill(pages, "constant", val=7)
+        assert pages[:] == b"\7" * 4096
+
+
+class Jax:
+    __module__ = "jaxlib._jax"
+
+
+def test_memory_that_cannot_be_filled_is_refused():
+    broadcast = np.lib.stride_tricks.as_strided(np.zeros(3), (4, 3), (0, 8), writeable=True)
+    for target, message in [
+        (b"bytes", "expected an array that can be written, got a read-only one"),
+        (np.broadcast_to(np.zeros(3), (4, 3)), "expected an array that can be written, got a read-only one"),
+        (broadcast, "got an array that repeats some"),
+        (Jax(), "got a jax array, which cannot"),
+        (memoryview(bytearray(3)).cast("c"), "expected a dtype among"),
+        ([1.0, 2.0], "expected a path, .* got list"),
+        (None, "expected a path, .* got NoneType"),
+    ]:
+        with pytest.raises(bigin.InputError, match=message) as raised:
+            bigin.fill(target, "ones")
+        assert "\n" not in str(raised.value)
+    assert not broadcast.any()

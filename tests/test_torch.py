@@ -141,6 +141,39 @@ def test_rules_in_every_form():
         assert torch.equal(drawn(rules, **options), half), rules
 
 
+def test_a_tensor_is_filled_as_torchs_own_functions_fill_it():
+    """A leaf that requires a gradient, a tensor of inference mode, a view that others see, and never a copy."""
+    parameter = nn.Parameter(torch.zeros(3, 4))
+    version, address = parameter._version, parameter.data_ptr()
+    bigin.init.xavier_uniform_(parameter, seed=2)
+    assert parameter.grad_fn is None
+    assert parameter.requires_grad
+    assert parameter._version > version
+    assert parameter.data_ptr() == address
+    with torch.inference_mode():
+        inference = torch.zeros(5)
+        bigin.fill(inference, "ones")
+    assert inference.tolist() == [1] * 5
+    whole = torch.zeros(6, 6)
+    bigin.fill(whole.T[2:4, ::2], "ones")
+    assert whole.sum() == 6
+    assert whole[::2, 2:4].all()
+
+
+def test_tensors_that_cannot_be_filled_are_refused():
+    for tensor, message in [
+        (torch.zeros(3, device="meta"), "expected a dense tensor on the CPU, got one of torch.strided on meta"),
+        (torch.zeros(3).to_sparse(), "expected a dense tensor on the CPU, got one of torch.sparse_coo on cpu"),
+        (torch.zeros(3, 1).expand(3, 4), "got an array that repeats some"),
+        (torch.zeros(2, dtype=torch.complex64).conj().imag, "a tensor whose memory numpy can share"),
+        (torch.zeros(2, dtype=torch.complex64), "expected a dtype among .*, got complex64"),
+        (torch.zeros(2, dtype=torch.bool), "expected a dtype among .*, got bool"),
+    ]:
+        with pytest.raises(bigin.InputError, match=message):
+            bigin.fill(tensor, "ones")
+        assert tensor.device.type == "meta" or not tensor.to_dense().any()
+
+
 REFUSED = [
     (
         {nn.Linear: "normal"},

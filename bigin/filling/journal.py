@@ -25,8 +25,9 @@ class Journal:
         self._wake = threading.Condition()
         self._stopping = False
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="bigin-journal", daemon=True)
-        if target.keeps_progress:
+        self._thread: threading.Thread | None = None
+        if target.keeps_progress:  # a thread that never ran would hold on to the target, and an array in memory with it
+            self._thread = threading.Thread(target=self._work, name="bigin-journal", daemon=True)
             self._thread.start()
 
     def reach(self, front: int) -> None:
@@ -44,7 +45,7 @@ class Journal:
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        if wait and self._thread.is_alive():
+        if wait and self._thread is not None:
             self._thread.join()
 
     def checkpoint(self) -> None:

@@ -223,7 +223,7 @@ def check(member: Member, specification: Specification, threads: int | None, max
     with naming(member):
         filler = specification.filler()
         for part, _ in local_parts(member.tensor):
-            with opened(part.data) as target:  # the data alone: autograd notes that a tensor is filled, not this
+            with opened(part) as target:
                 workers_within(target, filler, memory.threads() if threads is None else threads, limit)
 
 
