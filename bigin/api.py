@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,15 @@ from bigin import dtypes
 from bigin.errors import FillError, InputError, Interrupted, Terminated
 from bigin.filling import memory
 from bigin.filling.choice import choose
-from bigin.filling.faults import LASTING, Retries, explain
+from bigin.filling.engine import after_stragglers, apart
+from bigin.filling.faults import Retries, explain
 from bigin.filling.filler import Filler
 from bigin.filling.floats import default_modes
 from bigin.filling.journal import done_regions
-from bigin.filling.resume import plan_on, state_of
+from bigin.filling.resume import identity, plan_on, state_of
 from bigin.filling.run import Plan, run, set_up, workers_within
 from bigin.filling.specification import Specification, filler_of, part_record, part_shape
+from bigin.filling.verify import BUFFERS
 from bigin.regions import Grid, parse_region
 from bigin.targets.base import Target
 from bigin.targets.open import open_target
@@ -109,7 +111,8 @@ def fill(
     """
     whole = None if shape is None else parse_shape(shape)
     ranges = None if region is None else parse_region(region, whole)
-    with default_modes(), opened(target, part_shape(whole, ranges), dtype, raw, offset) as place:
+    retries = Retries(on_network(target))
+    with default_modes(), opened(target, part_shape(whole, ranges), dtype, raw, offset, retries=retries) as place:
         stream = place.name if name is None else name
         specification = Specification.parse(
             method, parameters, seed, stream, whole or place.shape, place.dtype, padding_idx
@@ -117,7 +120,9 @@ def fill(
         record = specification.record() | part_record(ranges)
         record["name_from"] = "caller" if name is not None else "hierarchy" if stream else "unnamed"
         where = (device, max_device_memory)
-        return _fill(place, filler_of(record), record, overwrite, threads, max_memory, sync, progress, *where)
+        return _fill(
+            place, filler_of(record), record, overwrite, threads, max_memory, sync, progress, *where, retries=retries
+        )
 
 
 def fill_flat(
@@ -160,16 +165,43 @@ def fill_flat(
 
 @contextmanager
 def opened(
-    target: Any, shape: tuple[int, ...] | None = None, dtype: Any = None, raw: bool = False, offset: int = 0
+    target: Any,
+    shape: tuple[int, ...] | None = None,
+    dtype: Any = None,
+    raw: bool = False,
+    offset: int = 0,
+    *,
+    damaged: bool = False,
+    retries: Retries | None = None,
 ) -> Iterator[Target]:
-    """A target, for as long as it is needed."""
-    place = open_target(
-        target, shape=shape, dtype=None if dtype is None else dtypes.parse_dtype(dtype), raw=raw, offset=offset
-    )
+    """A target, for as long as it is needed: by what an interruption has left at work, too."""
+    kind = None if dtype is None else dtypes.parse_dtype(dtype)
+    with told_as_fill_errors(str(target)):
+        place = (retries or Retries(on_network(target))).attempt(
+            lambda: open_target(target, shape=shape, dtype=kind, raw=raw, offset=offset, damaged=damaged)
+        )
     try:
         yield place
     finally:
-        place.close()
+        after_stragglers(place.close)
+
+
+def on_network(target: Any) -> bool:
+    """Whether errors in opening a target may be passing ones, so far as its name tells: that of a URL or a store."""
+    if isinstance(target, str | os.PathLike):
+        return "://" in str(target) and not str(target).startswith("file://")
+    return hasattr(target, "store_path") or hasattr(target, "list_prefix")
+
+
+@contextmanager
+def told_as_fill_errors(label: str) -> Iterator[None]:
+    """Whatever goes wrong is told in one line."""
+    try:
+        yield
+    except (InputError, FillError):
+        raise
+    except Exception as error:
+        raise FillError(explain(error, label)) from error
 
 
 def _fill(
@@ -183,6 +215,7 @@ def _fill(
     progress: Callable[[int, int], None] | None,
     device: str | None = None,
     max_device_memory: int | str | None = None,
+    retries: Retries | None = None,
 ) -> Report:
     limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
     most = None if max_device_memory is None else parse_size(max_device_memory)
@@ -192,39 +225,44 @@ def _fill(
     record["complete"] = False
     start = time.perf_counter()
     target.sync = sync
-    target.lock()
-    state = state_of(target, record, overwrite)
-    if state == "done":
-        return Report(target.label, 0, 0.0, record | {"complete": True}, found=target.nbytes)
-    grid = target.grid(filler.region_bytes)
-    retries = Retries(target.remote)
+    grid, which = target.grid(filler.region_bytes), identity(record)
+    retries = retries or Retries(target.remote)
+    retries.remote = target.remote or (retries.remote and not target.exists())
     try:
-        if state == "new":
-            retries.attempt(lambda: target.begin(record))
-        else:
-            target.resume()
-        set_up(target, filler, workers, limit, progress)
-        plan = Plan(grid) if state == "new" else plan_on(target, filler, grid, workers, retries)
-        made = run(target, filler, plan, workers, retries, progress)
-        record["complete"] = True
-        retries.attempt(lambda: target.finish(record))
+        with told_as_fill_errors(target.label):
+            target.lock()
+            state = retries.attempt(lambda: state_of(target, record, overwrite))
+            if state == "done":
+                target.clean()
+                return Report(target.label, 0, 0.0, record | {"complete": True}, found=target.nbytes)
+            if state == "new":
+                retries.attempt(lambda: target.begin(record))
+            else:
+                retries.attempt(target.resume)
+            retries.remote = target.remote
+            set_up(target, filler, workers, limit, progress)
+            plan = Plan(grid, fill=which)
+            if state == "begun":
+                plan = plan_on(target, filler, grid, which, max(1, workers // BUFFERS), retries)
+            made = run(target, filler, plan, workers, retries, progress)
+            record["complete"] = True
+            retries.attempt(lambda: apart(lambda: target.finish(record)))
     except KeyboardInterrupt as stop:
-        raise stopped(stop, target, grid) from None
-    except LASTING:
-        raise
-    except Exception as error:
-        raise FillError(explain(error, target.label)) from error
+        raise stopped(stop, target, grid, which) from None
     seconds = time.perf_counter() - start
     return Report(target.label, made, seconds, record, target.nbytes - made, retries.count, chosen.device)
 
 
-def stopped(stop: KeyboardInterrupt, target: Target, grid: Grid) -> KeyboardInterrupt:
+def stopped(stop: KeyboardInterrupt, target: Target, grid: Grid, which: str) -> KeyboardInterrupt:
     """The interruption, with how far the fill got and how it goes on."""
     kind = Terminated if isinstance(stop, Terminated) else Interrupted
     what = "terminated" if kind is Terminated else "interrupted"
     if not target.keeps_progress:
         return kind(f"{target.label}: {what}; it is partly filled")
-    done = done_regions(target, grid) / max(1, len(grid))
+    done = 0.0
+    if target.exists():
+        with suppress(Exception):  # not known, then
+            done = done_regions(target, grid, which) / max(1, len(grid))
     return kind(
         f"{target.label}: {what}; {100 * done:.0f}% of {size_text(target.nbytes)} is stored for good, and the same "
         "command goes on from there"

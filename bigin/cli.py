@@ -28,6 +28,8 @@ from bigin.options import (
 from bigin.printing import print_table, progress_bar, summary, verdict
 from bigin.text import parse_fraction, parse_shape
 
+LONGEST = 300  # characters of an unexpected error's text
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="bigin")
@@ -227,13 +229,22 @@ def main() -> None:
         fail(str(error), 1)
     except (click.Abort, KeyboardInterrupt) as stop:
         cause = stop.__cause__ or stop  # click raises Abort for every KeyboardInterrupt
-        fail(str(cause) or "interrupted", 1 if isinstance(cause, Terminated) else 130)
+        click.echo(f"bigin: {str(cause) or 'interrupted'}", err=True)
+        sys.stdout.flush()
+        os._exit(1 if isinstance(cause, Terminated) else 130)  # sys.exit would wait for what is still being written
     except BrokenPipeError:
         os._exit(1)  # the reader went away; there is nobody to tell
     except OSError as error:
         fail(f"{error.filename or 'the target'}: {error.strerror or error}", 1)
     except MemoryError:
         fail("out of memory; give a smaller --max-memory", 1)
+    except Exception as error:
+        if os.environ.get("BIGIN_TRACEBACK"):
+            raise
+        text = " ".join(str(error).split())[:LONGEST]
+        fail(
+            f"unexpected {type(error).__name__}: {text}; BIGIN_TRACEBACK=1 shows where, for a report of this defect", 1
+        )
 
 
 def terminate(signum: int, frame: Any) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bigin.api import opened
-from bigin.errors import FillError, InputError
+from bigin.api import on_network, opened, told_as_fill_errors
+from bigin.errors import InputError
 from bigin.filling import memory
-from bigin.filling.faults import LASTING, Retries, explain
+from bigin.filling.engine import apart
+from bigin.filling.faults import Retries
 from bigin.filling.filler import Filler
 from bigin.filling.floats import default_modes
+from bigin.filling.resume import describe, values
 from bigin.filling.run import Plan, run, set_up, workers_within
 from bigin.filling.specification import Specification, filler_of, part_record, part_shape
 from bigin.filling.verify import BUFFERS, Difference, compare, sampled
@@ -91,32 +94,61 @@ def verify(
         FillError: the target could not be read, or not be repaired.
     """
     if raw and method is None and shape is None and dtype is None:
-        held = read_sidecar(Path(target)) or {}
-        shape, dtype = held.get("shape"), held.get("dtype")
+        shape, dtype, offset = recorded_layout(target, offset)
     whole = None if shape is None else parse_shape(shape)
     ranges = None if region is None else parse_region(region, whole)
-    with default_modes(), opened(target, part_shape(whole, ranges), dtype, raw, offset) as place:
+    retries = Retries(on_network(target))
+    with (
+        default_modes(),
+        opened(
+            target,
+            part_shape(whole, ranges),
+            dtype,
+            raw,
+            offset,
+            damaged=True,
+            retries=retries,
+        ) as place,
+        told_as_fill_errors(str(target)),
+    ):
+        retries.remote = place.remote
         if not place.exists():
             raise InputError(f"{place.label}: expected a target to verify, found nothing")
         if method is None:
             if parameters:
                 raise InputError(f"expected a method for {', '.join(parameters)}; give --method (method=)")
-            record = recorded(place)
+            record = retries.attempt(lambda: recorded(place))
         else:
             stream = place.name if name is None else name
             specification = Specification.parse(
                 method, parameters, seed, stream, whole or place.shape, place.dtype, padding_idx
             )
             record = specification.record() | part_record(ranges) | {"complete": True}
+            if repair:
+                check_record(place, record)
         limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
         filler = filler_of(record)
         workers = workers_within(place, filler, memory.threads() if threads is None else threads, limit, BUFFERS)
-        try:
-            return _verify(place, filler, record, sample, sample_seed, repair, workers, limit, progress)
-        except LASTING:
-            raise
-        except Exception as error:
-            raise FillError(explain(error, place.label)) from error
+        return _verify(place, filler, record, sample, sample_seed, repair, workers, limit, retries, progress)
+
+
+def recorded_layout(target: Any, offset: int) -> tuple[Any, Any, int]:
+    """Shape, dtype and offset of the values in a raw file, as its record says."""
+    held = read_sidecar(Path(target)) if isinstance(target, str | os.PathLike) else None
+    if held is None:
+        raise InputError(f"{target}: expected a record of a fill, found none; give --shape, --dtype and --method")
+    place = held.get("offset", 0)
+    return filler_of(held).shape, held["dtype"], offset or (place if isinstance(place, int) else 0)
+
+
+def check_record(target: Target, record: Record) -> None:
+    """Refuses to repair what the record says is something else: that would be another fill."""
+    held = target.record()
+    if held is not None and (held.get("complete") is not True or values(held) != values(record)):
+        raise InputError(
+            f"{target.label}: expected to repair what its record says, but it {describe(held, record)}; leave the "
+            "method out, or fill with --overwrite"
+        )
 
 
 def recorded(target: Target) -> Record:
@@ -152,6 +184,7 @@ def _verify(
     repair: bool,
     workers: int,
     limit: int,
+    retries: Retries,
     progress: Callable[[int, int], None] | None,
 ) -> Verification:
     grid = target.grid(filler.region_bytes)
@@ -161,11 +194,11 @@ def _verify(
         target.lock()
     start = time.perf_counter()
     set_up(target, filler, workers, limit, None)
-    retries = Retries(target.remote)
     report = None if progress is None else (lambda size: progress(min(size, total), total))
     differences = compare(target, filler, grid, tasks, workers, retries, report)
     if repair and differences:
-        repair_regions(target, filler, record, grid, differences, workers, retries)
+        keep = target.record() is not None or len(tasks) == len(grid)  # else it would speak of what nobody looked at
+        repair_regions(target, filler, record if keep else None, grid, differences, workers, retries)
     seconds = time.perf_counter() - start
     return Verification(
         target.label, record, len(tasks), len(grid), total, seconds, differences, repair and bool(differences)
@@ -175,15 +208,18 @@ def _verify(
 def repair_regions(
     target: Target,
     filler: Filler,
-    record: Record,
+    record: Record | None,
     grid: Grid,
     differences: list[Difference],
     workers: int,
     retries: Retries,
 ) -> None:
-    """Fills the differing regions again, and keeps the record."""
+    """Fills the differing regions again, and keeps the record, if there is one to keep."""
     target.resume()
-    run(
-        target, filler, Plan(grid, len(grid), [difference.region for difference in differences]), workers, retries, None
-    )
-    target.finish(record)
+    again = [difference.region for difference in differences]
+    run(target, filler, Plan(grid, len(grid), again), workers, retries, None)
+    if record is not None:
+        retries.attempt(lambda: apart(lambda: target.finish(record)))
+    elif target.keeps_progress:
+        retries.attempt(lambda: apart(lambda: target.checkpoint({})))  # to the disk
+        target.forget_progress()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ Result = TypeVar("Result")
 Stopping = Callable[[], bool]  # whether a worker should give up the task that it is at
 
 REPORT = 0.1  # seconds between two reports of progress
+PATIENCE = 0.6  # seconds that an interruption waits for what is at work
 
 
 class Stopped(Exception):  # noqa: N818 (not an error: another one, or an interruption, is the reason)
@@ -27,10 +29,11 @@ def run_threads(
 ) -> int:
     """Runs every task once; returns the bytes made. A worker does one task at a time and returns how many it made.
 
-    The first exception stops the others, and is raised once; so is an interruption of the calling thread. From that
-    thread `report` is called with the bytes made so far, and how many tasks at the front are all done.
+    The first exception stops the others, and is raised once. From the calling thread `report` is called with the bytes
+    made so far, and how many tasks at the front are all done. An interruption of that thread waits for a moment only:
+    see `after_stragglers`.
     """
-    state = _State(len(tasks))
+    state = _State(len(tasks), max(1, min(threads, len(tasks))))
 
     def work() -> None:
         try:
@@ -42,20 +45,35 @@ def run_threads(
             pass
         except BaseException as error:  # carried to the calling thread
             state.fail(error)
+        finally:
+            state.end_one()
 
-    pool = [threading.Thread(target=work, name=f"bigin-{i}") for i in range(max(1, min(threads, len(tasks))))]
-    for thread in pool:
-        thread.start()
+    pool = [threading.Thread(target=work, name=f"bigin-{i}", daemon=True) for i in range(state.running)]
     try:
         for thread in pool:
-            while thread.is_alive():
-                thread.join(REPORT)
+            thread.start()
+        try:
+            while not state.ended.wait(REPORT):
                 if report is not None:
                     report(state.size, state.front)
-    finally:
+            if report is not None:
+                report(state.size, state.front)
+        finally:
+            state.stop()
+            if not isinstance(sys.exception(), KeyboardInterrupt):
+                state.ended.wait()
+    except BaseException:
         state.stop()
         for thread in pool:
-            thread.join()
+            if thread.ident is None:  # never started
+                state.end_one()
+        leave(state.ended)
+        raise
+    finally:
+        if state.ended.is_set():
+            for thread in pool:
+                if thread.ident is not None:
+                    thread.join()
     if state.error is not None:
         raise state.error
     return state.size
@@ -73,15 +91,50 @@ def map_threads(function: Callable[[Task], Result], tasks: Sequence[Task], threa
     return results
 
 
-class _State:
-    """What the threads share."""
+def apart(function: Callable[[], object]) -> None:
+    """Calls a function that may wait for long, for a disk say, where an interruption need not wait for it."""
+    map_threads(lambda _: function(), [None], 1)
 
-    def __init__(self, count: int) -> None:
+
+_stragglers: set[threading.Event] = set()  # the ends of what an interruption has left at work
+
+
+def leave(ended: threading.Event) -> None:
+    """Waits a moment for what has been asked to stop; if it takes longer, it goes on alone."""
+    if not ended.wait(PATIENCE):
+        _stragglers.add(ended)
+
+
+def after_stragglers(function: Callable[[], None]) -> None:
+    """Calls a function once nothing is at work that an interruption has left: as a rule at once."""
+    _stragglers.difference_update([ended for ended in _stragglers if ended.is_set()])
+    waiting = list(_stragglers)
+
+    def wait() -> None:
+        for ended in waiting:
+            ended.wait()
+        function()
+
+    if waiting:
+        threading.Thread(target=wait, name="bigin-close", daemon=True).start()
+    else:
+        function()
+
+
+class _State:
+    """What the threads share.
+
+    Their end is an event of its own: Thread.join that is interrupted takes a thread that runs for one that has ended.
+    """
+
+    def __init__(self, count: int, running: int) -> None:
         self._lock = threading.Lock()
         self._next = 0
         self._count = count
         self._stopping = False
         self._ahead: set[int] = set()  # done, but behind a task that is not
+        self.running = running
+        self.ended = threading.Event()
         self.front = 0  # all tasks before this one are done
         self.size = 0
         self.error: BaseException | None = None
@@ -111,3 +164,9 @@ class _State:
         self.stop()
         with self._lock:
             self.error = self.error or error
+
+    def end_one(self) -> None:
+        with self._lock:
+            self.running -= 1
+            if self.running == 0:
+                self.ended.set()

@@ -10,12 +10,14 @@ from typing import TypeVar
 
 from bigin.errors import FillError, InputError
 from bigin.filling.engine import Stopped
+from bigin.targets.disk import FULL
 
 Result = TypeVar("Result")
 
 ATTEMPTS = 6  # of one region
 PAUSE = 0.1  # seconds before the second attempt; each further one waits twice as long: 3.1 s in all
 
+LONGEST = 300  # characters of an error's text
 PASSING = {
     errno.EAGAIN,
     errno.EBUSY,
@@ -40,11 +42,19 @@ LASTING = (
     AttributeError,
     AssertionError,
 )
-FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "a file is too large"}
+
+
+class Unreadable(Exception):  # noqa: N818 (the error is its cause)
+    """Something that is stored could not be read or decoded."""
+
+    def __init__(self, cause: Exception) -> None:
+        self.cause = cause
 
 
 def may_pass(error: Exception, remote: bool) -> bool:
     """Whether another attempt may succeed. On a network, any error that is no plain mistake may be a passing one."""
+    if isinstance(error, Unreadable):
+        error = error.cause
     if isinstance(error, LASTING):
         return False
     if isinstance(error, OSError) and error.errno is not None:
@@ -72,7 +82,7 @@ class Retries:
                     raise
                 with self._lock:
                     self.count += 1
-                    self.last = str(error) or type(error).__name__
+                    self.last = one_line(error)
                 self._pause(PAUSE * 2**attempt, stopping or self.stopping)
         raise AssertionError
 
@@ -90,10 +100,16 @@ def explain(error: Exception, label: str) -> str:
         reason = f"{FULL[error.errno]} ({error.strerror}); make room, then give the same command again"
     elif isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename and str(error.filename) not in label else ""
-        reason = (
-            f"{place}{error.strerror or error or type(error).__name__}; mend that, then give the same command again"
-        )
+        reason = f"{place}{one_line(error.strerror or error)}; mend that, then give the same command again"
     else:
-        text = " ".join(str(error).split())
-        reason = f"{type(error).__name__}: {text}; mend that, then give the same command again"
+        reason = f"{one_line(error)}; mend that, then give the same command again"
     return f"{label}: {reason}"
+
+
+def one_line(error: object) -> str:
+    """An error's text in a line of bounded length, with its type where that says more."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
+    if not isinstance(error, Exception) or (isinstance(error, OSError) and text):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

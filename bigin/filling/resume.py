@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import random
+
 from bigin.errors import InputError
 from bigin.filling.faults import Retries
 from bigin.filling.filler import Filler
@@ -15,6 +19,7 @@ from bigin.targets.record import Record
 
 # What a record says beyond the values: the fill goes on if these alone are other than before.
 ASIDE = ("complete", "name_from", "bigin")
+SPOTS = 8  # regions that must be as the journal says, if it is to be believed
 
 
 def state_of(target: Target, record: Record, overwrite: bool) -> str:
@@ -29,6 +34,11 @@ def state_of(target: Target, record: Record, overwrite: bool) -> str:
         return "new"
     if values(held) == values(record):
         if held.get("complete") is True and target.holds_data():
+            if not target.whole():
+                raise InputError(
+                    f"{target.label} {describe(held, record)}, but some of it is missing; `bigin verify --repair` "
+                    "mends it"
+                )
             return "done"
         return "begun" if held.get("complete") is False else "new"
     if target.holds_data():
@@ -39,6 +49,12 @@ def state_of(target: Target, record: Record, overwrite: bool) -> str:
 def values(record: Record) -> Record:
     """What of a record decides the values."""
     return {key: value for key, value in record.items() if key not in ASIDE}
+
+
+def identity(record: Record) -> str:
+    """What tells one fill from another, in a few letters."""
+    text = json.dumps(values(record), sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def describe(held: Record, wanted: Record) -> str:
@@ -57,15 +73,29 @@ def told(record: Record) -> str:
         return f"{record.get('method')}, seed {record.get('seed')}{part}"
 
 
-def plan_on(target: Target, filler: Filler, grid: Grid, threads: int, retries: Retries) -> Plan:
+def plan_on(target: Target, filler: Filler, grid: Grid, fill: str, threads: int, retries: Retries) -> Plan:
     """What is left of a fill that was begun: what its journal does not say is done, and what is no longer whole."""
-    start = done_regions(target, grid)
+    start = retries.attempt(lambda: done_regions(target, grid, fill))
     unknown, again = [], []
     for number in range(start):
-        intact = target.intact(grid[number])
+        intact = retries.attempt(lambda: target.intact(grid[number]))  # noqa: B023 (called at once)
         if intact is None:
             unknown.append(number)
         elif not intact:
             again.append(number)
+    if not believed(target, filler, grid, start, {*unknown, *again}, threads, retries):
+        target.forget_progress()
+        return Plan(grid, fill=fill)
     again += [difference.region for difference in compare(target, filler, grid, unknown, threads, retries)]
-    return Plan(grid, start, sorted(again))
+    return Plan(grid, start, sorted(again), fill)
+
+
+def believed(
+    target: Target, filler: Filler, grid: Grid, start: int, known: set[int], threads: int, retries: Retries
+) -> bool:
+    """Whether the journal speaks of this data: of the regions that it says are done the first, the last and some
+    others are compared. The file may have been written anew in its place, and then all of it is to be filled.
+    """
+    others = random.Random(start).sample(range(start), min(start, SPOTS - 2))
+    spots = sorted({*others, *range(min(start, 1)), *range(max(0, start - 1), start)} - known)
+    return not compare(target, filler, grid, spots, threads, retries)

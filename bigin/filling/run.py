@@ -23,11 +23,13 @@ SETUP = 0.5  # of the progress, where a filler has a setup
 
 @dataclass(frozen=True)
 class Plan:
-    """What of a target's grid is to be filled: some regions again, and all from `start` on."""
+    """What of a target's grid is to be filled: some regions again, and all from `start` on. `fill` tells which fill
+    it is, for the journal."""
 
     grid: Grid
     start: int = 0
     again: Sequence[int] = ()
+    fill: str = ""
 
     def __len__(self) -> int:
         return len(self.again) + len(self.grid) - self.start
@@ -79,7 +81,7 @@ def run(target: Target, filler: Filler, plan: Plan, threads: int, retries: Retri
     total = target.nbytes
     share = SETUP if filler.has_setup else 0.0
     before = total - total * len(plan) // max(1, len(plan.grid))  # about: regions at the edges are smaller
-    journal = Journal(target, plan.grid, plan.start)
+    journal = Journal(target, plan.grid, plan.start, plan.fill, retries)
 
     def worker(stopping: Stopping) -> Callable[[int], int]:
         scratch = Scratch(filler.buffer)
@@ -106,7 +108,7 @@ def run(target: Target, filler: Filler, plan: Plan, threads: int, retries: Retri
             journal.checkpoint()
         raise
     except BaseException:
-        journal.stop(wait=False)
+        journal.abandon()
         raise
     if progress is not None:
         progress(total, total)

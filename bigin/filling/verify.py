@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bigin import dtypes
-from bigin.errors import InputError
+from bigin.errors import FillError, InputError
 from bigin.filling.engine import Stopped, Stopping, run_threads
-from bigin.filling.faults import LASTING, Retries
+from bigin.filling.faults import Retries, Unreadable, one_line
 from bigin.filling.filler import Filler
 from bigin.regions import Grid, Region, Shape, extent
 from bigin.targets.base import Array, Scratch, Target
@@ -36,7 +36,7 @@ class Difference:
     def __str__(self) -> str:
         first = "[" + ", ".join(map(str, self.first)) + "]"
         if self.reason:
-            return f"{self.place}: cannot be read from {first} on: {self.reason}"
+            return f"{self.place}: cannot be read, from {first} on: {self.reason}"
         differ = "elements differ" if self.elements > 1 else "element differs"
         return f"{self.place}: {self.elements} {differ}, the first at {first}"
 
@@ -57,9 +57,14 @@ def compare(
         stored, made = Scratch(), Scratch()
 
         def compare_region(task: int) -> int:
-            difference = retries.attempt(
-                lambda: difference_of(target, filler, task, grid[task], stored, made, stopping), stopping
-            )
+            try:
+                difference = retries.attempt(
+                    lambda: difference_of(target, filler, task, grid[task], stored, made, stopping), stopping
+                )
+            except Unreadable as error:
+                if target.remote and isinstance(error.cause, OSError):  # the network, and not this region
+                    raise error.cause from None
+                difference = unreadable(target, task, grid[task], error.cause)
             if difference is not None:
                 found.append(difference)
             return int(np.prod(extent(grid[task]), dtype=object)) * target.dtype.itemsize
@@ -73,24 +78,32 @@ def compare(
 def difference_of(
     target: Target, filler: Filler, number: int, region: Region, stored: Scratch, made: Scratch, stopping: Stopping
 ) -> Difference | None:
-    """How a region differs, or None. One that cannot be decoded differs; errors of the store are raised."""
+    """How a region differs, or None; raises Unreadable."""
     elements, first = 0, None
-    expected = region
-    try:
-        for part, values in target.stored(region, stored):
-            if stopping():
-                raise Stopped
-            expected = part
-            count, place = differing(part, values, filler, made)
-            elements += count
-            first = first or place
-    except (*LASTING, OSError):
-        raise
-    except Exception as error:  # codecs raise errors of many kinds
-        start = first or tuple(start for start, _ in expected)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return Difference(number, target.place(region), int(np.prod(extent(region), dtype=object)), start, reason)
+    parts = target.stored(region, stored)
+    while (read := next_part(parts)) is not None:
+        if stopping():
+            raise Stopped
+        count, place = differing(*read, filler, made)
+        elements += count
+        first = place if first is None else first
     return Difference(number, target.place(region), elements, first) if first is not None else None
+
+
+def next_part(parts: Iterator[tuple[Region, Array]]) -> tuple[Region, Array] | None:
+    """What is stored, part by part, until there is no more; raises Unreadable."""
+    try:
+        return next(parts, None)
+    except (Stopped, FillError):
+        raise
+    except Exception as error:  # codecs raise errors of many kinds, of damaged sizes even MemoryError
+        raise Unreadable(error) from error
+
+
+def unreadable(target: Target, number: int, region: Region, error: Exception) -> Difference:
+    """What cannot be read differs as a whole."""
+    elements, first = int(np.prod(extent(region), dtype=object)), tuple(start for start, _ in region)
+    return Difference(number, target.place(region), elements, first, one_line(error))
 
 
 def differing(part: Region, values: Array, filler: Filler, scratch: Scratch) -> tuple[int, Shape | None]:

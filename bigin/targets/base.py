@@ -101,6 +101,10 @@ class Target(ABC):
         """How many bytes it takes where it lies."""
         return self.nbytes
 
+    def whole(self) -> bool:
+        """Whether what a complete fill has stored is there, so far as the sizes of files tell."""
+        return True
+
     def lock(self) -> None:  # noqa: B027 (whoever shares an array in memory must know)
         """Keeps other writers away until `close`; raises InputError where one is at work, or nothing can be written."""
 
@@ -113,6 +117,9 @@ class Target(ABC):
     def resume(self) -> None:  # noqa: B027
         """Opens what an earlier fill has begun, and removes what it left half-written."""
 
+    def clean(self) -> None:  # noqa: B027
+        """Removes what a process has left that died when its fill was complete."""
+
     def intact(self, region: Region) -> bool | None:
         """Whether a region that was stored is still there whole, so far as its size tells; None where it does not."""
         return None
@@ -123,6 +130,9 @@ class Target(ABC):
     def progress(self) -> Progress | None:
         """How far an incomplete fill has come; None where that is not known."""
         return None
+
+    def forget_progress(self) -> None:  # noqa: B027
+        """The fill begins anew."""
 
     def finish(self, record: Record) -> None:  # noqa: B027
         """Brings the data to the disk, then keeps the complete record, then forgets the progress."""

@@ -7,13 +7,23 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
+import uuid
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bigin.errors import FillError, InputError
 from bigin.text import size_text
 
 SYNC_FILE_RANGE_WRITE = 2
+SMALL = 64 << 20  # bytes of a record or of a zarr array's metadata: larger ones are none
+NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than this process (ulimit -f) or its file system allows",
+}
 
 
 def write_all(fd: int, data: memoryview, offset: int) -> None:
@@ -39,16 +49,21 @@ def reserve(fd: int, size: int, path: Path, kind: type[Exception]) -> None:
     """
     if size == 0:
         return
+    before = os.fstat(fd).st_size
     try:
         os.posix_fallocate(fd, 0, size)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in NO_RESERVING:  # then a full disk is found when it is full
+            return
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, before)  # what it did reserve
+        if error.errno not in FULL:
             raise FillError(f"{path}: cannot reserve {size_text(size)}: {error.strerror}") from None
         status = os.fstatvfs(fd)
         free = status.f_bavail * status.f_frsize
         raise kind(
-            f"{path}: expected {size_text(size)} of disk, got {size_text(free)} free ({error.strerror}); "
-            "free some or choose another disk"
+            f"{path}: expected {size_text(size)} of disk, got {size_text(free)} free: {FULL[error.errno]} "
+            f"({error.strerror}); free some or choose another disk"
         ) from None
 
 
@@ -119,11 +134,43 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def open_file(path: Path) -> BinaryIO:
+    """A file, to be read; raises OSError where there is something else: opening a pipe would wait for its other end."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return open(fd, "rb", buffering=0)
+
+
+def read_small(path: Path) -> bytes:
+    """A small file; raises OSError where it is none."""
+    with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size > SMALL:
+            raise OSError(errno.EFBIG, "it is too large", str(path))
+        return file.read()
+
+
+@cache
+def boot() -> str:
+    """Which run of the system this is: what is in its memory alone is lost with it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return uuid.uuid4().hex  # not known: no other process takes part in it
+
+
+def partial(path: Path) -> Path:
+    """The temporary name of a file that is being replaced."""
+    return path.with_name(path.name + ".partial")
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Replaces a small file, whole or not at all, and for good."""
-    temporary = path.with_name(path.name + ".partial")
+    temporary = partial(path)
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # a dead process's; and never through a link
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -6,7 +6,9 @@ mapping, stays coherent with one, and reports a full disk as an error instead of
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +19,7 @@ from bigin import dtypes
 from bigin.errors import FillError, InputError
 from bigin.regions import Grid, Region, Shape, block_of_rows, extent, segments
 from bigin.targets.base import Array, Parts, Scratch, Target
-from bigin.targets.disk import move_new, read_all, reserve, start_writeback, sync_folder, write_all
+from bigin.targets.disk import move_new, partial, read_all, reserve, start_writeback, sync_folder, write_all
 from bigin.targets.lock import Lock
 from bigin.targets.record import (
     Progress,
@@ -26,6 +28,7 @@ from bigin.targets.record import (
     read_journal,
     read_sidecar,
     remove_journal,
+    sidecar,
     write_journal,
     write_sidecar,
 )
@@ -47,6 +50,7 @@ class FileTarget(Target):
         *,
         fortran: bool = False,
         header: bytes = b"",
+        raw: bool = False,
     ) -> None:
         self.label = str(path)
         self.path = path
@@ -56,9 +60,10 @@ class FileTarget(Target):
         self.offset = offset
         self.fortran = fortran and len(shape) > 1
         self.header = header  # what a file that is still to be made begins with
+        self.raw = raw  # a file of values alone, whose record is all that tells where they lie
         self.file: BinaryIO | None = None
         self._lock: Lock | None = None
-        self._held = 0  # how large an earlier fill has left the file
+        self._found = path.exists()
 
     def grid(self, size: int = 0) -> Grid:
         """Regions that are one stretch of the file."""
@@ -134,46 +139,63 @@ class FileTarget(Target):
         """What the file takes on the disk."""
         return self.path.stat().st_blocks * 512
 
+    def whole(self) -> bool:
+        return self.path.exists() and self.path.stat().st_size >= self.offset + self.nbytes
+
     def lock(self) -> None:
-        """Of the file itself, so that nothing is left behind. Raises InputError for one that cannot be written."""
-        if self.path.exists():
+        """Of the file itself, so that nothing is left behind; of one that is missing, when it is made.
+
+        Raises InputError for one that cannot be written.
+        """
+        if self._found:
             if not os.access(self.path, os.W_OK):
                 raise InputError(f"{self.path}: expected a file that can be written, got a read-only one")
             self._lock = Lock(self.path, self.label)
+        self._check_still_missing()
+
+    def _check_still_missing(self) -> None:
+        if not self._found and self.path.exists():
+            raise InputError(f"{self.path}: expected nothing there, but another process has just made it")
 
     def make(self) -> None:
         """Makes the file where it is missing, and reserves its space."""
-        if self.path.exists():
-            self._open(self.path, "r+b")
+        if self._found:
+            self._open(self.path, os.O_RDWR)
             self._reserve(InputError)
             return
-        temporary = self.path.with_name(self.path.name + ".partial")  # so that no file is there without its header
-        self._open(temporary, "a+b")
-        self._lock = self._lock or Lock(temporary, self.label)
+        temporary = partial(self.path)  # so that no file is there without its header
+        self._open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
         assert self.file is not None
-        made_meanwhile = f"{self.path}: expected nothing there, but another process has just made it"
-        if not temporary.exists() or not os.path.samestat(temporary.stat(), os.fstat(self.file.fileno())):
-            raise InputError(made_meanwhile)
+        self._lock = Lock(temporary, self.label)
         try:
+            held = os.path.samestat(os.stat(temporary), os.fstat(self.file.fileno()))
+        except FileNotFoundError:
+            held = False
+        if not held:  # another process had it, and has given it its name by now
+            raise InputError(f"{self.path}: expected nothing there, but another process has just made it")
+        try:
+            self._check_still_missing()
             self.file.truncate(0)
             self.file.write(self.header)
-            self.file.flush()
             self._reserve(InputError)
             os.fsync(self.file.fileno())
             move_new(temporary, self.path)
-        except FileExistsError:
-            raise InputError(made_meanwhile) from None
-        finally:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)
-        self.file.close()
-        self._open(self.path, "r+b")  # not for appending
+            if isinstance(error, FileExistsError):
+                self._check_still_missing()
+            raise
+        self._found = True
         sync_folder(self.path.parent)
 
-    def _open(self, path: Path, mode: str) -> None:
+    def _open(self, path: Path, flags: int) -> None:
         try:
-            self.file = path.open(mode)  # type: ignore[assignment]
+            fd = os.open(path, flags | os.O_NONBLOCK, 0o666)
+            self.file = open(fd, "r+b", buffering=0)  # noqa: SIM115 (closed in close)
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "is no file")
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be opened for writing: {error.strerror}") from None
+            raise InputError(f"{path}: cannot be opened for writing: {error.strerror}") from None
 
     def _reserve(self, kind: type[Exception]) -> None:
         assert self.file is not None
@@ -182,31 +204,49 @@ class FileTarget(Target):
     def begin(self, record: Record) -> None:
         """Makes the file, and keeps an incomplete record."""
         self.make()
-        remove_journal(journal(self.path))
-        write_sidecar(self.path, record)
+        self._remove_partials()
+        self.forget_progress()
+        self._keep_record(record)
 
     def resume(self) -> None:
-        """Opens the file; what was cut off is reserved again, and is to be filled again."""
-        self._held = self.path.stat().st_size
-        self._open(self.path, "r+b")
+        """Opens the file. One that was cut off is filled anew: its journal goes before the file gets its size again."""
+        self._remove_partials()
+        if not self.whole():
+            self.forget_progress()
+        self._open(self.path, os.O_RDWR)
         self._reserve(FillError)
 
+    def clean(self) -> None:
+        self._remove_partials()
+        self.forget_progress()
+
+    def _remove_partials(self) -> None:
+        for path in (self.path, sidecar(self.path)):
+            partial(path).unlink(missing_ok=True)
+
     def intact(self, region: Region) -> bool | None:
-        """Whether the file still reaches so far."""
-        ((start, size),) = segments(*self._in_file_axes(region))
-        return self._place(start + size) <= self._held
+        """A file is there as a whole, or is filled anew."""
+        return True
 
     def checkpoint(self, progress: Progress) -> None:
         """fdatasync, and only then the journal."""
         self._bring_to_disk(os.fdatasync if hasattr(os, "fdatasync") else os.fsync)
-        write_journal(journal(self.path), progress | {"inode": self.path.stat().st_ino})
+        write_journal(journal(self.path), progress | self._identity())
+
+    def _identity(self) -> dict[str, int]:
+        """What tells that a journal speaks of this stretch of this file."""
+        return {"inode": self.path.stat().st_ino, "offset": self.offset}
 
     def progress(self) -> Progress | None:
         """The journal's; none where another file has taken the place of the one that it speaks of."""
         kept = read_journal(journal(self.path))
-        if kept is None or not self.path.exists() or kept.pop("inode", None) != self.path.stat().st_ino:
+        if kept is None or not self.path.exists():
             return None
-        return kept
+        identity = self._identity()
+        return kept if {key: kept.pop(key, None) for key in identity} == identity else None
+
+    def forget_progress(self) -> None:
+        remove_journal(journal(self.path))
 
     def _bring_to_disk(self, sync: Callable[[int], None]) -> None:
         assert self.file is not None
@@ -221,12 +261,19 @@ class FileTarget(Target):
     def finish(self, record: Record) -> None:
         """fsync, and only then the complete record."""
         self._bring_to_disk(os.fsync)
-        write_sidecar(self.path, record)
-        remove_journal(journal(self.path))
+        self._keep_record(record)
+        self.forget_progress()
+
+    def _keep_record(self, record: Record) -> None:
+        where = {"offset": self.offset} if self.raw and self.offset else {}
+        write_sidecar(self.path, record | where)
 
     def record(self) -> Record | None:
-        """The sidecar's."""
-        return read_sidecar(self.path) if self.path.exists() else None
+        """The sidecar's. Where it speaks of another place in a raw file, it says so."""
+        record = read_sidecar(self.path) if self.path.exists() else None
+        if self.raw and record is not None and record.setdefault("offset", 0) == self.offset:
+            del record["offset"]
+        return record
 
     def close(self) -> None:
         """Closes the file."""
@@ -251,6 +298,15 @@ class MemmapTarget(FileTarget):
 
     def begin(self, record: Record) -> None:
         self.make()
+
+    def clean(self) -> None:
+        """Nothing is left behind."""
+
+    def intact(self, region: Region) -> bool | None:
+        return None
+
+    def progress(self) -> Progress | None:
+        return None
 
     def finish(self, record: Record) -> None:
         assert self.file is not None
@@ -297,8 +353,11 @@ def shared_mapping(address: int, size: int) -> tuple[int, int, int] | None:
     return None
 
 
-def npy_target(path: Path, shape: Shape | None, dtype: np.dtype[Any] | None) -> FileTarget:
-    """The array of a .npy file, or one that is still to be made with this shape and dtype (both given)."""
+def npy_target(path: Path, shape: Shape | None, dtype: np.dtype[Any] | None, *, damaged: bool = False) -> FileTarget:
+    """The array of a .npy file, or one that is still to be made with this shape and dtype (both given).
+
+    A file that ends too early is taken if the record of a fill says so, or if a `damaged` one is of use.
+    """
     if not path.exists():
         assert shape is not None
         assert dtype is not None
@@ -309,19 +368,20 @@ def npy_target(path: Path, shape: Shape | None, dtype: np.dtype[Any] | None) -> 
             major = np.lib.format.read_magic(file)[0]
             read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
             found, fortran, stored = read(file)
-        except (ValueError, OverflowError, MemoryError) as error:
-            raise InputError(f"{path}: expected a .npy file, got one whose header cannot be read: {error}") from None
+        except Exception as error:  # whatever numpy's parser makes of it
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: expected a .npy file, got one whose header cannot be read: {reason}") from None
         offset = file.tell()
     if any(size < 0 for size in found):
         raise InputError(f"{path}: expected a .npy file, got one whose header says shape {found}")
     stored = _opaque(path, stored, dtype)
     target = FileTarget(path, found, stored, offset, fortran=fortran)
-    size = path.stat().st_size
-    half_filled = (read_sidecar(path) or {}).get("complete") is False  # then it is filled again from where it ends
-    if size < offset + target.nbytes and not half_filled:
+    size, complete = path.stat().st_size, (read_sidecar(path) or {}).get("complete")
+    if size < offset + target.nbytes and not damaged and complete is not False:
+        remedy = "; verify --repair mends it" if complete is True else ""
         raise InputError(
             f"{path}: expected {offset + target.nbytes} bytes for shape {found} and {stored.name}, got {size}; "
-            "the file is truncated"
+            f"the file is truncated{remedy}"
         )
     return target
 

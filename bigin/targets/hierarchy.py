@@ -13,14 +13,17 @@ import zarr
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
+from zarr.errors import ContainsArrayError
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from bigin.errors import InputError
 from bigin.regions import Shape, block_of_rows
+from bigin.targets.disk import SMALL, read_small
 from bigin.targets.record import KEY, Record
-from bigin.targets.zarr import ZarrTarget
+from bigin.targets.zarr import METADATA, ZarrTarget
 
 CHUNK = 16 << 20  # bytes in a chunk of a new array
+PLAIN_MISTAKES = (ImportError, ValueError, TypeError, KeyError, NotImplementedError)
 MANY = 10_000  # above this many chunks they are made larger, up to LARGEST bytes
 LARGEST = 256 << 20
 
@@ -41,19 +44,29 @@ def zarr_target(
 
 
 def open_node(store: Any, label: str) -> zarr.Array[Any] | None:
-    """The array at the root of a store; None where there is nothing, InputError for anything else."""
-    if isinstance(store, Path) and not store.exists():
-        return None
+    """The array at the root of a store; None where there is nothing, InputError for anything else.
+
+    Other errors are those of a store on a network, and may pass.
+    """
+    if isinstance(store, Path):
+        check_links(store)
+        if not store.exists():
+            return None
     try:
-        node = zarr.open(store, mode="r+")
+        if isinstance(store, Path):
+            check_metadata(store)
+        node = zarr.open(store, mode="r" if getattr(store, "read_only", False) else "r+")
     except FileNotFoundError:
         if isinstance(store, Path) and store.is_dir() and any(item.suffix != ".partial" for item in store.iterdir()):
             raise InputError(f"{label}: expected a zarr array, got a folder that holds something else") from None
         return None
     except PermissionError as error:
         raise InputError(f"{label}: expected a store that can be written: {error.strerror}") from None
-    except (ImportError, ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
-        raise InputError(f"{label}: expected a zarr array, got one that cannot be opened: {error}") from None
+    except Exception as error:
+        if not isinstance(store, Path) and not isinstance(error, PLAIN_MISTAKES):
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"{label}: expected a zarr array, got one that cannot be opened: {reason}") from None
     if isinstance(node, zarr.Group):
         arrays = sorted(name for name, member in node.members(max_depth=None) if isinstance(member, zarr.Array))
         inside = f", such as {label}/{arrays[0]}" if arrays else ""
@@ -65,7 +78,36 @@ def existing(array: zarr.Array[Any], label: str) -> ZarrTarget:
     """The target of an array that is there."""
     store = array.store_path.store
     folder = store.root / array.store_path.path if isinstance(store, LocalStore) else None
-    return ZarrTarget(array, label, hierarchy_name(store, array.store_path.path), folder)
+    name = hierarchy_name(store, array.store_path.path)
+    try:
+        return ZarrTarget(array, label, name, folder)
+    except InputError:
+        raise
+    except Exception as error:  # metadata that zarr opens and that make no sense
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"{label}: expected a zarr array, got one whose layout cannot be used: {reason}") from None
+
+
+def check_links(path: Path) -> None:
+    """Refuses a path in a group that a link leads out of it: whoever names the group means what lies in it."""
+    place = Path(os.path.abspath(path))
+    for folder in reversed(place.parents):
+        if local_group(folder):
+            end = place.resolve()
+            if not end.is_relative_to(folder.resolve()):
+                raise InputError(
+                    f"{path}: expected an array in the group {folder}, got a link that leads out of it; name {end} "
+                    "itself"
+                )
+            return
+
+
+def check_metadata(folder: Path) -> None:
+    """Refuses metadata that are no small files: a pipe would never end, and a huge file fill the memory."""
+    for key in METADATA:
+        path = folder / key
+        if path.exists() and not (path.is_file() and path.stat().st_size <= SMALL):
+            raise InputError(f"{path}: expected a file of zarr metadata, got something else or a huge one")
 
 
 def missing(
@@ -85,13 +127,25 @@ def missing(
     except (ValueError, TypeError) as error:
         raise InputError(f"{label}: {error}") from None
     root, inner = local_root(place) if isinstance(place, Path) else (place, "")
-    folder = place.absolute() if isinstance(place, Path) else None
+    folder = place.resolve() if isinstance(place, Path) else None
+    above = root.parent if isinstance(root, Path) else None
+
+    def make(record: Record | None) -> zarr.Array[Any]:
+        try:
+            return new_array(root, inner, shape, dtype, chunks, shards, zarr_format, record)
+        except ContainsArrayError:
+            found = None if above is not None else open_node(place, label)
+            if found is None or record is None or found.attrs.asdict().get(KEY) != record:
+                raise
+            return found  # an attempt that failed has made it all the same
+
     return ZarrTarget(
         stand_in,
         label,
         inner,
         folder,
-        make=lambda record: new_array(root, inner, shape, dtype, chunks, shards, zarr_format, record),
+        above=above,
+        make=make,
     )
 
 
@@ -166,7 +220,7 @@ def rows_in_chunk(shape: Shape, dtype: np.dtype[Any]) -> int:
 
 def local_root(path: Path) -> tuple[Path, str]:
     """A path as a hierarchy's root and a path in it: the outermost zarr group above, else the outermost *.zarr."""
-    path = Path(os.path.abspath(path))
+    path = path.resolve()
     above = [folder for folder in reversed(path.parents) if local_group(folder)]
     above += [folder for folder in reversed(path.parents) if folder.suffix == ".zarr"]
     return (above[0], path.relative_to(above[0]).as_posix()) if above else (path, "")
@@ -174,11 +228,32 @@ def local_root(path: Path) -> tuple[Path, str]:
 
 def local_group(folder: Path) -> bool:
     """Whether a folder is a zarr group."""
-    return folder.is_dir() and bool(sync(_is_group(LocalStore(folder, read_only=True), "")))
+    try:
+        return is_group_metadata(read_small(folder / "zarr.json"))
+    except OSError as error:
+        if isinstance(error, PermissionError) and (folder / "zarr.json").exists():
+            raise InputError(
+                f"{folder / 'zarr.json'}: expected zarr metadata that can be read, as names depend on them"
+            ) from None
+        return (folder / ".zgroup").is_file()
+
+
+def is_group_metadata(data: bytes) -> bool:
+    """Whether the text of a zarr.json is that of a group."""
+    try:
+        return bool(json.loads(data).get("node_type") == "group")
+    except (ValueError, AttributeError, RecursionError):
+        return False
 
 
 def hierarchy_name(store: Store, path: str) -> str:
     """An array's path below the outermost group that it lies in, however it was opened; empty for a root array."""
+    if isinstance(store, LocalStore):
+        full = (store.root / path).resolve()
+        for folder in reversed(full.parents):
+            if local_group(folder):
+                return full.relative_to(folder).as_posix()
+        return ""
     for group, prefix, rest in levels(store, path):
         if sync(_is_group(group, prefix)):
             return rest
@@ -187,11 +262,6 @@ def hierarchy_name(store: Store, path: str) -> str:
 
 def levels(store: Store, path: str) -> Iterator[tuple[Store, str, str]]:
     """Every place above an array, outermost first, as (store, prefix in it, the array's path from there)."""
-    if isinstance(store, LocalStore):
-        full = (store.root / path).resolve()
-        for folder in reversed(full.parents):
-            yield LocalStore(folder, read_only=True), "", full.relative_to(folder).as_posix()
-        return
     if isinstance(store, FsspecStore):
         outside = store.path.rstrip("/").split("/")
         for i in range(1, len(outside)):
@@ -207,7 +277,9 @@ async def _is_group(store: Store, prefix: str) -> bool:
     try:
         data = await store.get(f"{slash}zarr.json", default_buffer_prototype())
         if data is not None:
-            return bool(json.loads(data.to_bytes()).get("node_type") == "group")
+            return is_group_metadata(data.to_bytes())
         return await store.exists(f"{slash}.zgroup")
-    except (OSError, ValueError, AttributeError):
+    except (ConnectionError, TimeoutError):  # it may pass: an array must not lose its name for it
+        raise
+    except (OSError, ValueError):  # places that may not be looked at, such as a bucket's root
         return False

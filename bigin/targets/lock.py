@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from bigin.errors import InputError
+
+PATIENCE = 20.0  # seconds to wait for a lock that is held for a moment only
 
 
 class Lock:
@@ -17,17 +20,25 @@ class Lock:
     """
 
     def __init__(self, path: Path, label: str, *, wait: bool = False) -> None:
-        """Raises InputError where another writer holds it, unless it should wait for that one."""
-        self._fd = os.open(path, os.O_RDONLY)
+        """Raises InputError where another writer holds it; with `wait` only if it does so for long."""
+        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        end = time.monotonic() + (PATIENCE if wait else 0)
+        while not self._taken():
+            if time.monotonic() >= end:
+                self.release()
+                raise InputError(
+                    f"{label}: expected no other writer, but one is at work on it; wait until it has ended, or stop it"
+                )
+            time.sleep(0.01)
+
+    def _taken(self) -> bool:
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self.release()
-            raise InputError(
-                f"{label}: expected no other writer, but one is at work on it; wait until it has ended, or stop it"
-            ) from None
+            return False
         except OSError:
             pass  # no locks here
+        return True
 
     def release(self) -> None:
         """Lets others in."""

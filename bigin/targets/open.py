@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,11 @@ def open_target(
     dtype: np.dtype[Any] | None = None,
     raw: bool = False,
     offset: int = 0,
+    damaged: bool = False,
 ) -> Target:
     """The target that a path, a URL, an array in memory or on a CUDA device, a zarr array or a zarr store names.
+
+    A file that ends too early is refused unless `damaged` is set.
 
     A path that ends in .npy or holds a .npy file is one; with `raw` it is a file of values from `offset` bytes on;
     everything else is zarr. What is missing is made by Target.begin if it is given a shape (float32 unless a dtype is
@@ -34,6 +39,8 @@ def open_target(
     """
     if offset and not raw:
         raise InputError("expected an offset only for a raw file; add --raw (raw=True)")
+    if isinstance(target, str | os.PathLike):
+        check_path(target)
     made = dtype or np.dtype(np.float32)
     lent: Target | None = memmap_target(target) if isinstance(target, np.memmap) else None
     if lent is None and not isinstance(target, str | os.PathLike):
@@ -45,12 +52,12 @@ def open_target(
             raise InputError("expected a shape and a dtype for a raw file, which names neither; give both")
         if offset < 0:
             raise InputError(f"expected an offset that is not negative, got {offset}")
-        found = FileTarget(local_file(target), shape, dtype, offset)
+        found = FileTarget(local_file(target), shape, dtype, offset, raw=True)
     elif is_npy(target):
         path = local_file(target)
         if shape is None and not path.exists():
             raise InputError(f"{path}: expected a .npy file, found nothing; give --shape (shape=) to make one")
-        found = npy_target(path, shape, dtype if path.exists() else made)
+        found = npy_target(path, shape, dtype if path.exists() else made, damaged=damaged)
     else:
         from bigin.targets.hierarchy import zarr_target  # zarr takes a third of a second to import
 
@@ -58,7 +65,31 @@ def open_target(
     for what, given, has in (("shape", shape, found.shape), ("dtype", dtype, found.dtype)):
         if given is not None and given != has:
             raise InputError(f"{found.label}: expected {what} {given}, got an existing target of {what} {has}")
+    if math.prod(size or 1 for size in found.shape) >= 1 << 63:
+        raise InputError(f"{found.label}: expected fewer than 2^63 elements, got shape {found.shape}")
     return found
+
+
+def check_path(target: str | os.PathLike[str]) -> None:
+    """Refuses what names nothing."""
+    text = os.fspath(target)
+    if not text or "\0" in text:
+        raise InputError(f"expected the path or the URL of a target, got {text!r}")
+    path = Path(text)
+    if "://" in text:
+        return
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise InputError(
+                f"{path}: expected a target, got a link to nothing; remove it or make what it names"
+            ) from None
+        return
+    except OSError as error:
+        raise InputError(f"{path}: expected a path, got one that leads nowhere: {error.strerror}") from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe, which a reader waits for, or a device
+        raise InputError(f"{path}: expected a file or a folder, got a pipe, a socket or a device")
 
 
 def is_npy(target: Any) -> bool:

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from bigin.targets.disk import replace_file, sync_folder
+from bigin.targets.disk import partial, read_small, replace_file, sync_folder
 
 Record = dict[str, Any]
 Progress = dict[str, Any]
@@ -33,7 +33,7 @@ def journal(path: Path) -> Path:
 def read_sidecar(path: Path) -> Record | None:
     """The record of a file; None where there is none or it cannot be read as one."""
     try:
-        return parse_record(sidecar(path).read_bytes())
+        return parse_record(read_small(sidecar(path)))
     except OSError:
         return None
 
@@ -69,7 +69,7 @@ def unpack_progress(data: bytes) -> Progress | None:
 def read_journal(path: Path) -> Progress | None:
     """The progress that is kept in a file."""
     try:
-        return unpack_progress(path.read_bytes())
+        return unpack_progress(read_small(path))
     except OSError:
         return None
 
@@ -81,6 +81,7 @@ def write_journal(path: Path, progress: Progress) -> None:
 
 def remove_journal(path: Path) -> None:
     """Forgets the progress in a file, for good."""
+    partial(path).unlink(missing_ok=True)
     if path.exists():
         path.unlink()
         sync_folder(path.parent)

@@ -28,7 +28,7 @@ from bigin import dtypes
 from bigin.errors import FillError, InputError
 from bigin.regions import Grid, Region, Shape, block_of_rows, extent, runs, slices, within
 from bigin.targets.base import Array, Parts, Scratch, Target
-from bigin.targets.disk import read_all, require_space, reserve, start_writeback, sync_file_system, write_all
+from bigin.targets.disk import open_file, read_all, require_space, reserve, start_writeback, sync_file_system, write_all
 from bigin.targets.lock import Lock
 from bigin.targets.record import (
     JOURNAL,
@@ -63,12 +63,14 @@ class ZarrTarget(Target):
         name: str,
         folder: Path | None,
         make: Callable[[Record | None], zarr.Array[Any]] | None = None,
+        above: Path | None = None,
     ) -> None:
         self.label = label
         self.array = array
         self.name = name
         self.make = make
         self.folder = folder  # where it lies, in a local store
+        self.above = above  # where its hierarchy lies, whose makers take turns
         self.shape = array.shape
         self.dtype = dtypes.parse_dtype(array.dtype)
         self.writer = writer(array)
@@ -110,10 +112,14 @@ class ZarrTarget(Target):
         """What the store's keys take."""
         return self.array.nbytes_stored()
 
+    def whole(self) -> bool:
+        """Whether all files have their sizes; other stores would have to be asked for every chunk."""
+        return not isinstance(self.writer, LocalWriter) or all(map(self.writer.intact, self.grid()))
+
     def lock(self) -> None:
         """Of a local store's folder, so that nothing is left behind. Other stores have no locks.
 
-        Raises InputError for an array that cannot be written.
+        Raises InputError for an array that cannot be written. What the metadata said before may be old by now.
         """
         if self.make is None and self.array.store_path.store.read_only:
             raise InputError(f"{self.label}: expected a store that can be written, got a read-only one")
@@ -121,6 +127,13 @@ class ZarrTarget(Target):
             raise InputError(f"{self.label}: expected an array that can be written, got a read-only folder")
         if self.make is None and self.folder is not None:
             self._lock = Lock(self.folder, self.label)
+            place = self.array.store_path
+            now = zarr.open_array(place.store, path=place.path, mode="r+")
+            if now.shape != self.shape or now.chunks != self.array.chunks or now.dtype != self.array.dtype:
+                raise InputError(f"{self.label}: expected shape {self.shape}, but another process has just changed it")
+            attributes = self.array.metadata.attributes
+            attributes.clear()
+            attributes.update(now.metadata.attributes)
 
     def begin(self, record: Record) -> None:
         """Makes the array where it is missing, its record with it."""
@@ -129,13 +142,15 @@ class ZarrTarget(Target):
         if self.make is not None:
             self._make(record)
         else:
-            self.clean()
-            self.remove_progress()
+            self._remove_partials()
+            self.forget_progress()
             self.array.attrs[KEY] = record
 
     def _make(self, record: Record) -> None:
         assert self.make is not None
-        with Lock(existing_folder(self.folder), self.label, wait=True) if self.folder else contextlib.nullcontext():
+        if self.above is not None:
+            self.above.mkdir(parents=True, exist_ok=True)
+        with Lock(self.above, self.label, wait=True) if self.above is not None else contextlib.nullcontext():
             try:
                 self.array = self.make(record)
             except (ContainsArrayError, ContainsGroupError):
@@ -144,18 +159,24 @@ class ZarrTarget(Target):
                 ) from None
             self.make = None
             self.lock()
+        self._remove_partials()
         self.writer = writer(self.array)
         self.remote = not isinstance(self.array.store_path.store, LocalStore | MemoryStore)
 
     def clean(self) -> None:
-        """Removes the temporary files of a process that died."""
+        self._remove_partials()
+        self.forget_progress()
+
+    def _remove_partials(self) -> None:
+        """The temporary files of a process that died."""
         if self.folder is not None:
             for path in self.folder.rglob("*.partial"):
-                path.unlink(missing_ok=True)
+                if path.is_symlink() or not path.is_dir():
+                    path.unlink(missing_ok=True)
 
     def resume(self) -> None:
         """Nothing is open between the chunks; only temporary files may be left."""
-        self.clean()
+        self._remove_partials()
 
     def intact(self, region: Region) -> bool | None:
         """Whether the chunk's or shard's key has the size that it was given."""
@@ -177,8 +198,7 @@ class ZarrTarget(Target):
         data = sync(self.array.store_path.store.get(self._journal_key(), default_buffer_prototype()))
         return None if data is None else unpack_progress(data.to_bytes())
 
-    def remove_progress(self) -> None:
-        """Forgets the journal."""
+    def forget_progress(self) -> None:
         if self.folder is not None:
             remove_journal(self.folder / JOURNAL)
         elif self.array.store_path.store.supports_deletes:
@@ -205,7 +225,7 @@ class ZarrTarget(Target):
                 )
         self.array.attrs[KEY] = record
         self._bring_to_disk()
-        self.remove_progress()
+        self.forget_progress()
 
     def close(self) -> None:
         """Lets other writers in."""
@@ -234,13 +254,6 @@ def chunk_key(array: zarr.Array[Any], region: Region, block: Shape) -> str:
     return f"{path}/{array.metadata.encode_chunk_key(places)}".lstrip("/")
 
 
-def existing_folder(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    while not folder.is_dir():
-        folder = folder.parent
-    return folder
-
-
 class Writer:
     """How a chunk or shard is laid out and stored."""
 
@@ -248,6 +261,25 @@ class Writer:
         self.array = array
         self.dtype = dtypes.parse_dtype(array.dtype)
         self.outer = tuple(max(1, size) for size in array.shards or array.chunks)
+        self.fill_value: Any = 0 if array.fill_value is None else array.fill_value  # format 2 knows none
+        store = array.store_path.store
+        self.local = store.root if isinstance(store, LocalStore) else None
+        self._checked: set[Path] = set()  # folders that lie in the array's
+
+    def file(self, region: Region) -> Path | None:
+        """The file of a chunk or shard in a local store."""
+        return None if self.local is None else self.local / self.key(region)
+
+    def check_inside(self, region: Region) -> None:
+        """Raises FillError where a link would lead a chunk's file out of the array's folder."""
+        path = self.file(region)
+        if path is None or path.parent in self._checked:
+            return
+        assert self.local is not None
+        folder = (self.local / self.array.store_path.path).resolve()
+        if not path.parent.resolve().is_relative_to(folder):
+            raise FillError(f"{path}: expected a place in {folder}, got a link that leads out of it; remove that")
+        self._checked.add(path.parent)
 
     def memory(self) -> int:
         """How many bytes a worker needs."""
@@ -259,7 +291,15 @@ class Writer:
 
     def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
         """See Target.stored."""
-        yield region, np.asarray(self.array[slices(region)], dtype=self.dtype)
+        path = self.file(region)
+        if path is not None and path.exists():
+            open_file(path).close()  # zarr would wait for a pipe
+        for part in self.readable(region):
+            yield part, np.asarray(self.array[slices(part)], dtype=self.dtype)
+
+    def readable(self, region: Region) -> Iterator[Region]:
+        """The parts that are read at once."""
+        yield region
 
     def intact(self, region: Region) -> bool | None:
         """See Target.intact."""
@@ -286,6 +326,7 @@ class AssignWriter(Writer):
 
     def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
         """Scratch that zarr encodes."""
+        self.check_inside(region)
         made = scratch.array(extent(region), self.dtype)
         yield region, made
         self.array[slices(region)] = made
@@ -339,7 +380,7 @@ class BytesWriter(Writer):
 
     def pad(self, made: Array, whole: Array) -> None:
         """A chunk at the array's edge is stored whole, with the fill value beyond."""
-        whole[...] = self.array.fill_value
+        whole[...] = self.fill_value
         whole[tuple(slice(0, size) for size in made.shape)] = made
 
     def index(self, covered: Grid) -> bytes:
@@ -367,6 +408,7 @@ class LocalWriter(BytesWriter):
     def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
         """Parts of the chunks, one after the other."""
         path = self.path(region)
+        self.check_inside(region)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         covered = self.covered(region)
@@ -391,9 +433,13 @@ class LocalWriter(BytesWriter):
 
     def path(self, region: Region) -> Path:
         """The file of a chunk or shard."""
-        store = self.array.store_path.store
-        assert isinstance(store, LocalStore)
-        return store.root / self.key(region)
+        path = self.file(region)
+        assert path is not None
+        return path
+
+    def readable(self, region: Region) -> Iterator[Region]:
+        """The inner chunks: a shard of another layout is not read as a whole, for which the memory is not counted."""
+        return (within(region, chunk) for chunk in self.covered(region))
 
     def intact(self, region: Region) -> bool | None:
         try:
@@ -406,11 +452,11 @@ class LocalWriter(BytesWriter):
         covered = self.covered(region)
         index = self.index(covered)
         try:
-            file = self.path(region).open("rb")
+            file = open_file(self.path(region))
         except FileNotFoundError:  # a chunk of the fill value
             for chunk in covered:
                 for part, made, _, _ in self.pieces(chunk, scratch):
-                    made.fill(self.array.fill_value)
+                    made.fill(self.fill_value)
                     yield within(region, part), made
             return
         with file:
