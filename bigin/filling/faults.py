@@ -110,6 +110,6 @@ def one_line(error: object) -> str:
     """An error's text in a line of bounded length, with its type where that says more."""
     text = " ".join(str(error).split())
     text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
-    if not isinstance(error, Exception) or (isinstance(error, OSError) and text):
+    if not isinstance(error, Exception) or (isinstance(error, OSError | ValueError) and text):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

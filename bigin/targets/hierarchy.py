@@ -102,6 +102,13 @@ def check_links(path: Path) -> None:
             return
 
 
+def check_above(path: Path) -> None:
+    """Refuses a place in an array, whose folder is for its chunks."""
+    for folder in path.resolve().parents:
+        if (folder / ".zarray").is_file() or ((folder / "zarr.json").is_file() and not local_group(folder)):
+            raise InputError(f"{path}: expected a place in a group or in none, got one in the array {folder}")
+
+
 def check_metadata(folder: Path) -> None:
     """Refuses metadata that are no small files: a pipe would never end, and a huge file fill the memory."""
     for key in METADATA:
@@ -126,6 +133,8 @@ def missing(
         stand_in = new_array(MemoryStore(), "", shape, dtype, chunks, shards, zarr_format)
     except (ValueError, TypeError) as error:
         raise InputError(f"{label}: {error}") from None
+    if isinstance(place, Path):
+        check_above(place)
     root, inner = local_root(place) if isinstance(place, Path) else (place, "")
     folder = place.resolve() if isinstance(place, Path) else None
     above = root.parent if isinstance(root, Path) else None
