@@ -192,7 +192,7 @@ def test_the_order_of_the_work_and_the_workers_change_no_bit(specification, thre
     tasks += chance.sample(tasks, len(tasks) // 2)  # retried, as a cluster does
     chance.shuffle(tasks)
 
-    def worker() -> Any:
+    def worker(stopping: Any) -> Any:
         def work(region: Region) -> int:
             part = np.empty(extent(region), DTYPES[dtype])
             fill(region, part)
