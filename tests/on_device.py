@@ -13,7 +13,7 @@ from bigin.dtypes import DTYPES, FLOATS
 from bigin.filling.device import on_device
 from bigin.filling.parts import RegionFilled, StretchFilled
 from bigin.filling.specification import Specification
-from bigin.kernels import cuda
+from bigin.kernels import cuda_device
 from bigin.regions import extent
 
 POISON = 0xA5
@@ -43,16 +43,16 @@ def device_values(filler, dtype, region, order=None, pad=3):
     for axis, step in reversed(order):
         strides[axis] = span * step
         span *= max(1, sizes[axis]) * abs(step)
-    base = cuda.contiguous((span + 2 * pad,), dtype)
-    with cuda.on_stream(None) as stream:
+    base = cuda_device.contiguous((span + 2 * pad,), dtype)
+    with cuda_device.on_stream(None) as stream:
         poison = np.full(span + 2 * pad, int.from_bytes([POISON] * dtype.itemsize, "little"), f"u{dtype.itemsize}")
-        cuda.copy_to_device(poison, base, stream)
+        cuda_device.copy_to_device(poison, base, stream)
         place = pad + sum(max(0, size - 1) * -stride for size, stride in zip(sizes, strides, strict=True) if stride < 0)
         view = base.at(place, sizes, tuple(strides))
         device = on_device(filler, dtype)
         device.setup(stream, lambda part: None)
         device(region, view, stream)
-        memory = cuda.to_host(base, dtype, stream)
+        memory = cuda_device.to_host(base, dtype, stream)
     bits = memory.view(poison.dtype)
     made = np.lib.stride_tricks.as_strided(bits[place:], sizes, [s * dtype.itemsize for s in strides])
     values = made.copy().view(dtype)
@@ -145,23 +145,23 @@ def test_products_of_several_tiles_and_blocks():
     """Larger than a tile of the product in both directions and than a block of k: every bound is met."""
     from bigin.kernels import cuda_matrix, matmul
 
-    rows, columns, depth = (66, 40, 259) if cuda.SIMULATED else (1000, 700, 1900)
+    rows, columns, depth = (66, 40, 259) if cuda_device.SIMULATED else (1000, 700, 1900)
     random = np.random.default_rng(3)
-    for dtype in (np.float32, np.float64) if not cuda.SIMULATED else (np.float32,):
+    for dtype in (np.float32, np.float64) if not cuda_device.SIMULATED else (np.float32,):
         a, b = random.standard_normal((depth, rows), dtype), random.standard_normal((depth, columns), dtype)
         expected = np.zeros((rows, columns))
         matmul.Product(rows, columns, np.dtype(dtype)).add(a, b, expected)
-        with cuda.on_stream(None) as stream:
-            left, right = (cuda.to_device(x.reshape(-1), stream) for x in (a, b))
-            out = cuda.contiguous((rows, columns), np.dtype(np.float64))
+        with cuda_device.on_stream(None) as stream:
+            left, right = (cuda_device.to_device(x.reshape(-1), stream) for x in (a, b))
+            out = cuda_device.contiguous((rows, columns), np.dtype(np.float64))
             place = (out.array(np.float64), 0, columns)
             size = (rows, columns, depth)
             cuda_matrix.product(stream, (left, 0, 1, rows), (right, 0, columns), place, size)
-            made = cuda.to_host(out, np.dtype(np.float64), stream)
+            made = cuda_device.to_host(out, np.dtype(np.float64), stream)
         assert made.tobytes() == expected.tobytes()
 
 
-@pytest.mark.skipif(cuda.SIMULATED, reason="a matrix of several tiles takes minutes under the simulator")
+@pytest.mark.skipif(cuda_device.SIMULATED, reason="a matrix of several tiles takes minutes under the simulator")
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("shape", [(1100, 1030), (20000, 600), (600, 20000)])
 def test_orthogonal_of_several_tiles(shape, dtype):
@@ -193,15 +193,15 @@ def test_padding():
         assert_same(filler, "bfloat16", region)
 
 
-@pytest.mark.skipif(cuda.SIMULATED, reason="2^32 elements take days under the simulator")
+@pytest.mark.skipif(cuda_device.SIMULATED, reason="2^32 elements take days under the simulator")
 def test_more_than_2_to_the_32_elements():
     """16 GiB at once: the grid's strides and the places in memory need 64 bits."""
     size = 2**32 + 12_345
     filler = make("normal", (size,), "float32")
-    view = cuda.contiguous((size,), DTYPES["float32"])
-    with cuda.on_stream(None) as stream:
+    view = cuda_device.contiguous((size,), DTYPES["float32"])
+    with cuda_device.on_stream(None) as stream:
         on_device(filler, DTYPES["float32"])(((0, size),), view, stream)
         for start in (0, 2**31 - 8, 2**32 - 4, size - 1000):
             stop = min(start + 1000, size)
-            made = cuda.to_host(view.at(start, (stop - start,), (1,)), DTYPES["float32"], stream)
+            made = cuda_device.to_host(view.at(start, (stop - start,), (1,)), DTYPES["float32"], stream)
             assert made.tobytes() == host_values(filler, "float32", ((start, stop),)).tobytes()

@@ -13,7 +13,7 @@ import bigin
 from bigin.cli import cli
 from bigin.dtypes import DTYPES, FLOATS
 from bigin.filling import choice
-from bigin.kernels import cuda
+from bigin.kernels import cuda_device
 
 bigin.register_dtypes()
 
@@ -34,9 +34,9 @@ class Lent:
 
     def __init__(self, values: np.ndarray, how: str, stream=None):
         bits = np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
-        self.memory = cuda.contiguous(bits.shape, values.dtype)
-        with cuda.on_stream(None) as own:
-            cuda.copy_to_device(bits, self.memory, own)
+        self.memory = cuda_device.contiguous(bits.shape, values.dtype)
+        with cuda_device.on_stream(None) as own:
+            cuda_device.copy_to_device(bits, self.memory, own)
         self.dtype, self.shape, self.how, self.stream = values.dtype, values.shape, how, stream
 
     def view(self, index):
@@ -47,8 +47,8 @@ class Lent:
         return Interface(first, part.shape, part.strides, self.dtype, self)
 
     def values(self):
-        with cuda.on_stream(None) as own:
-            return cuda.to_host(self.memory, self.dtype, own)
+        with cuda_device.on_stream(None) as own:
+            return cuda_device.to_host(self.memory, self.dtype, own)
 
 
 class Interface:
@@ -153,7 +153,7 @@ def test_what_cannot_be_filled_is_one_clear_line():
         bigin.fill(lent.view(INDEXES["whole"]), "normal", device="cpu")
     with pytest.raises(bigin.InputError, match="expected a device among"):
         bigin.fill(np.zeros(3), "normal", device="gpu")
-    with pytest.raises(bigin.InputError, match=f"from 0 to {cuda.count() - 1}, got 99"):
+    with pytest.raises(bigin.InputError, match=f"from 0 to {cuda_device.count() - 1}, got 99"):
         bigin.fill(np.zeros(3), "normal", device="cuda:99")
     assert lent.values().tobytes() == bytes(64)
 
@@ -229,7 +229,7 @@ def test_too_little_device_memory_is_no_hindrance_to_auto(monkeypatch):
 
 TORCH = importlib.util.find_spec("torch") is not None
 CUPY = importlib.util.find_spec("cupy") is not None
-REAL = pytest.mark.skipif(cuda.SIMULATED, reason="the simulator lends its memory to no other library")
+REAL = pytest.mark.skipif(cuda_device.SIMULATED, reason="the simulator lends its memory to no other library")
 
 
 @REAL

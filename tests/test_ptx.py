@@ -19,10 +19,11 @@ if importlib.util.find_spec("numba_cuda") is None:
 from numba import types
 
 from bigin.kernels import cuda as kernels
+from bigin.kernels import cuda_device
 from bigin.kernels import cuda_matrix as matrix
 from bigin.kernels.cpu import STORES
 
-if kernels.SIMULATED:
+if cuda_device.SIMULATED:
     pytest.skip("NUMBA_ENABLE_CUDASIM is set: the simulator compiles nothing", allow_module_level=True)
 
 U64, I64, F32, F64 = types.uint64, types.int64, types.float32, types.float64

@@ -82,12 +82,12 @@ def placed_on(filler: Filler, target: Target, number: int) -> OnDevice:
     if importlib.util.find_spec("numba_cuda") is None:
         raise InputError("expected the package numba-cuda, found none; pip install 'bigin[cuda13]' or 'bigin[cuda12]'")
     from bigin.filling.placed import OnDevice
-    from bigin.kernels import cuda
+    from bigin.kernels import cuda_device
 
-    if (problem := cuda.problem()) is not None:
+    if (problem := cuda_device.problem()) is not None:
         raise InputError(f"expected a CUDA device, found none that works: {problem}; use device cpu")
-    if number >= cuda.count():
-        raise InputError(f"expected a CUDA device from 0 to {cuda.count() - 1}, got {number}")
+    if number >= cuda_device.count():
+        raise InputError(f"expected a CUDA device from 0 to {cuda_device.count() - 1}, got {number}")
     try:
         placed = OnDevice(filler, target.dtype, number)
         placed.try_out()

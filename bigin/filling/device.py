@@ -20,7 +20,7 @@ from bigin.filling.orthogonal import DeltaOrthogonalFilled, OrthogonalFilled
 from bigin.filling.parts import PaddedFilled, RegionFilled, StretchFilled
 from bigin.filling.structured import DiracFilled, EyeFilled, SparseFilled
 from bigin.kernels import cuda
-from bigin.kernels.cuda import View, dense
+from bigin.kernels.cuda_device import View, dense
 from bigin.regions import Region, Shape, extent, place_in, ranges_within, stretch, strided_runs
 
 

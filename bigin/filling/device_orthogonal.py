@@ -9,9 +9,9 @@ import numpy as np
 from bigin import dtypes
 from bigin.filling.filler import Report
 from bigin.filling.orthogonal import STRIP, TILE, Reflections
-from bigin.kernels import cuda, reflectors
+from bigin.kernels import cuda_device, reflectors
 from bigin.kernels import cuda_matrix as matrix
-from bigin.kernels.cuda import View
+from bigin.kernels.cuda_device import View
 
 if TYPE_CHECKING:
     from bigin.filling.device import DrawnOnDevice
@@ -57,7 +57,7 @@ class DeviceReflections:
         self.z = z
 
     def _array(self, shape: tuple[int, int], dtype: Any) -> View:
-        return cuda.contiguous(shape, np.dtype(dtype))
+        return cuda_device.contiguous(shape, np.dtype(dtype))
 
     def _flat(self, view: View) -> Any:
         """A view's memory as a 1-d array of its floats."""
@@ -68,7 +68,7 @@ class DeviceReflections:
     ) -> Any:
         """A tile of X at the start of a buffer, as a 1-d array: 0 above the diagonal, with heads on it if asked."""
         shape = (rows[1] - rows[0], columns[1] - columns[0])
-        tile = buffer.at(0, shape, cuda.dense(shape))
+        tile = buffer.at(0, shape, cuda_device.dense(shape))
         self.draw((rows, columns), tile, stream)
         flat = self._flat(tile)
         if rows[0] < columns[1]:
@@ -92,12 +92,12 @@ class DeviceReflections:
         matrix.run_over(matrix.diagonal_kernel, n, 1, stream, self._flat(triangle), n, self._flat(squares))
         # Element (k, k) of n columns is element (k, 0) of n + 1.
         self.draw.as_shape((n, n + 1))(((0, n), (0, 1)), diagonal, stream)
-        x = cuda.to_host(diagonal, self.drawn, stream).reshape(n).astype(np.float64)
+        x = cuda_device.to_host(diagonal, self.drawn, stream).reshape(n).astype(np.float64)
         heads, scales, signs = np.empty(n), np.empty(n), np.empty(n)
-        s = cuda.to_host(squares, np.dtype(np.float64), stream).reshape(n)
+        s = cuda_device.to_host(squares, np.dtype(np.float64), stream).reshape(n)
         reflectors.reflector_scalars(s, x, heads, scales, signs, np.empty(1, self.drawn))
-        self.heads = cuda.to_device(heads.astype(self.drawn), stream)
-        self.scales, self.signs, self.steps = (cuda.to_device(a, stream) for a in (scales, signs, heads - x))
+        self.heads = cuda_device.to_device(heads.astype(self.drawn), stream)
+        self.scales, self.signs, self.steps = (cuda_device.to_device(a, stream) for a in (scales, signs, heads - x))
 
     def _triangle(self, triangle: View, strip: View, stream: Any) -> None:
         """S to inv(T), in place."""
@@ -140,7 +140,7 @@ class DeviceReflections:
                 right = min(left + width, columns[1])
                 place = ((top - rows[0], bottom - rows[0]), (left - columns[0], right - columns[0]))
                 self._fill(x, (top, bottom), (left, right), p, out.part(place), stream)
-        cuda.wait(stream)  # before the buffers are given back
+        cuda_device.wait(stream)  # before the buffers are given back
 
     def _fill(self, x: Any, rows: tuple[int, int], columns: tuple[int, int], p: View, out: View, stream: Any) -> None:
         """(E - X Z) D gain for rows of X that are there."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from bigin.filling.device import fill_constant, on_device
 from bigin.filling.filler import Array, Filler, Report
-from bigin.kernels import cuda
+from bigin.kernels import cuda_device
 from bigin.regions import Region
 from bigin.targets.device import DeviceArray
 
@@ -28,9 +28,9 @@ class OnDevice(Filler):
 
     def __init__(self, filler: Filler, dtype: np.dtype[Any], number: int = 0) -> None:
         self.shape, self.dtype, self.number = filler.shape, dtype, number
-        with cuda.on_device(number):
+        with cuda_device.on_device(number):
             self.values = on_device(filler, dtype)
-            self.name = cuda.device_name()
+            self.name = cuda_device.device_name()
         self.has_setup = self.values.memory() > 0
         self.workers = threading.local()
 
@@ -40,46 +40,46 @@ class OnDevice(Filler):
 
     def free_memory(self) -> int:
         """Bytes of the device's memory that are free."""
-        with cuda.on_device(self.number):
-            return cuda.free_memory()
+        with cuda_device.on_device(self.number):
+            return cuda_device.free_memory()
 
     def try_out(self) -> None:
         """Compiles and runs a kernel, so that what does not work is found before anything is changed."""
-        with cuda.on_device(self.number), cuda.on_stream(None) as stream:
-            place = cuda.contiguous((1,), np.dtype(np.uint8))
+        with cuda_device.on_device(self.number), cuda_device.on_stream(None) as stream:
+            place = cuda_device.contiguous((1,), np.dtype(np.uint8))
             fill_constant(place, np.zeros((), np.uint8), stream)
 
     def setup(self, threads: int, max_memory: int, report: Report) -> None:
-        with cuda.on_device(self.number), cuda.on_stream(None) as stream:
+        with cuda_device.on_device(self.number), cuda_device.on_stream(None) as stream:
             self.values.setup(stream, report)
 
     def buffer(self, size: int) -> Array:
         """Memory that the device copies to without the host's help."""
-        with cuda.on_device(self.number):
-            return cuda.pinned(size)
+        with cuda_device.on_device(self.number):
+            return cuda_device.pinned(size)
 
     def __call__(self, region: Region, out: Array | DeviceArray) -> None:
-        with cuda.on_device(self.number):
+        with cuda_device.on_device(self.number):
             if isinstance(out, DeviceArray):
                 self._in_place(region, out)
             else:
                 self._to_host(region, out)
 
     def _in_place(self, region: Region, out: DeviceArray) -> None:
-        view = cuda.View(out.first, out.dtype.itemsize, out.shape, out.strides, out.owner)
-        with cuda.on_stream(out.stream) as stream:
+        view = cuda_device.View(out.first, out.dtype.itemsize, out.shape, out.strides, out.owner)
+        with cuda_device.on_stream(out.stream) as stream:
             self.values(region, view, stream)
             if out.wait:
-                cuda.wait(stream)
+                cuda_device.wait(stream)
 
     def _to_host(self, region: Region, out: Array) -> None:
         if out.size == 0:
             return
         if not hasattr(self.workers, "stream"):
-            self.workers.stream, self.workers.view = cuda.new_stream(), None
+            self.workers.stream, self.workers.view = cuda_device.new_stream(), None
         view = self.workers.view
         if view is None or math.prod(view.shape) < out.size:
-            view = self.workers.view = cuda.contiguous((out.size,), self.dtype)
-        made = view.at(0, out.shape, cuda.dense(out.shape))
+            view = self.workers.view = cuda_device.contiguous((out.size,), self.dtype)
+        made = view.at(0, out.shape, cuda_device.dense(out.shape))
         self.values(region, made, self.workers.stream)
-        cuda.copy_to_host(made, out, self.workers.stream)
+        cuda_device.copy_to_host(made, out, self.workers.stream)

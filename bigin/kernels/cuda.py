@@ -3,289 +3,30 @@
 Threads walk over the runs of a region in y and over the blocks of a run in x, both in strides of the grid, with 64-bit
 indices. A block that lies inside a run, at an aligned address, is written by one store of four values (two of float64).
 
-numba.cuda is imported here alone. Everything also runs under NUMBA_ENABLE_CUDASIM=1, where a thread of the device is a
-thread of Python, `inlined` functions run on the CPU, and what such a function returns is a plain int or float.
+numba.cuda is imported in the files cuda*.py of this folder alone.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import importlib.util
 import itertools
 import math
-import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
-
-import numba
-import numpy as np
-
-if importlib.util.find_spec("numba_cuda") is None:
-    raise ImportError("the package numba-cuda is not installed")
 
 from llvmlite import ir
 from numba import cuda, types
 from numba.extending import intrinsic
 
-from bigin.kernels.cache import cached
 from bigin.kernels.cpu import STORES
-from bigin.regions import Region, Shape, extent, strided_runs
+from bigin.kernels.cuda_device import SIMULATED, View, called_as, composed, launch
+from bigin.regions import Region, Shape, strided_runs
 from bigin.rng import draws
 from bigin.rng.permutation import permute_once
 from bigin.rng.philox import philox
-from bigin.rng.portable import i64, inlined, u64
+from bigin.rng.portable import f32, i64, u32, u64
 
-SIMULATED = bool(numba.config.ENABLE_CUDASIM)
-THREADS = 8 if SIMULATED else 256  # of a thread block; simulated ones are slow to start
-GRID = 1 if SIMULATED else 128  # thread blocks at least: numba warns of fewer
-WAVES = 32  # thread blocks at most, for each multiprocessor
 AXES = 3  # the outer axes that a kernel knows; more are walked over by the host
-# The simulator keeps a launch's configuration in the kernel, and while it runs puts another module in place of `cuda`.
-SIMULATOR = threading.Lock()
-if SIMULATED:
-    SimulatedArray = cuda.cudadrv.devicearray.FakeCUDAArray
-
-
-def called_as(label: str) -> Any:
-    """A decorator for what kernels call: typed once, where `inlined` functions are at every call. NVVM inlines it.
-
-    The simulator compiles such a function for the CPU, and keeps it as the CPU's kernels are kept, under the label.
-    """
-
-    def decorate(function: Any) -> Any:
-        function.__qualname__ = f"{function.__name__}[{label}]"
-        dispatcher = numba.njit(error_model="numpy")(function)
-        return cached(dispatcher, f"{label}-{function.__name__}") if SIMULATED else dispatcher
-
-    return decorate
-
-
-# --- Memory ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class View:
-    """A strided array in the device's memory.
-
-    `first` is the address of its first element; strides are in elements and may be negative. `owner` keeps the memory.
-    """
-
-    first: int
-    itemsize: int
-    shape: Shape
-    strides: Shape
-    owner: Any = None
-
-    @property
-    def place(self) -> int:
-        """How many elements lie before the first, from the lowest address on."""
-        return sum((size - 1) * -stride for size, stride in zip(self.shape, self.strides, strict=True) if stride < 0)
-
-    @property
-    def lowest(self) -> int:
-        """The lowest address of an element."""
-        return self.first - self.place * self.itemsize
-
-    @property
-    def span(self) -> int:
-        """How many elements lie from the lowest to the highest."""
-        return 1 + sum((size - 1) * abs(stride) for size, stride in zip(self.shape, self.strides, strict=True))
-
-    def array(self, dtype: Any) -> Any:
-        """The whole span as a 1-d device array."""
-        return device_array(self.lowest, self.span, np.dtype(dtype), self.owner)
-
-    def at(self, place: int, shape: Shape, strides: Shape) -> View:
-        """Other elements of the same memory, from one so many elements behind the first on."""
-        return View(self.first + place * self.itemsize, self.itemsize, shape, strides, self.owner)
-
-    def part(self, region: Region) -> View:
-        """A region of the array."""
-        place = sum(start * stride for (start, _), stride in zip(region, self.strides, strict=True))
-        return self.at(place, extent(region), self.strides)
-
-
-class _Interface:
-    """What numba.cuda takes for an array of another library."""
-
-    def __init__(self, pointer: int, size: int, dtype: np.dtype[Any], owner: Any) -> None:
-        self.owner = owner
-        self.__cuda_array_interface__ = {
-            "shape": (size,),
-            "typestr": dtype.str,
-            "data": (pointer, False),
-            "version": 3,
-        }
-
-
-def device_array(pointer: int, size: int, dtype: np.dtype[Any], owner: Any) -> Any:
-    """Memory of the device as a 1-d array, which keeps the memory's owner."""
-    if SIMULATED:
-        buffer = (ctypes.c_char * (size * dtype.itemsize)).from_address(pointer)
-        simulated = SimulatedArray(np.frombuffer(buffer, dtype))
-        simulated.owner = owner
-        return simulated
-    return cuda.as_cuda_array(_Interface(pointer, size, dtype, owner), sync=False)
-
-
-def dense(shape: Shape) -> Shape:
-    """The strides of a C-ordered array."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
-def contiguous(shape: Shape, dtype: np.dtype[Any]) -> View:
-    """New memory of the device for a C-ordered array."""
-    size, strides = max(1, math.prod(shape)), dense(shape)
-    if SIMULATED:
-        owner: Any = np.zeros(size, dtype)
-        return View(owner.ctypes.data, dtype.itemsize, shape, strides, owner)
-    owner = cuda.device_array(size, np.uint8 if dtype.itemsize == 1 else f"u{dtype.itemsize}")
-    return View(owner.device_ctypes_pointer.value, dtype.itemsize, shape, strides, owner)
-
-
-def to_host(view: View, dtype: np.dtype[Any], stream: Any) -> np.ndarray[Any, np.dtype[Any]]:
-    """A copy of a contiguous array, which has arrived."""
-    out = np.empty(view.shape, dtype)
-    copy_to_host(view, out, stream)
-    return out
-
-
-def copy_to_host(view: View, out: np.ndarray[Any, np.dtype[Any]], stream: Any) -> None:
-    """Copies a contiguous array into one of the same shape, and waits until it has arrived."""
-    unsigned = np.dtype(f"u{view.itemsize}")
-    flat: Any = out.reshape(-1).view(unsigned)
-    source = device_array(view.first, flat.size, unsigned, view.owner)
-    if SIMULATED:
-        flat[:] = source._ary
-        return
-    source.copy_to_host(flat, stream=stream)
-    stream.synchronize()
-
-
-def copy_to_device(array: np.ndarray[Any, np.dtype[Any]], view: View, stream: Any) -> None:
-    """Copies a contiguous array into a contiguous one of the device, and waits until it has arrived."""
-    flat: Any = array.reshape(-1)
-    target = device_array(view.first, flat.size, flat.dtype, view.owner)
-    if SIMULATED:
-        target._ary[:] = flat
-        return
-    target.copy_to_device(flat, stream=stream)
-    stream.synchronize()
-
-
-def to_device(array: np.ndarray[Any, np.dtype[Any]], stream: Any) -> Any:
-    """A copy of a 1-d array on the device, which has arrived."""
-    if SIMULATED:
-        return SimulatedArray(array.copy())
-    copied = cuda.to_device(array, stream=stream)
-    stream.synchronize()
-    return copied
-
-
-def pinned(size: int) -> np.ndarray[Any, np.dtype[Any]]:
-    """Bytes of the host's memory that stay where they are, so that the device copies to them by itself."""
-    return np.empty(size, np.uint8) if SIMULATED else cuda.pinned_array(size, np.uint8)
-
-
-# --- Devices --------------------------------------------------------------------------------------------------------
-
-
-def problem() -> str | None:
-    """Why no device can be used; None where one can."""
-    if SIMULATED:
-        return None
-    try:
-        cuda.current_context()
-    except Exception as error:
-        lines = [line.strip(" :") for line in str(error).splitlines() if line.strip(" :")]
-        return " ".join(lines) or type(error).__name__
-    return None
-
-
-def count() -> int:
-    """How many devices there are."""
-    return 1 if SIMULATED else len(cuda.gpus)
-
-
-def on_device(number: int) -> contextlib.AbstractContextManager[Any]:
-    """Makes a device the calling thread's."""
-    return contextlib.nullcontext() if SIMULATED else cuda.gpus[number]
-
-
-def current_device() -> int:
-    """The number of the calling thread's device."""
-    return 0 if SIMULATED else int(cuda.get_current_device().id)
-
-
-def device_name() -> str:
-    """What the calling thread's device is called."""
-    if SIMULATED:
-        return "simulated"
-    name = cuda.get_current_device().name
-    return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def free_memory() -> int:
-    """Bytes of the calling thread's device that are free."""
-    return 1 << 40 if SIMULATED else int(cuda.current_context().get_memory_info().free)
-
-
-def new_stream() -> Any:
-    """A stream of our own."""
-    return 0 if SIMULATED else cuda.stream()
-
-
-def wait(stream: Any) -> None:
-    """Returns when all that was launched on a stream is done."""
-    if not SIMULATED:
-        stream.synchronize()
-
-
-# --- Launching ------------------------------------------------------------------------------------------------------
-
-
-def most_blocks() -> int:
-    """Thread blocks that keep the whole device busy."""
-    return 4 if SIMULATED else WAVES * _multiprocessors(current_device())
-
-
-@cache
-def _multiprocessors(number: int) -> int:
-    return int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
-
-
-def launch(kernel: Any, width: int, height: int, stream: Any, *arguments: Any) -> None:
-    """Runs a kernel with a thread for each of width x height places, or fewer that walk over them in strides."""
-    x = min(THREADS, 1 << max(0, width - 1).bit_length())
-    y = THREADS // x
-    across = max(1, min(-(-width // x), most_blocks()))
-    down = max(1, min(-(-height // y), max(1, most_blocks() // across), 65535))
-    across = max(across, -(-GRID // down))
-    start(kernel, (across, down), (x, y), stream, *arguments)
-
-
-def start(kernel: Any, grid: tuple[int, int], block: tuple[int, int], stream: Any, *arguments: Any) -> None:
-    """Runs a kernel with a given grid of thread blocks."""
-    if SIMULATED:
-        with SIMULATOR:
-            kernel[grid, block](*arguments)
-    else:
-        kernel[grid, block, stream](*arguments)
-
-
-@contextlib.contextmanager
-def on_stream(handle: int | None) -> Iterator[Any]:
-    """A stream to launch on: the caller's, by its handle, or one of our own, which is waited for at the end."""
-    if SIMULATED:
-        yield 0
-        return
-    stream = cuda.stream() if handle is None else cuda.external_stream(handle)
-    yield stream
-    if handle is None:
-        stream.synchronize()
 
 
 # --- Stores ---------------------------------------------------------------------------------------------------------
@@ -356,97 +97,128 @@ def store_two(out, place, step, values, low, high):
 # --- The values of a block ------------------------------------------------------------------------------------------
 
 
-@inlined
+# A block's values are composed of functions that each exist once: the words, a distribution's draw, a dtype's store.
+# The casts say for the simulator what compiled code knows.
+
+
+@called_as("cuda")
+def words(block, stream, key):
+    """philox, for kernels to call."""
+    return philox(block, stream, key)
+
+
+@called_as("cuda")
 def joined(low, high):
     """Two words as one, the low one first."""
     return u64(u64(low) | u64(u64(high) << u64(32)))
 
 
-def each_32(draw: Any, store: Any, label: str) -> Any:
-    """The four values of a block in which every element draws alone."""
+@cache
+def drawn_alone(distribution: str, double: bool) -> Any:
+    """A distribution's draw for one element."""
+    draw = DRAWS[distribution][double]
 
-    @called_as(label)
-    def value(word, numbers, anchor):
-        return store(draw(word, numbers, anchor))
+    @called_as(f"cuda-{distribution}-{64 if double else 32}")
+    def drawn(x, numbers, anchor):
+        return draw(x, numbers, anchor)
 
-    @called_as(label)
-    def values(block, stream, key, numbers, anchor):
-        a, b, c, d = philox(block, stream, key)
+    return drawn
+
+
+@cache
+def drawn_in_pairs(distribution: str, double: bool) -> Any:
+    """A distribution's draw for an even element and the odd one behind it."""
+    draw = DRAWS[distribution][double]
+
+    @called_as(f"cuda-{distribution}-{64 if double else 32}")
+    def drawn(even, odd, numbers):
+        return draw(even, odd, numbers)
+
+    return drawn
+
+
+@cache
+def stored_as(dtype: str) -> Any:
+    """The rounding of a float32 to a dtype's bits."""
+    store = STORES[dtype]
+
+    @called_as(f"cuda-{dtype}")
+    def stored(x):
+        return store(x)
+
+    return stored
+
+
+def each(distribution: str, dtype: str) -> Any:
+    """The values of a block in which every element draws alone."""
+    draw = drawn_alone(distribution, dtype == "float64")
+    if dtype == "float64":
+
+        @composed
+        def two(block, stream, key, numbers, anchor):
+            a, b, c, d = words(block, stream, key)
+            return draw(u64(joined(a, b)), numbers, anchor), draw(u64(joined(c, d)), numbers, anchor)
+
+        return two
+    store = stored_as(dtype)
+
+    @composed
+    def four(block, stream, key, numbers, anchor):
+        a, b, c, d = words(block, stream, key)
         return (
-            value(a, numbers, anchor),
-            value(b, numbers, anchor),
-            value(c, numbers, anchor),
-            value(d, numbers, anchor),
+            store(f32(draw(u32(a), numbers, anchor))),
+            store(f32(draw(u32(b), numbers, anchor))),
+            store(f32(draw(u32(c), numbers, anchor))),
+            store(f32(draw(u32(d), numbers, anchor))),
         )
 
-    return values
+    return four
 
 
-def pairs_32(draw: Any, store: Any, label: str) -> Any:
-    """The four values of a block in which an even element and the odd one behind it draw together."""
+def pairs(distribution: str, dtype: str) -> Any:
+    """The values of a block in which an even element and the odd one behind it draw together."""
+    draw = drawn_in_pairs(distribution, dtype == "float64")
+    if dtype == "float64":
 
-    @called_as(label)
-    def pair(even, odd, numbers):
-        first, second = draw(even, odd, numbers)
-        return store(first), store(second)
+        @composed
+        def two(block, stream, key, numbers, anchor):
+            a, b, c, d = words(block, stream, key)
+            return draw(u64(joined(a, b)), u64(joined(c, d)), numbers)
 
-    @called_as(label)
-    def values(block, stream, key, numbers, anchor):
-        a, b, c, d = philox(block, stream, key)
-        first, second = pair(a, b, numbers)
-        third, fourth = pair(c, d, numbers)
-        return first, second, third, fourth
+        return two
+    store = stored_as(dtype)
 
-    return values
+    @composed
+    def four(block, stream, key, numbers, anchor):
+        a, b, c, d = words(block, stream, key)
+        first, second = draw(u32(a), u32(b), numbers)
+        third, fourth = draw(u32(c), u32(d), numbers)
+        return store(f32(first)), store(f32(second)), store(f32(third)), store(f32(fourth))
 
-
-def each_64(draw: Any, store: Any, label: str) -> Any:
-    """each_32 for the two values of a float64's block."""
-
-    @called_as(label)
-    def value(low, high, numbers, anchor):
-        return store(draw(joined(low, high), numbers, anchor))
-
-    @called_as(label)
-    def values(block, stream, key, numbers, anchor):
-        a, b, c, d = philox(block, stream, key)
-        return value(a, b, numbers, anchor), value(c, d, numbers, anchor)
-
-    return values
+    return four
 
 
-def pairs_64(draw: Any, store: Any, label: str) -> Any:
-    """pairs_32 for the two values of a float64's block."""
-
-    @called_as(label)
-    def values(block, stream, key, numbers, anchor):
-        a, b, c, d = philox(block, stream, key)
-        first, second = draw(joined(a, b), joined(c, d), numbers)
-        return store(first), store(second)
-
-    return values
-
-
-@called_as("cuda")
+@composed
 def constant_four(block, stream, key, numbers, anchor):
     """The same bits four times."""
     (value,) = numbers
     return value, value, value, value
 
 
-@called_as("cuda")
+@composed
 def constant_two(block, stream, key, numbers, anchor):
     """The same bits twice."""
     (value,) = numbers
     return value, value
 
 
-# distribution -> (the values of a block of four, and the draw; the same for a block of two)
-VALUES: dict[str, tuple[Any, Any, Any, Any]] = {
-    "uniform": (each_32, draws.uniform_32, each_64, draws.uniform_64),
-    "normal": (pairs_32, draws.normal_32, pairs_64, draws.normal_64),
-    "trunc_normal": (each_32, draws.trunc_normal_32, each_64, draws.trunc_normal_64),
+# distribution -> its draws in float32 and in float64
+DRAWS: dict[str, tuple[Any, Any]] = {
+    "uniform": (draws.uniform_32, draws.uniform_64),
+    "normal": (draws.normal_32, draws.normal_64),
+    "trunc_normal": (draws.trunc_normal_32, draws.trunc_normal_64),
 }
+VALUES = {"uniform": each, "normal": pairs, "trunc_normal": each}
 
 
 # --- Regions --------------------------------------------------------------------------------------------------------
@@ -502,11 +274,8 @@ def region_kernel(values: Any, shift: int) -> Any:
 @cache
 def fill_kernel(distribution: str, dtype: str) -> tuple[Any, int]:
     """The kernel of a distribution and a dtype, and the logarithm of the elements in a block."""
-    make_32, draw_32, make_64, draw_64 = VALUES[distribution]
-    label = f"cuda-{distribution}-{dtype}"
-    if dtype == "float64":
-        return region_kernel(make_64(draw_64, STORES[dtype], label), 1), 1
-    return region_kernel(make_32(draw_32, STORES[dtype], label), 2), 2
+    shift = 1 if dtype == "float64" else 2
+    return region_kernel(VALUES[distribution](distribution, dtype), shift), shift
 
 
 @cache

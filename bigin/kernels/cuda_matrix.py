@@ -16,7 +16,7 @@ import numpy as np
 from numba import cuda, types
 
 from bigin.kernels.cpu import STORES
-from bigin.kernels.cuda import called_as, launch, start
+from bigin.kernels.cuda_device import called_as, launch, start
 from bigin.kernels.matmul import DEPTH
 from bigin.rng.portable import f32, f64, fma, i64
 
@@ -66,7 +66,7 @@ def product_kernel(double: bool, by_rows: bool) -> Any:
         tx, ty = i64(cuda.threadIdx.x), i64(cuda.threadIdx.y)
         thread = ty * i64(ACROSS) + tx
         i0, j0 = i64(cuda.blockIdx.y) * i64(TILE), i64(cuda.blockIdx.x) * i64(TILE)
-        if triangle != i64(0) and i0 >= j0 + i64(TILE):
+        if j0 >= columns or (triangle != i64(0) and i0 >= j0 + i64(TILE)):
             return
         for p in range(SQUARE):
             totals[p] = f64(0.0)
@@ -196,6 +196,8 @@ def inverse_kernel(upper, place, stride, size, inverse):
     """reflectors.invert_triangle: a thread block for each column of the inverse, a thread for each row."""
     shared = cuda.shared.array(1, types.float64)
     j, q = i64(cuda.blockIdx.x), i64(cuda.threadIdx.x)
+    if j >= size:
+        return
     value = f64(1.0) if q == j else f64(0.0)
     r = j
     while r >= i64(0):

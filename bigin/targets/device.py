@@ -79,12 +79,14 @@ class DeviceTarget(Target):
 
     def read(self, region: Region) -> Array:
         """A copy of a region on the host."""
-        from bigin.kernels import cuda
+        from bigin.kernels import cuda_device
 
         part = self.array.part(region)
-        view = cuda.View(part.first, self.dtype.itemsize, part.shape, part.strides, part.owner)
-        with cuda.on_device(part.device), cuda.on_stream(part.stream) as stream:
-            span = cuda.to_host(view.at(-view.place, (view.span,), (1,)), np.dtype(f"u{self.dtype.itemsize}"), stream)
+        view = cuda_device.View(part.first, self.dtype.itemsize, part.shape, part.strides, part.owner)
+        with cuda_device.on_device(part.device), cuda_device.on_stream(part.stream) as stream:
+            span = cuda_device.to_host(
+                view.at(-view.place, (view.span,), (1,)), np.dtype(f"u{self.dtype.itemsize}"), stream
+            )
         steps = [stride * self.dtype.itemsize for stride in part.strides]
         values = np.lib.stride_tricks.as_strided(span[view.place :], part.shape, steps)
         return np.array(values[slices(tuple((0, size) for size in part.shape))]).view(self.dtype)
@@ -124,7 +126,7 @@ def from_torch(torch: Any, tensor: Any) -> DeviceArray:
         raise InputError(f"expected a dense tensor, got one of {tensor.layout}")
     dtype = dtypes.parse_dtype(tensor.dtype)
     device = tensor.device.index
-    device = torch.cuda.current_device() if device is None else device
+    device = torch.cuda_device.current_device() if device is None else device
     stream = torch.cuda.current_stream(device).cuda_stream or LEGACY
     strides = tuple(map(int, tensor.stride()))
     return DeviceArray(tensor.data_ptr(), tuple(tensor.shape), strides, dtype, device, stream, False, tensor)
@@ -152,9 +154,9 @@ def from_interface(target: Any) -> DeviceArray:
     stream = interface.get("stream")
     device = getattr(getattr(target, "device", None), "id", None)  # cupy says which; else it is the current one
     if device is None:
-        from bigin.kernels import cuda
+        from bigin.kernels import cuda_device
 
-        device = cuda.current_device()
+        device = cuda_device.current_device()
     return DeviceArray(pointer, shape, steps, dtype, int(device), stream or LEGACY, stream is None, target)
 
 
