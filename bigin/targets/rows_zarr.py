@@ -21,10 +21,12 @@ from zarr.storage import LocalStore
 from bigin.errors import FillError
 from bigin.regions import Region, Tail, stretches
 from bigin.targets.base import Array, Target
-from bigin.targets.disk import replace_file, require_space, sync_file_system, write_all
+from bigin.targets.disk import read_all, replace_file, require_space, sync_file_system, write_all
 from bigin.targets.record import KEY, Record
-from bigin.targets.rows import Rows
+from bigin.targets.rows import Rows, at_once
 from bigin.targets.zarr import EMPTY, ZarrTarget, stores_plain_bytes
+
+FEW = 64  # rows of a file that are read one by one; mapping a file and its pages costs more than so many calls
 
 
 class ZarrRows(Rows):
@@ -55,9 +57,13 @@ class ZarrRows(Rows):
             if ids.size:
                 out[order] = self.array.oindex[ids, :]
             return out
-        for place, rows in groups(ids, self.outer[0]):
+
+        def take(group: tuple[int, slice]) -> None:
+            place, rows = group
             with ChunkFile(self.array, self._path(place)) as chunk:
                 out[order[rows]] = chunk.gather(ids[rows] - place * self.outer[0])
+
+        at_once(take, list(groups(ids, self.outer[0])))
         return out
 
     def scatter(self, ids: Array, values: Array) -> Array:
@@ -167,7 +173,8 @@ class ChunkFile:
         self.array = array
         self.path = path
         self.inner = array.chunks
-        self.row_bytes = self.inner[1] * array.dtype.itemsize
+        self.dtype = array.dtype
+        self.row_bytes = self.inner[1] * self.dtype.itemsize
         self.chunk_bytes = self.inner[0] * self.row_bytes
         self.file: BinaryIO | None = None
         with suppress(FileNotFoundError):
@@ -196,18 +203,26 @@ class ChunkFile:
 
     def gather(self, ids: Array) -> Array:
         """The values of sorted rows; of those that are missing, the fill value."""
-        width = self.array.shape[1]
-        out = np.empty((ids.size, width), self.array.dtype)
-        mapped = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ) if self.file is not None else None
+        out = np.empty((ids.size, self.array.shape[1]), self.dtype)
+        few = ids.size <= FEW
+        mapped = None if few or self.file is None else mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ)
         for place, rows in groups(ids, self.inner[0]):
             offset = self.offsets[place]
+            local = ids[rows] - place * self.inner[0]
             if offset is None:
                 out[rows] = self.array.fill_value
-                continue
-            assert mapped is not None
-            values = np.frombuffer(mapped, self.array.dtype, self.inner[0] * self.inner[1], offset)
-            out[rows] = values.reshape(self.inner)[ids[rows] - place * self.inner[0], :width]
+            elif mapped is None:
+                self._read(local, offset, out[rows])
+            else:
+                values = np.frombuffer(mapped, self.dtype, self.inner[0] * self.inner[1], offset).reshape(self.inner)
+                out[rows] = np.take(values, local, axis=0, mode="clip")[:, : out.shape[1]]
         return out
+
+    def _read(self, ids: Array, offset: int, out: Array) -> None:
+        assert self.file is not None
+        size = out.shape[1] * self.dtype.itemsize
+        for row, number in zip(out, ids.tolist(), strict=True):
+            read_all(self.file.fileno(), row.view(np.uint8).data[:size], offset + number * self.row_bytes)
 
     def scatter(self, ids: Array, values: Array) -> bool:
         """Writes sorted rows in place; False, and nothing is written, where one of them is missing."""
