@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from collections.abc import Callable
@@ -345,7 +344,9 @@ class EmbeddingTable:
 
         See `bigin.torch.open`.
         """
-        return importlib.import_module("bigin.torch").open(self._place, mode)
+        import bigin.torch
+
+        return bigin.torch.open(self._place, mode)
 
     @contextmanager
     def _writing(self) -> Iterator[Rows]:
