@@ -120,7 +120,7 @@ def fill(
         record = specification.record() | part_record(ranges)
         record["name_from"] = "caller" if name is not None else "hierarchy" if stream else "unnamed"
         where = (device, max_device_memory)
-        return _fill(
+        return fill_target(
             place, filler_of(record), record, overwrite, threads, max_memory, sync, progress, *where, retries=retries
         )
 
@@ -160,7 +160,7 @@ def fill_flat(
             )
         specification = Specification.parse(method, parameters, seed, name, whole, place.dtype)
         record = specification.record() | {"stretch": [offset.__index__(), list(place.shape)]}
-        return _fill(place, filler_of(record), record, True, threads, max_memory, True, None)
+        return fill_target(place, filler_of(record), record, True, threads, max_memory, True, None)
 
 
 @contextmanager
@@ -204,7 +204,7 @@ def told_as_fill_errors(label: str) -> Iterator[None]:
         raise FillError(explain(error, label)) from error
 
 
-def _fill(
+def fill_target(
     target: Target,
     filler: Filler,
     record: Record,
@@ -217,6 +217,7 @@ def _fill(
     max_device_memory: int | str | None = None,
     retries: Retries | None = None,
 ) -> Report:
+    """Fills a target as its record says, which must say so of this filler; or goes on with what was begun."""
     limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
     most = None if max_device_memory is None else parse_size(max_device_memory)
     chosen = choose(target, filler, device, memory.threads() if threads is None else threads, most)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigin import dtypes
-from bigin.api import Report, _fill
+from bigin.api import Report, fill_target
 from bigin.errors import FillError, InputError, Interrupted, Terminated
 from bigin.filling import memory
 from bigin.filling.faults import LASTING, explain
@@ -113,7 +113,7 @@ class EmbeddingTable:
                 raise InputError(f"{path}: expected nothing there, found another table that is half made; remove it")
             record["name_from"] = "caller" if name is not None else "hierarchy" if stream else "unnamed"
             try:
-                report = _fill(target, specification.filler(), record, False, threads, max_memory, sync, progress)
+                report = fill_target(target, specification.filler(), record, False, threads, max_memory, sync, progress)
             finally:
                 target.close()
         table = cls(path)
@@ -284,29 +284,40 @@ class EmbeddingTable:
             ids: integers from 0 to num_embeddings - 1, of any shape.
             threads, max_memory, sync: as in `bigin.fill`.
 
-        Raises InputError for what is no id of the table, or where another writer is at work.
+        Raises:
+            InputError: something is no id of the table; nothing was changed. Or another writer is at work.
+            FillError: it could not be finished, and can be run again.
         """
         import numpy as np
 
-        from bigin.filling.rows import ResetFilled, fill_regions, initial_rows
+        from bigin.filling.rows import ResetFilled, fill_regions
 
         with default_modes(), self._writing() as rows:
             numbers = np.unique(parse_ids(ids, self.num_embeddings))
             filler = self.specification.filler()
-            left = [numbers[:0]]
-            step = max(1, BATCH // self.embedding_dim)
-            for start in range(0, numbers.size, step):
-                part = numbers[start : start + step]
-                left.append(rows.scatter(part, initial_rows(filler, part, self.dtype)))
-            remaining = np.concatenate(left)
-            if remaining.size:
-                replaced = ResetFilled(filler, remaining, rows.read, rows.target.block_memory())
-                limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
-                workers = workers_within(rows.target, replaced, memory.threads() if threads is None else threads, limit)
-                fill_regions(rows.target, replaced, rows.holders(remaining), workers)
-            if sync:
-                rows.sync()
+            replaced = ResetFilled(filler, numbers, rows.read, rows.target.block_memory())
+            limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
+            workers = workers_within(rows.target, replaced, memory.threads() if threads is None else threads, limit)
+            try:
+                left = self._write(rows, filler, numbers)
+                fill_regions(rows.target, replaced, rows.holders(left), workers)
+                if sync:
+                    rows.sync()
+            except BaseException as error:
+                raise told(error, f"{self.label}: the reset", "some rows may be as they were") from None
         return int(numbers.size)
+
+    def _write(self, rows: Rows, filler: Filler, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Initial values of rows, written in place; returns the ids of those that cannot be."""
+        import numpy as np
+
+        from bigin.filling.rows import initial_rows
+
+        step = max(1, BATCH // self.embedding_dim)
+        parts = [ids[start : start + step] for start in range(0, ids.size, step)]
+        return np.concatenate(
+            [ids[:0], *(rows.scatter(part, initial_rows(filler, part, self.dtype)) for part in parts)]
+        )
 
     def verify(
         self,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -526,6 +528,21 @@ def test_a_grow_killed_at_any_moment_leaves_a_valid_table_and_can_be_run_again(l
     assert left["old"] >= 10
     assert left["new"] >= 2
     assert left["moments"] > 20
+
+
+@pytest.mark.parametrize(("number", "code", "what"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 1, "terminated")])
+def test_a_grow_that_is_stopped_takes_back_what_it_wrote(number, code, what):
+    bigin.EmbeddingTable.create("t.npy", OLD, DIM, "normal", **WHAT)
+    before = said(snapshot())
+    command = [sys.executable, "-m", "bigin", "table", "grow", "t.npy", str(10**8), "--no-sync"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while "growing" not in Path("t.npy.bigin.json").read_text():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, number))
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.strip()) == (code, f"bigin: t.npy: the grow was {what}; the table is as it was")
+    assert said(snapshot()) == before
 
 
 READER = """
