@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bigin import dtypes
 from bigin.api import Report, fill_target
-from bigin.errors import FillError, InputError, Interrupted, Terminated
+from bigin.errors import InputError
 from bigin.filling import memory
-from bigin.filling.faults import LASTING, explain
+from bigin.filling.engine import after_stragglers
 from bigin.filling.floats import default_modes
 from bigin.filling.resume import values
-from bigin.filling.run import workers_within
 from bigin.filling.specification import Specification
-from bigin.methods.distributions import Distribution, Orthogonal, Sparse
-from bigin.text import parse_shape, parse_size
+from bigin.filling.table import Undo, add_rows, larger, open_table, parse_ids, reset_rows
+from bigin.targets.rows import Rows, begun, fresh, new_table
+from bigin.text import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
-
-    from bigin.filling.filler import Filler
-    from bigin.targets.record import Record
-    from bigin.targets.rows import Rows
     from bigin.verification import Verification
 
-GROWING = "growing"  # the record's note of a grow that has begun, and may have been killed
 ATTEMPTS = 5  # at opening a table, which another process may be growing just then
 PAUSE = 0.01  # seconds between two of them
-BATCH = 1 << 20  # elements of rows that are made at once
 
 
 class EmbeddingTable:
@@ -95,8 +86,6 @@ class EmbeddingTable:
             InputError: something is wrong with what was asked for, or there is something at the path; nothing was made.
             FillError, OSError: the table could not be finished.
         """
-        from bigin.targets.rows import begun, new_table
-
         shape = (count("num_embeddings", num_embeddings, 0), count("embedding_dim", embedding_dim, 1))
         rows = [
             None if given is None else count(what, given, 1) for what, given in (("chunks", chunks), ("shards", shards))
@@ -132,7 +121,7 @@ class EmbeddingTable:
         """Opens the array as it is now. What is read while another process replaces it is read again."""
         for attempt in range(ATTEMPTS):
             try:
-                self._rows, self.specification = opened(self._place)
+                self._rows, self.specification = open_table(self._place)
                 return
             except InputError:
                 if attempt == ATTEMPTS - 1:
@@ -215,63 +204,22 @@ class EmbeddingTable:
                 for; nothing was changed. Or another writer is at work.
             FillError, OSError: it could not be finished; the table is as it was.
         """
-        wanted = count("num_embeddings", num_embeddings, 0)
-        with default_modes(), self._writing() as rows:
+        number = count("num_embeddings", num_embeddings, 0)
+        with default_modes(), self._writing() as (rows, undo):
             record = rows.target.record()
             assert record is not None
-            if wanted < self.num_embeddings:
+            if number < self.num_embeddings:
                 raise InputError(
-                    f"{self.label}: expected {self.num_embeddings} rows or more, got {wanted}; a table does not shrink"
+                    f"{self.label}: expected {self.num_embeddings} rows or more, got {number}; a table does not shrink"
                 )
-            larger = grown(self.specification, wanted, self.label)
-            filler = larger.filler()
+            wanted = larger(self.specification, number, self.label)
+            filler = wanted.filler()
             start = time.perf_counter()  # kernels are compiled
-            record = self._add(rows, filler, record, threads, max_memory, sync, progress)
-        added = (wanted - self.num_embeddings) * self.embedding_dim * self.dtype.itemsize
+            record = add_rows(rows, filler, record, undo, *bounds(threads, max_memory), sync, progress)
+        added = (number - self.num_embeddings) * self.embedding_dim * self.dtype.itemsize
         self._load()
         self.report = Report(self.label, added, time.perf_counter() - start, record)
         return self.report
-
-    def _add(
-        self,
-        rows: Rows,
-        filler: Filler,
-        record: Record,
-        threads: int | None,
-        max_memory: int | str | None,
-        sync: bool,
-        progress: Callable[[int, int], None] | None,
-    ) -> Record:
-        """Writes the rows that are missing; returns the record."""
-        from bigin.filling.rows import KeptFilled, fill_regions
-
-        settled = {key: value for key, value in record.items() if key != GROWING} | {"shape": list(self.shape)}
-        old, new = self.num_embeddings, filler.shape[0]
-        if GROWING in record:  # a grow was killed
-            rows.discard(grows_to(record) or old)
-            rows.keep(settled)
-        if new == old:
-            return settled
-        filler = KeptFilled(filler, old, rows.read, rows.target.block_memory())
-        limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
-        workers = workers_within(rows.target, filler, memory.threads() if threads is None else threads, limit)
-        target, regions = rows.grown(new)
-        try:
-            rows.keep(settled | {GROWING: {"to": new}})
-            target.sync = sync
-            rows.reserve(target)
-            fill_regions(target, filler, regions, workers, progress)
-            if sync:
-                rows.sync()
-        except BaseException as error:
-            target.close()
-            rows.discard(new)
-            rows.keep(settled)
-            raise told(error, f"{self.label}: the grow", "the table is as it was") from None
-        target.close()
-        final = settled | {"shape": list(filler.shape)}
-        rows.commit(new, final)
-        return final
 
     def reset(
         self, ids: Any, *, threads: int | None = None, max_memory: int | str | None = None, sync: bool = True
@@ -288,36 +236,10 @@ class EmbeddingTable:
             InputError: something is no id of the table; nothing was changed. Or another writer is at work.
             FillError: it could not be finished, and can be run again.
         """
-        import numpy as np
-
-        from bigin.filling.rows import ResetFilled, fill_regions
-
-        with default_modes(), self._writing() as rows:
+        with default_modes(), self._writing() as (rows, _):
             numbers = np.unique(parse_ids(ids, self.num_embeddings))
-            filler = self.specification.filler()
-            replaced = ResetFilled(filler, numbers, rows.read, rows.target.block_memory())
-            limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
-            workers = workers_within(rows.target, replaced, memory.threads() if threads is None else threads, limit)
-            try:
-                left = self._write(rows, filler, numbers)
-                fill_regions(rows.target, replaced, rows.holders(left), workers)
-                if sync:
-                    rows.sync()
-            except BaseException as error:
-                raise told(error, f"{self.label}: the reset", "some rows may be as they were") from None
+            reset_rows(rows, self.specification.filler(), numbers, *bounds(threads, max_memory), sync)
         return int(numbers.size)
-
-    def _write(self, rows: Rows, filler: Filler, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Initial values of rows, written in place; returns the ids of those that cannot be."""
-        import numpy as np
-
-        from bigin.filling.rows import initial_rows
-
-        step = max(1, BATCH // self.embedding_dim)
-        parts = [ids[start : start + step] for start in range(0, ids.size, step)]
-        return np.concatenate(
-            [ids[:0], *(rows.scatter(part, initial_rows(filler, part, self.dtype)) for part in parts)]
-        )
 
     def verify(
         self,
@@ -332,7 +254,6 @@ class EmbeddingTable:
 
         As `bigin.verify`, which see, with what the table's record says.
         """
-        from bigin.targets.rows import fresh
         from bigin.verification import verify
 
         what = self.specification
@@ -360,15 +281,28 @@ class EmbeddingTable:
         return bigin.torch.open(self._place, mode)
 
     @contextmanager
-    def _writing(self) -> Iterator[Rows]:
-        """The table as it is now, with all other writers kept away."""
+    def _writing(self) -> Iterator[tuple[Rows, Undo]]:
+        """The table as it is now, with all other writers kept away until the last thread is done.
+
+        What is in the list at the end takes back what was begun.
+        """
         held = self._rows.target
+        undo: Undo = []
+
+        def end() -> None:
+            try:
+                with suppress(Exception):  # the first error is the one to tell
+                    for step in reversed(undo):
+                        step()
+            finally:
+                held.close()
+
         held.lock()
         try:
             self._load()
-            yield self._rows
+            yield self._rows, undo
         finally:
-            held.close()
+            after_stragglers(end)
 
     def close(self) -> None:
         """Gives back what is open."""
@@ -381,79 +315,6 @@ class EmbeddingTable:
         self.close()
 
 
-def told(error: BaseException, label: str, left: str) -> BaseException:
-    """What stopped a writer, as the command line says it."""
-    if isinstance(error, KeyboardInterrupt):
-        kind = Terminated if isinstance(error, Terminated) else Interrupted
-        return kind(f"{label} was {'terminated' if kind is Terminated else 'interrupted'}; {left}")
-    if isinstance(error, LASTING) or not isinstance(error, Exception):
-        return error
-    return FillError(explain(error, f"{label} failed and {left}"))
-
-
-def opened(place: Any) -> tuple[Rows, Specification]:
-    """The rows at a place and what decides their initial values; raises InputError where there is no table."""
-    from bigin.targets.rows import open_rows
-
-    if isinstance(place, str | os.PathLike) and "://" not in str(place) and not os.path.exists(place):
-        raise InputError(f"{place}: expected a table, found nothing; make it with `bigin table create`")
-    rows = open_rows(place)
-    target, record = rows.target, rows.target.record()
-    if record is None:
-        raise InputError(
-            f"{target.label}: expected a table that bigin has filled, got one without a record; make it with "
-            "`bigin table create` (EmbeddingTable.create), or fill it"
-        )
-    if record.get("complete") is not True:
-        raise InputError(
-            f"{target.label}: expected a complete table, got one that is half made; give the command that makes it "
-            "again, which goes on where it stopped"
-        )
-    if "region" in record:
-        raise InputError(f"{target.label}: expected a whole table, got a region of shape {record.get('shape')}")
-    specification = Specification.from_record(record)
-    if grows_to(record) == target.shape[0]:  # killed when the array had its new shape, and the record not yet
-        specification = replace(specification, shape=(target.shape[0], *specification.shape[1:]))
-    for what, expected, got in (
-        ("shape", specification.shape, target.shape),
-        ("dtype", specification.dtype, target.dtype),
-    ):
-        if expected != got:
-            raise InputError(
-                f"{target.label}: expected {what} {expected}, which its record says, got {got}; fill it anew"
-            )
-    return rows, specification
-
-
-def grows_to(record: Record) -> int | None:
-    """How many rows a grow that was begun is to make, as the record notes it."""
-    note = record.get(GROWING)
-    rows = note.get("to") if isinstance(note, dict) else None
-    return rows if isinstance(rows, int) else None
-
-
-def grown(specification: Specification, rows: int, label: str) -> Specification:
-    """The specification of a table of another number of rows, if that changes none of the rows that both have."""
-    larger = replace(specification, shape=parse_shape((rows, *specification.shape[1:])))
-    if rows == specification.shape[0]:
-        return larger
-    old, new = (resolved(specification, max(1, n)) for n in (specification.shape[0], rows))
-    if isinstance(new, Orthogonal | Sparse):
-        why = f"got {specification.method}, where every value depends on all rows"
-    elif old != new:
-        why = f"got {specification.method}: {old} for {specification.shape[0]} rows would be {new} for {rows}"
-    else:
-        return larger
-    raise InputError(
-        f"{label}: expected a method whose values do not depend on the number of rows, {why}; make a new table"
-    )
-
-
-def resolved(specification: Specification, rows: int) -> Distribution:
-    """What the method resolves to for a table of so many rows."""
-    return replace(specification, shape=(rows, *specification.shape[1:])).distribution
-
-
 def count(what: str, value: Any, least: int) -> int:
     """An integer that is not below `least`."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < least:
@@ -461,21 +322,9 @@ def count(what: str, value: Any, least: int) -> int:
     return int(value.__index__())
 
 
-def parse_ids(ids: Any, rows: int) -> np.ndarray[Any, Any]:
-    """Row numbers of any shape as int64; raises InputError, which names the first that is none of the table's."""
-    import numpy as np
-
-    try:
-        numbers = np.asarray(ids)
-    except ValueError:
-        raise InputError("expected an array of ids, got lists of different lengths") from None
-    if numbers.size == 0:
-        return np.zeros(numbers.shape, np.int64)
-    if numbers.dtype.kind not in "iu":
-        raise InputError(f"expected ids that are integers, got {numbers.dtype}")
-    wrong = (numbers < 0) | (numbers >= rows)
-    if wrong.any():
-        place = int(wrong.argmax())
-        which = f"ids from 0 to {rows - 1}" if rows else "no ids, as the table has no rows yet"
-        raise InputError(f"expected {which}, got {numbers.reshape(-1)[place]} at place {place}")
-    return numbers.astype(np.int64)
+def bounds(threads: int | None, max_memory: int | str | None) -> tuple[int, int]:
+    """How many threads and bytes of memory there may be."""
+    return (
+        memory.threads() if threads is None else threads,
+        memory.available() // 4 if max_memory is None else parse_size(max_memory),
+    )

@@ -630,15 +630,15 @@ def test_growing_stays_in_its_memory():
     for path, options in [("t.npy", []), ("s.zarr", ["--chunks", "4096", "--shards", "262144"])]:
         run("table", "create", path, "--num-embeddings", 1000, "--embedding-dim", 128, "-m", "normal", "-q",
             "--no-sync", *options)  # fmt: skip
-        command = ["table", "grow", path, "1500000", "--max-memory", "300MiB", "--no-sync", "-q"]
+        command = ["table", "grow", path, "1000000", "--max-memory", "300MiB", "--no-sync", "-q"]
         done = subprocess.run([sys.executable, "-c", peak, *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         size = int(done.stdout.split()[-2]) * 1024
-        print(f"{path}: peak {size >> 20} MiB of 300, for a table of {1500000 * 128 * 4 >> 20} MiB")
+        print(f"{path}: peak {size >> 20} MiB of 300, for a table of {1000000 * 128 * 4 >> 20} MiB")
         assert size < 300 << 20
         with pytest.raises(bigin.InputError, match="fits in"):
-            bigin.EmbeddingTable.open(path).grow(1600000, max_memory=1000)
-        assert len(bigin.EmbeddingTable.open(path)) == 1500000
+            bigin.EmbeddingTable.open(path).grow(1100000, max_memory=1000)
+        assert len(bigin.EmbeddingTable.open(path)) == 1000000
 
 
 def test_the_table_as_a_tensor():
@@ -667,8 +667,6 @@ def test_the_commands():
     assert run("table", "verify", "users.zarr", "-q").stdout == ""
     for command, message in [
         (("grow", "users.zarr", 100), "a table does not shrink"),
-        (("grow", "none.npy", 100), "expected a table, found nothing"),
-        (("rows", "users.zarr", "250"), "expected ids from 0 to 249, got 250"),
         (("rows", "users.zarr", "a"), "is no list of ids"),
         (("reset", "users.zarr", "3,-1"), "got -1"),
         (create[1:], "expected nothing there"),

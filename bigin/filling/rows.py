@@ -62,14 +62,18 @@ def initial_rows(filler: Filler, ids: Array, dtype: np.dtype[np.generic]) -> Arr
 
 
 def fill_regions(
-    target: Target, filler: Filler, regions: Sequence[Region], threads: int, progress: Progress | None = None
-) -> int:
-    """Fills some regions of a target's grid, without a journal; returns how often the store had to be asked again."""
+    target: Target,
+    filler: Filler,
+    regions: Sequence[Region],
+    threads: int,
+    retries: Retries,
+    progress: Progress | None = None,
+) -> None:
+    """Fills some regions of a target's grid, without a journal."""
     total = sum(math.prod(extent(region)) for region in regions) * target.dtype.itemsize
-    retries = Retries(target.remote)
 
     def worker(stopping: Stopping) -> Callable[[Region], int]:
-        scratch = Scratch()
+        scratch = Scratch(filler.buffer)
 
         def fill_region(region: Region) -> int:
             return retries.attempt(lambda: store(target, filler, region, scratch, stopping), stopping)
@@ -84,4 +88,3 @@ def fill_regions(
     run_threads(regions, worker, threads, report)
     if progress is not None:
         progress(total, total)
-    return retries.count
