@@ -20,9 +20,10 @@ from bigin.filling.faults import Retries, explain
 from bigin.filling.filler import Filler
 from bigin.filling.floats import default_modes
 from bigin.filling.journal import done_regions
+from bigin.filling.recorded import filler_of
 from bigin.filling.resume import identity, plan_on, state_of
 from bigin.filling.run import Plan, run, set_up, workers_within
-from bigin.filling.specification import Specification, filler_of, part_record, part_shape
+from bigin.filling.specification import Specification, part_record, part_shape
 from bigin.filling.verify import BUFFERS
 from bigin.regions import Grid, parse_region
 from bigin.targets.base import Target
@@ -172,13 +173,14 @@ def opened(
     offset: int = 0,
     *,
     damaged: bool = False,
+    models: bool = False,
     retries: Retries | None = None,
 ) -> Iterator[Target]:
     """A target, for as long as it is needed: by what an interruption has left at work, too."""
     kind = None if dtype is None else dtypes.parse_dtype(dtype)
     with told_as_fill_errors(str(target)):
         place = (retries or Retries(on_network(target))).attempt(
-            lambda: open_target(target, shape=shape, dtype=kind, raw=raw, offset=offset, damaged=damaged)
+            lambda: open_target(target, shape=shape, dtype=kind, raw=raw, offset=offset, damaged=damaged, models=models)
         )
     try:
         yield place

@@ -72,3 +72,8 @@ def parse_shape(shape: object) -> tuple[int, ...]:
     if elements >= 1 << 63:
         raise InputError(f"expected fewer than 2^63 elements, got shape {sizes}")
     return sizes
+
+
+def counted(count: int, what: str) -> str:
+    """1 tensor, 2 tensors."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -16,9 +16,10 @@ from bigin.filling.engine import apart
 from bigin.filling.faults import Retries
 from bigin.filling.filler import Filler
 from bigin.filling.floats import default_modes
+from bigin.filling.recorded import filler_of, specification_of
 from bigin.filling.resume import describe, values
 from bigin.filling.run import Plan, run, set_up, workers_within
-from bigin.filling.specification import Specification, filler_of, part_record, part_shape
+from bigin.filling.specification import Specification, part_record, part_shape
 from bigin.filling.verify import BUFFERS, Difference, compare, sampled
 from bigin.regions import Grid, parse_region
 from bigin.targets.base import Target
@@ -46,7 +47,7 @@ class Verification:
     @property
     def wanted(self) -> str:
         """What it was compared with, in words."""
-        return str(Specification.from_record(self.record))
+        return str(specification_of(self.record))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -107,6 +108,7 @@ def verify(
             raw,
             offset,
             damaged=True,
+            models=method is None,
             retries=retries,
         ) as place,
         told_as_fill_errors(str(target)),
@@ -167,7 +169,7 @@ def recorded(target: Target) -> Record:
         raise InputError(
             f"{target.label}: its record cannot be used: {error}; give --method and its parameters"
         ) from None
-    if filler.shape != target.shape or record["dtype"] != target.dtype.name:
+    if not target.matches(filler.shape, record):
         raise InputError(
             f"{target.label}: expected shape {filler.shape} and {record['dtype']}, as its record says, got "
             f"{target.shape} and {target.dtype.name}; give --method and its parameters"

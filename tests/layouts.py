@@ -142,6 +142,26 @@ def read_raw(path: Path) -> np.ndarray:
     return np.fromfile(path, DTYPES[dtype], offset=RAW_OFFSET).reshape(shape)
 
 
+def safetensors_tensor(folder: Path, shape: tuple[int, ...], dtype: str) -> str:
+    """A tensor of zeros between two others."""
+    from bigin.targets.safetensors_header import lay_out, pack_header
+
+    entries = lay_out([("a", dtype, (3,)), ("w", dtype, shape), ("z", "int8", (5,))])
+    end = max(entry.end for entry in entries.values())
+    (folder / "x.safetensors").write_bytes(pack_header(entries, {}) + bytes(end))
+    return f"{folder}/x.safetensors#w"
+
+
+def read_safetensors(target: str) -> np.ndarray:
+    from bigin.targets.safetensors_header import read_header
+
+    path = target.removesuffix("#w")
+    header = read_header(Path(path))
+    entry = header.entries["w"]
+    data = Path(path).read_bytes()[header.start + entry.begin : header.start + entry.end]
+    return np.frombuffer(data, DTYPES[str(entry.dtype)]).reshape(entry.shape)
+
+
 def stored(store: str = "local", inner: str = "", **options: Any) -> Callable[..., Any]:
     """A zarr array with uneven chunks (3 along each axis, 5 along the last; shards of 2 x 2 of them)."""
 
@@ -193,6 +213,7 @@ LAYOUTS = [
     Layout("npy Fortran big-endian", npy("F", ">"), read_npy, dtypes=NUMPYS),
     Layout("npy made", new_npy, read_npy, arguments=make_arguments),
     Layout("raw", raw, read_raw, arguments=lambda s, d: {"raw": True, "offset": RAW_OFFSET, "shape": s, "dtype": d}),
+    Layout("safetensors", safetensors_tensor, read_safetensors, arguments=lambda s, d: {"name": ""}),
     Layout("zarr", stored(), read_zarr),
     Layout("zarr in memory", stored("memory"), read_zarr),
     Layout("zarr sharded", stored(sharded=True), read_zarr, ndim=SOME),

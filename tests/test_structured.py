@@ -618,7 +618,7 @@ def test_every_target_gets_the_same_bits(layout, method):
     shape = (7, 4, 3, 2) if method in ("dirac", "delta_orthogonal") else (23, 17)
     parameters = {"sparsity": 0.3} if method == "sparse" else {}
     target = layout.make(Path.cwd(), shape, "float32")
-    options = {"seed": 5, "name": "w", "overwrite": True, "threads": 2, **layout.arguments(shape, "float32")}
+    options = {**layout.arguments(shape, "float32"), "seed": 5, "name": "w", "overwrite": True, "threads": 2}
     bigin.fill(target, method, **options, **parameters)
     same(np.asarray(layout.read(target)), reference.tensor(method, parameters, shape, "float32", 5, "w"))
 

@@ -10,8 +10,8 @@ from bigin.errors import InputError
 from bigin.filling.faults import Retries
 from bigin.filling.filler import Filler
 from bigin.filling.journal import done_regions
+from bigin.filling.recorded import specification_of
 from bigin.filling.run import Plan
-from bigin.filling.specification import Specification
 from bigin.filling.verify import compare
 from bigin.regions import Grid
 from bigin.targets.base import Target
@@ -68,7 +68,7 @@ def told(record: Record) -> str:
     """A record in words."""
     part = f", region {record['region']}" if "region" in record else ""
     try:
-        return f"{Specification.from_record(record)}{part}"
+        return f"{specification_of(record)}{part}"
     except InputError:  # edited by hand
         return f"{record.get('method')}, seed {record.get('seed')}{part}"
 

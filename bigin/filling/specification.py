@@ -12,11 +12,11 @@ import bigin
 from bigin import dtypes
 from bigin.errors import InputError
 from bigin.filling.filler import Filler
-from bigin.filling.parts import PaddedFilled, RegionFilled, StretchFilled
+from bigin.filling.parts import PaddedFilled
 from bigin.filling.prepare import plan
 from bigin.methods import table
 from bigin.methods.distributions import Distribution
-from bigin.regions import Shape, parse_region
+from bigin.regions import Shape
 from bigin.text import parse_shape
 
 STREAM = 1  # the version of the stream, docs/stream-v1.md
@@ -130,24 +130,6 @@ def part_shape(shape: Shape | None, ranges: tuple[range, ...] | None) -> Shape |
 def part_record(ranges: tuple[range, ...] | None) -> dict[str, Any]:
     """What the record says of the region of the tensor that the target holds."""
     return {} if ranges is None else {"region": [[r.start, r.stop, r.step] for r in ranges]}
-
-
-def filler_of(record: Mapping[str, Any]) -> Filler:
-    """What makes the values of a target that a record describes: a whole tensor's, a region's, or a stretch's.
-
-    Raises InputError where the record says nothing that could be filled.
-    """
-    specification = Specification.from_record(record)
-    filler = specification.filler()
-    region, stretch = record.get("region"), record.get("stretch")
-    try:
-        if region is not None:
-            return RegionFilled(filler, parse_region([slice(*bounds) for bounds in region], specification.shape))
-        if stretch is not None:
-            return StretchFilled(filler, stretch[0].__index__(), parse_shape(stretch[1]))
-    except (TypeError, IndexError, AttributeError):
-        raise InputError(f"expected a record of a fill, got one of region {region!r} and stretch {stretch!r}") from None
-    return filler
 
 
 def parse_name(name: Any) -> str:

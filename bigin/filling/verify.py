@@ -67,7 +67,7 @@ def compare(
                 difference = unreadable(target, task, grid[task], error.cause)
             if difference is not None:
                 found.append(difference)
-            return int(np.prod(extent(grid[task]), dtype=object)) * target.dtype.itemsize
+            return target.bytes_of(grid[task])
 
         return compare_region
 

@@ -115,3 +115,24 @@ def finite(name: str, value: float) -> None:
     """Refuses an infinity and a NaN."""
     if not math.isfinite(value):
         raise InputError(f"expected a finite {name}, got {name}={value}; give a number")
+
+
+def formula(distribution: Distribution) -> str:
+    """A distribution with its numbers, as people write it."""
+    match distribution:
+        case Constant(value):
+            return f"{value:g}"
+        case Uniform(low, high):
+            return f"U[{low:.6g}, {high:.6g})"
+        case Normal(mean, std):
+            return f"N({mean:.6g}, {std:.6g}^2)"
+        case TruncNormal(mean, std, a, b):
+            return f"N({mean:.6g}, {std:.6g}^2) on [{a:.6g}, {b:.6g}]"
+        case Eye():
+            return "1 on the diagonal"
+        case Dirac(groups):
+            return f"1 where a channel passes, {groups} group{'' if groups == 1 else 's'}"
+        case Sparse(zeros, std):
+            return f"{zeros} zeros in every column, else N(0, {std:.6g}^2)"
+        case Orthogonal(gain, delta):
+            return f"{gain:g} Q" + (" at the centre" if delta else "")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bigin.regions import Grid, Region, Shape
+from bigin.regions import Grid, Region, Shape, extent
 from bigin.targets.record import Progress, Record
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -61,6 +61,14 @@ class Target(ABC):
     def nbytes(self) -> int:
         """How many bytes the values take, without any compression."""
         return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    def bytes_of(self, region: Region) -> int:
+        """How many bytes the values of a region take."""
+        return int(np.prod(extent(region), dtype=object)) * self.dtype.itemsize
+
+    def matches(self, shape: Shape, record: Record) -> bool:
+        """Whether it is of the shape and dtype that its record tells."""
+        return shape == self.shape and record["dtype"] == self.dtype.name
 
     @abstractmethod
     def grid(self, size: int = 0) -> Grid:

@@ -16,6 +16,8 @@ from bigin.targets.base import Target
 from bigin.targets.device import device_target
 from bigin.targets.files import FileTarget, memmap_target, npy_target
 from bigin.targets.memory import memory_target
+from bigin.targets.models import open_model
+from bigin.targets.safetensors import SUFFIX, is_checkpoint, tensor_files, tensor_target
 
 MAGIC = b"\x93NUMPY"
 
@@ -28,14 +30,16 @@ def open_target(
     raw: bool = False,
     offset: int = 0,
     damaged: bool = False,
+    models: bool = False,
 ) -> Target:
     """The target that a path, a URL, an array in memory or on a CUDA device, a zarr array or a zarr store names.
 
     A file that ends too early is refused unless `damaged` is set.
 
-    A path that ends in .npy or holds a .npy file is one; with `raw` it is a file of values from `offset` bytes on;
-    everything else is zarr. What is missing is made by Target.begin if it is given a shape (float32 unless a dtype is
-    given, too). Raises InputError where the target contradicts shape or dtype, or is none.
+    A path that ends in .npy or holds a .npy file is one; CHECKPOINT#NAME is a tensor of a safetensors file, an index or
+    a folder of some; with `raw` it is a file of values from `offset` bytes on; everything else is zarr. With `models`,
+    a whole checkpoint or group is one target, too. What is missing is made by Target.begin if it is given a shape
+    (float32 unless a dtype is given, too). Raises InputError where the target contradicts shape or dtype, or is none.
     """
     if offset and not raw:
         raise InputError("expected an offset only for a raw file; add --raw (raw=True)")
@@ -53,6 +57,10 @@ def open_target(
         if offset < 0:
             raise InputError(f"expected an offset that is not negative, got {offset}")
         found = FileTarget(local_file(target), shape, dtype, offset, raw=True)
+    elif models and (model := open_model(target)) is not None:
+        found = model
+    elif (place := tensor_place(target)) is not None:
+        found = tensor_target(*place)
     elif is_npy(target):
         path = local_file(target)
         if shape is None and not path.exists():
@@ -90,6 +98,25 @@ def check_path(target: str | os.PathLike[str]) -> None:
         raise InputError(f"{path}: expected a path, got one that leads nowhere: {error.strerror}") from None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe, which a reader waits for, or a device
         raise InputError(f"{path}: expected a file or a folder, got a pipe, a socket or a device")
+
+
+def tensor_place(target: Any) -> tuple[Path, str] | None:
+    """The checkpoint and the name of CHECKPOINT#NAME; InputError for a checkpoint without a name, else None."""
+    if not isinstance(target, str | os.PathLike) or "://" in str(target):
+        return None
+    text, sign, name = str(target).partition("#")
+    path = Path(text)
+    if not path.name.endswith((SUFFIX, f"{SUFFIX}.index.json")) and not (
+        sign and path.is_dir() and is_checkpoint(path)
+    ):
+        return None
+    if not path.exists():
+        raise InputError(f"{path}: expected a safetensors checkpoint, found nothing; bigin init makes one")
+    if not sign:
+        names = tensor_files(path)
+        inside = f", such as {path}#{next(iter(names))}" if names else ""
+        raise InputError(f"{path}: expected one tensor, got a checkpoint; name a tensor in it{inside}")
+    return path, name
 
 
 def is_npy(target: Any) -> bool:

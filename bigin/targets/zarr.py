@@ -18,11 +18,13 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import zarr
+from zarr import AsyncArray
+from zarr.abc.store import Store
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, ContainsGroupError
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from bigin import dtypes
 from bigin.errors import FillError, InputError
@@ -162,6 +164,13 @@ class ZarrTarget(Target):
         self._remove_partials()
         self.writer = writer(self.array)
         self.remote = not isinstance(self.array.store_path.store, LocalStore | MemoryStore)
+
+    def move(self, store: Store) -> None:
+        """To another store, which holds the same metadata at the same path."""
+        kept = self.array._async_array
+        moved = AsyncArray(kept.metadata, StorePath(store, kept.store_path.path), kept.config)
+        self.array = zarr.Array(moved)
+        self.writer = writer(self.array)
 
     def clean(self) -> None:
         self._remove_partials()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ def presets() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def find_recipe(place: str | Path) -> Path:
+def find_recipe(place: str | os.PathLike[str]) -> Path:
     """The file of a recipe: a path, or the name of a preset. A path stands above a name."""
     path = Path(place)
     if path.exists() or path.suffix == ".toml":

@@ -1,0 +1,39 @@
+"""From a record to what it says: the values of a tensor, of a fused one, of a part of one, or of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bigin.errors import InputError
+from bigin.filling.filler import Filler
+from bigin.filling.model import ModelSpecification
+from bigin.filling.parts import RegionFilled, StretchFilled
+from bigin.filling.split import Values, values_of
+from bigin.regions import parse_region
+from bigin.text import parse_shape
+
+
+def specification_of(record: Mapping[str, Any]) -> Values | ModelSpecification:
+    """The specification that a record tells; raises InputError where it says nothing that could be filled."""
+    return ModelSpecification.from_record(record) if "tensors" in record else values_of(record)
+
+
+def filler_of(record: Mapping[str, Any]) -> Filler:
+    """What makes the values of a target that a record describes: a whole tensor's, a region's, or a stretch's.
+
+    Raises InputError where the record says nothing that could be filled.
+    """
+    specification = specification_of(record)
+    if isinstance(specification, ModelSpecification):
+        return specification.filler()
+    filler = specification.filler()
+    region, stretch = record.get("region"), record.get("stretch")
+    try:
+        if region is not None:
+            return RegionFilled(filler, parse_region([slice(*bounds) for bounds in region], specification.shape))
+        if stretch is not None:
+            return StretchFilled(filler, stretch[0].__index__(), parse_shape(stretch[1]))
+    except (TypeError, IndexError, AttributeError):
+        raise InputError(f"expected a record of a fill, got one of region {region!r} and stretch {stretch!r}") from None
+    return filler

@@ -1,0 +1,143 @@
+"""The tensors of a model as one target, so that one fill, one journal and one verification are of all of them.
+
+A region of it names its tensor first: ((i, i + 1), ...) is a region of the i-th tensor, in the order of the names.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from bigin.regions import Grid, Region, Shape
+from bigin.targets.base import Array, Parts, Scratch, Target
+from bigin.targets.record import Record
+
+
+@dataclass(frozen=True)
+class ModelGrid(Grid):
+    """The regions of all tensors, one tensor after the other.
+
+    shape and block stand for all grids: the number of tensors and a checksum; the block of the largest one.
+    """
+
+    grids: tuple[Grid, ...] = ()
+    ends: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, grids: Sequence[Grid]) -> ModelGrid:
+        """The grid of the tensors' grids."""
+        checksum = zlib.crc32(json.dumps([[grid.shape, grid.block] for grid in grids]).encode())
+        block = max((grid.block for grid in grids), key=lambda block: int(np.prod(block, dtype=object)), default=(1,))
+        return cls((len(grids), checksum), block, tuple(grids), tuple(accumulate(map(len, grids))))
+
+    def __post_init__(self) -> None:
+        assert len(self.grids) == len(self.ends)
+
+    def __len__(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def __getitem__(self, index: int) -> Region:  # type: ignore[override]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number = bisect_right(self.ends, index)
+        return ((number, number + 1), *self.grids[number][index - (self.ends[number - 1] if number else 0)])
+
+
+class ModelTarget(Target):
+    """Targets by the names of their tensors. What is kept beside them is for those to say who derive from this."""
+
+    keeps_progress = True
+
+    def __init__(self, label: str, members: Mapping[str, Target]) -> None:
+        self.label = label
+        self.members = dict(sorted(members.items()))
+        self._members = list(self.members.values())
+        self.shape = (len(members),)
+        self.dtype = np.dtype(np.uint8)  # of no meaning: every tensor has its own
+        self.region_bytes: Sequence[int] = ()  # how large a region of each tensor should be
+
+    @property
+    def nbytes(self) -> int:
+        return sum(member.nbytes for member in self._members)
+
+    def bytes_of(self, region: Region) -> int:
+        return self._members[region[0][0]].bytes_of(region[1:])
+
+    def _sizes(self, size: int) -> Sequence[int]:
+        return self.region_bytes or [size] * len(self._members)
+
+    def grid(self, size: int = 0) -> ModelGrid:
+        """All tensors' grids."""
+        return ModelGrid.of([member.grid(size) for member, size in zip(self._members, self._sizes(size), strict=True)])
+
+    def block_memory(self, size: int = 0) -> int:
+        """What the greediest tensor needs."""
+        pairs = zip(self._members, self._sizes(size), strict=True)
+        return max((member.block_memory(size) for member, size in pairs), default=0)
+
+    def block(self, region: Region, scratch: Scratch) -> Parts:
+        """The tensor's parts."""
+        with closing(self._members[region[0][0]].block(region[1:], scratch)) as parts:
+            for part, out in parts:
+                yield (region[0], *part), out[None]
+
+    def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """The tensor's parts."""
+        for part, values in self._members[region[0][0]].stored(region[1:], scratch):
+            yield (region[0], *part), values[None]
+
+    def read(self, region: Region) -> Array:
+        """The values of a region of one tensor."""
+        return self._members[region[0][0]].read(region[1:])[None]
+
+    def intact(self, region: Region) -> bool | None:
+        return self._members[region[0][0]].intact(region[1:])
+
+    def place(self, region: Region) -> str:
+        """The tensor, and where in it."""
+        number = region[0][0]
+        return f"{list(self.members)[number]}, {self._members[number].place(region[1:])}"
+
+    def stored_bytes(self) -> int:
+        return sum(member.stored_bytes() for member in self._members)
+
+    def whole(self) -> bool:
+        return all(member.whole() for member in self._members)
+
+    def holds_data(self) -> bool:
+        """Whether any tensor holds data."""
+        return any(member.holds_data() for member in self._members)
+
+    def tensors(self) -> dict[str, tuple[list[int], str]]:
+        """Shape and dtype of every tensor, as a record keeps them."""
+        return {name: (list(member.shape), member.dtype.name) for name, member in self.members.items()}
+
+    def matches(self, shape: Shape, record: Record) -> bool:
+        held = record.get("tensors")
+        if not isinstance(held, dict) or not all(isinstance(inner, dict) for inner in held.values()):
+            return False
+        return {name: (inner.get("shape"), inner.get("dtype")) for name, inner in held.items()} == self.tensors()
+
+
+def model_record(records: Mapping[str, Record], complete: bool) -> Record | None:
+    """The record of a model from those of its tensors, in the order of their names; None where there are none."""
+    if not records:
+        return None
+    kept = {
+        name: {key: value for key, value in record.items() if key not in COMMON}
+        for name, record in sorted(records.items())
+    }
+    first: dict[str, Any] = next(iter(records.values()))
+    common = {key: first[key] for key in ("seed", "stream", "bigin") if key in first}
+    return {"method": "recipe", "tensors": kept, "complete": complete} | common
+
+
+COMMON = ("stream", "bigin", "complete", "name_from")  # what a tensor's record in a model's does not repeat

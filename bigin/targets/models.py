@@ -1,0 +1,119 @@
+"""Where models lie: what tensors a checkpoint or a group has, without reading any of them, and where new ones go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bigin import dtypes
+from bigin.errors import InputError
+from bigin.regions import Shape
+from bigin.targets import safetensors
+from bigin.targets.model import ModelTarget
+from bigin.targets.safetensors import SINGLE, SUFFIX, Plan
+from bigin.targets.safetensors_header import read_header
+
+SHARD = 5 << 30  # bytes in a file of a new checkpoint that is not made like another one
+
+Tensors = Mapping[str, tuple[str, Shape]]  # name -> dtype, shape
+
+
+@dataclass(frozen=True)
+class Model:
+    """The tensors of a model, by the files in which they lie; a zarr group has none, and all lie under ""."""
+
+    label: str
+    files: Mapping[str, Tensors]
+
+    @property
+    def tensors(self) -> dict[str, tuple[str, Shape]]:
+        """All of them."""
+        return {name: tensor for tensors in self.files.values() for name, tensor in tensors.items()}
+
+
+def read_model(place: Any) -> Model:
+    """Names, shapes and dtypes of a safetensors file, a checkpoint's folder or index, or a zarr group."""
+    path = Path(place) if isinstance(place, str | os.PathLike) and "://" not in str(place) else None
+    if path is not None and safetensors.is_checkpoint(path):
+        safetensors.tensor_files(path)  # an index and its files must agree
+        files = {}
+        for file in safetensors.checkpoint_files(path):
+            entries = read_header(file).entries
+            files[file.name] = {name: (entry.dtype or entry.code, entry.shape) for name, entry in entries.items()}
+        return Model(str(path), files)
+    from bigin.targets.group import group_arrays, open_group
+
+    group = open_group(path or place, str(place), "r")
+    if group is None:
+        raise InputError(f"{place}: expected a safetensors checkpoint or a zarr group, found neither")
+    return Model(
+        str(place), {"": {name: (_name_of(array.dtype), array.shape) for name, array in group_arrays(group).items()}}
+    )
+
+
+def _name_of(dtype: Any) -> str:
+    try:
+        return dtypes.parse_dtype(dtype).name
+    except InputError:
+        return str(dtype)  # for a recipe to skip
+
+
+def open_model(place: Any) -> ModelTarget | None:
+    """The target of a checkpoint or a group that is there; None for anything else."""
+    path = Path(place) if isinstance(place, str | os.PathLike) and "://" not in str(place) else None
+    if path is not None and safetensors.is_checkpoint(path):
+        return safetensors.existing_checkpoint(path)
+    if path is not None and not path.is_dir():
+        return None
+    if path is None and not isinstance(place, str):
+        return None
+    from bigin.targets.group import group_target, open_group
+
+    group = open_group(path or place, str(place))
+    return None if group is None else group_target(group, str(place))
+
+
+def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: int | None) -> Plan:
+    """Into which files the named tensors of a model go: those that they lie in, or files of so many bytes."""
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out}: expected an existing folder {out.parent}; make it first")
+    if out.suffix == SUFFIX:
+        if out.is_dir():
+            raise InputError(f"{out}: expected a file, got a folder")
+        kept = {name: tensor for name, tensor in sorted(model.tensors.items()) if name in names}
+        return Plan(out.parent, {out.name: kept})
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: expected a folder, a {SUFFIX} file or a .zarr group, got another file")
+    if shard is None and "" not in model.files:
+        files = {
+            file: {name: tensor for name, tensor in tensors.items() if name in names}
+            for file, tensors in model.files.items()
+        }
+        return Plan(out, {file: tensors for file, tensors in files.items() if tensors})
+    return Plan(out, _shards({n: t for n, t in sorted(model.tensors.items()) if n in names}, shard or SHARD))
+
+
+def _shards(tensors: Tensors, size: int) -> dict[str, Tensors]:
+    """Files of at most so many bytes, or of one tensor that has more; named as Hugging Face names them."""
+    shards: list[dict[str, tuple[str, Shape]]] = [{}]
+    taken = 0
+    for name, (dtype, shape) in tensors.items():
+        nbytes = nbytes_of(dtype, shape)
+        if shards[-1] and taken + nbytes > size:
+            shards.append({})
+            taken = 0
+        shards[-1][name] = (dtype, shape)
+        taken += nbytes
+    if len(shards) == 1:
+        return {SINGLE: shards[0]}
+    return {f"model-{i:05d}-of-{len(shards):05d}{SUFFIX}": shard for i, shard in enumerate(shards, 1)}
+
+
+def nbytes_of(dtype: str, shape: Shape) -> int:
+    """How many bytes a tensor's values take."""
+    import math
+
+    return math.prod(shape) * dtypes.DTYPES[dtype].itemsize
