@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bigin.errors import InputError as InputError
     from bigin.errors import Interrupted as Interrupted
     from bigin.methods.gain import calculate_gain as calculate_gain
+    from bigin.models import initialize as initialize
+    from bigin.models import outline as outline
     from bigin.targets.zarr_dtypes import register_dtypes as register_dtypes
     from bigin.verification import Verification as Verification
     from bigin.verification import verify as verify
@@ -40,6 +42,8 @@ _HOMES = {
     "InputError": "bigin.errors",
     "FillError": "bigin.errors",
     "Interrupted": "bigin.errors",
+    "initialize": "bigin.models",
+    "outline": "bigin.models",
     "calculate_gain": "bigin.methods.gain",
     "register_dtypes": "bigin.targets.zarr_dtypes",
     "virtual": "bigin.virtual_array",

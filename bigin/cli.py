@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from bigin import __version__
+from bigin.cli_model import init, recipes
 from bigin.cli_table import table
 from bigin.errors import FillError, InputError, Terminated
 from bigin.methods.table import ALIASES, METHODS, REQUIRED
@@ -41,7 +42,8 @@ def cli() -> None:
     """
 
 
-cli.add_command(table)
+for command in (init, recipes, table):
+    cli.add_command(command)
 
 
 @cli.command(no_args_is_help=True)
@@ -182,25 +184,6 @@ def methods() -> None:
         rows,
         "fan_in, fan_out: of the global shape, in torch's layout (out, in, receptive field...) unless in_axis and "
         "out_axis say otherwise. gain: a number or a nonlinearity, such as relu or leaky_relu:0.2.",
-    )
-
-
-@cli.command()
-@click.argument("name", required=False)
-def recipes(name: str | None) -> None:
-    """List the recipes that ship, or print one, to be saved and changed: bigin recipes gpt2 > my.toml"""
-    from bigin.recipes.presets import find_recipe, outlines
-    from bigin.recipes.read import read_text
-
-    if name is not None:
-        click.echo(read_text(find_recipe(name)), nl=False)
-        return
-    rows = [(outline.name, outline.description, outline.variables, outline.source) for outline in outlines()]
-    print_table(
-        "bigin init RECIPE ...",
-        ("recipe", "values", "variables (--var)", "source"),
-        rows,
-        "bigin recipes NAME prints one.",
     )
 
 

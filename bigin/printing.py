@@ -17,13 +17,15 @@ WIDTH = 160  # of a table, where there is no terminal
 SHOWN = 20  # differences that are printed
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], footer: str = "") -> None:
-    """Prints rows of cells, which are text and no markup, and a line behind them."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], footer: str = "", lines: bool = True
+) -> None:
+    """Prints rows of cells, which are text and no markup, with lines between them, and a line behind them."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_lines=True, title=title)
+    table = Table(show_lines=lines, title=title)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -62,14 +64,17 @@ def summary(report: Report) -> str:
     record = report.record
     shape = "x".join(map(str, record["shape"])) or "scalar"
     name = f", name {record['name']}" if record["name"] else ""
-    what = f"{report.target}: {shape} {record['dtype']}"
-    values = f"filled with {record['method']}, seed {record['seed']}{name}"
+    return outcome(report, f"{shape} {record['dtype']}", f"filled with {record['method']}, seed {record['seed']}{name}")
+
+
+def outcome(report: Report, what: str, values: str) -> str:
+    """The end of a fill, in one line: of what, with what, how much, how fast."""
     if report.found and not report.nbytes:
-        return f"{what} is already {values}; --overwrite fills it anew"
+        return f"{report.target}: {what} already {values}; --overwrite fills anew"
     found = f", {size_text(report.found)} were there" if report.found else ""
     retries = f", {report.retries} retries" if report.retries else ""
     device = "" if report.device == "cpu" else f"; made on {report.device}"
-    return f"{what} {values}; {pace(report.nbytes, report.seconds)}{found}{retries}{device}"
+    return f"{report.target}: {what} {values}; {pace(report.nbytes, report.seconds)}{found}{retries}{device}"
 
 
 def verdict(found: Verification, remedy: str = "--repair mends that") -> str:
