@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import stat
+import time
 import uuid
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from bigin.errors import FillError, InputError
 from bigin.text import size_text
 
 SYNC_FILE_RANGE_WRITE = 2
+STALE = 5.0  # seconds that nobody takes to write a small file
 SMALL = 64 << 20  # bytes of a record or of a zarr array's metadata: larger ones are none
 NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 FULL = {
@@ -158,6 +160,14 @@ def boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return uuid.uuid4().hex  # not known: no other process takes part in it
+
+
+def remove_stale(folder: Path) -> None:
+    """Removes the temporary files in a folder whose writers must be dead; others may write there at this moment."""
+    for path in folder.glob("*.partial"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE:
+                path.unlink()
 
 
 def partial(path: Path) -> Path:

@@ -18,7 +18,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from bigin.errors import InputError
 from bigin.regions import Shape, block_of_rows
-from bigin.targets.disk import SMALL, read_small
+from bigin.targets.disk import SMALL, read_small, remove_stale
 from bigin.targets.record import KEY, Record
 from bigin.targets.zarr import METADATA, ZarrTarget
 
@@ -197,8 +197,7 @@ def new_array(
     record: Record | None = None,
 ) -> zarr.Array[Any]:
     """A new array without compression, which random values would only slow down; `inner` is its path in the store."""
-    if inner:
-        zarr.open_group(store, mode="a", zarr_format=zarr_format)
+    make_groups(store, inner, zarr_format)
     return zarr.create_array(
         store,
         name=inner or None,
@@ -210,6 +209,16 @@ def new_array(
         zarr_format=zarr_format,
         attributes=None if record is None else {KEY: record},
     )
+
+
+def make_groups(store: Any, inner: str, zarr_format: Any) -> None:
+    """The groups above an array that are missing, outermost first: zarr would make them and the array in any order, and
+    whoever was killed then would leave an array in no group."""
+    parts = inner.split("/")[:-1] if inner else []
+    for depth in range(len(parts) + 1 if inner else 0):
+        if isinstance(store, Path):
+            remove_stale(store.joinpath(*parts[:depth]))
+        zarr.open_group(store, path="/".join(parts[:depth]), mode="a", zarr_format=zarr_format)
 
 
 def good_chunks(shape: Shape, dtype: np.dtype[Any]) -> Shape:

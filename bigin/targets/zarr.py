@@ -30,7 +30,16 @@ from bigin import dtypes
 from bigin.errors import FillError, InputError
 from bigin.regions import Grid, Region, Shape, block_of_rows, extent, runs, slices, within
 from bigin.targets.base import Array, Parts, Scratch, Target
-from bigin.targets.disk import open_file, read_all, require_space, reserve, start_writeback, sync_file_system, write_all
+from bigin.targets.disk import (
+    open_file,
+    read_all,
+    remove_stale,
+    require_space,
+    reserve,
+    start_writeback,
+    sync_file_system,
+    write_all,
+)
 from bigin.targets.lock import Lock
 from bigin.targets.record import (
     JOURNAL,
@@ -178,10 +187,13 @@ class ZarrTarget(Target):
 
     def _remove_partials(self) -> None:
         """The temporary files of a process that died."""
-        if self.folder is not None:
-            for path in self.folder.rglob("*.partial"):
-                if path.is_symlink() or not path.is_dir():
-                    path.unlink(missing_ok=True)
+        if self.folder is None:
+            return
+        for path in self.folder.rglob("*.partial"):
+            if path.is_symlink() or not path.is_dir():
+                path.unlink(missing_ok=True)
+        for group in self.folder.parents[: len(Path(self.name).parts)]:
+            remove_stale(group)
 
     def resume(self) -> None:
         """Nothing is open between the chunks; only temporary files may be left."""
@@ -338,7 +350,16 @@ class AssignWriter(Writer):
         self.check_inside(region)
         made = scratch.array(extent(region), self.dtype)
         yield region, made
-        self.array[slices(region)] = made
+        try:
+            self.array[slices(region)] = made
+        except OSError:
+            raise
+        except Exception:  # zarr reads what is there before it replaces it, and that may be torn
+            store = self.array.store_path.store
+            if not store.supports_deletes:
+                raise
+            sync(store.delete(self.key(region)))
+            self.array[slices(region)] = made
 
 
 class BytesWriter(Writer):
