@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bigin.methods.gain import calculate_gain as calculate_gain
     from bigin.models import initialize as initialize
     from bigin.models import outline as outline
+    from bigin.signals import signal as signal
     from bigin.targets.zarr_dtypes import register_dtypes as register_dtypes
     from bigin.verification import Verification as Verification
     from bigin.verification import verify as verify
@@ -44,6 +45,7 @@ _HOMES = {
     "Interrupted": "bigin.errors",
     "initialize": "bigin.models",
     "outline": "bigin.models",
+    "signal": "bigin.signals",
     "calculate_gain": "bigin.methods.gain",
     "register_dtypes": "bigin.targets.zarr_dtypes",
     "virtual": "bigin.virtual_array",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,13 @@ class Signal:
     nonlinearity: str
     layers: list[Measured] = field(default_factory=list)
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, which has no infinities: null stands for them."""
+        layers = [asdict(layer) for layer in self.layers]
+        for layer in layers:
+            layer |= {key: None for key in ("activation", "gradient") if not math.isfinite(layer[key])}
+        return {"nonlinearity": self.nonlinearity, "layers": layers}
+
     def chains(self) -> list[list[Measured]]:
         """The layers that one batch went through."""
         chains: list[list[Measured]] = []
@@ -166,7 +173,7 @@ def parse_nonlinearity(text: str) -> Nonlinearity:
     return FUNCTIONS[name]
 
 
-def signal(
+def propagate(
     layers: Sequence[Layer],
     *,
     nonlinearity: str = "relu",

@@ -7,7 +7,7 @@ import pytest
 
 import bigin
 from bigin.filling.specification import Specification
-from bigin.propagation import Layer, backward, chained, forward, parse_nonlinearity, signal, verdict
+from bigin.propagation import Layer, backward, chained, forward, parse_nonlinearity, propagate, verdict
 
 F32 = np.dtype(np.float32)
 
@@ -97,7 +97,7 @@ def test_a_nonlinearity_is_torchs_and_so_is_its_slope(name):
     ],
 )
 def test_what_is_derived_to_be_steady_is(method, parameters, nonlinearity):
-    found = signal(stack(method, **parameters), nonlinearity=nonlinearity, batch=128)
+    found = propagate(stack(method, **parameters), nonlinearity=nonlinearity, batch=128)
     activations = [measured.activation for measured in found.layers]
     gradients = [measured.gradient for measured in found.layers]
     assert all(0.5 < value < 2 for value in (*activations, *gradients))
@@ -105,13 +105,13 @@ def test_what_is_derived_to_be_steady_is(method, parameters, nonlinearity):
 
 
 def test_orthogonal_layers_keep_every_length():
-    found = signal(stack("orthogonal"), nonlinearity="linear")
+    found = propagate(stack("orthogonal"), nonlinearity="linear")
     assert np.ptp([measured.activation for measured in found.layers]) < 1e-5
 
 
 @pytest.mark.parametrize(("std", "word"), [(0.02, "vanishing"), (0.15, "exploding")])
 def test_a_wrong_gain_vanishes_or_explodes_at_the_rate_that_he_derives(std, word):
-    found = signal(stack("normal", std=std), nonlinearity="relu", batch=128)
+    found = propagate(stack("normal", std=std), nonlinearity="relu", batch=128)
     activations = [measured.activation for measured in found.layers]
     gradients = [measured.gradient for measured in found.layers][::-1]
     assert verdict(activations) == verdict(gradients) == word
@@ -132,14 +132,14 @@ def test_a_convolution_feeds_a_linear_layer_and_what_does_not_fit_begins_anew():
         ["conv1", "conv2", "depthwise", "fc"],
         ["other"],
     ]
-    found = signal(layers, batch=32)
+    found = propagate(layers, batch=32)
     assert [measured.fresh for measured in found.layers] == [True, False, False, False, True]
     assert [len(chain) for chain in found.chains()] == [4, 1]
     assert all(0.3 < measured.activation < 3 for measured in found.layers)
 
 
 def test_the_batch_is_its_seeds():
-    one, same, other = (signal(stack("kaiming_normal", 2, 64), seed=seed) for seed in (1, 1, 2))
+    one, same, other = (propagate(stack("kaiming_normal", 2, 64), seed=seed) for seed in (1, 1, 2))
     assert one == same != other
 
 
@@ -153,6 +153,6 @@ def test_the_batch_is_its_seeds():
 )
 def test_bad_input_gets_one_line(options, message):
     with pytest.raises(bigin.InputError, match=message):
-        signal(stack("kaiming_normal", 1, 8), **options)
+        propagate(stack("kaiming_normal", 1, 8), **options)
     with pytest.raises(bigin.InputError, match="expected at least one weight"):
-        signal([])
+        propagate([])

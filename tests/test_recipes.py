@@ -523,7 +523,7 @@ BAD = [
     (RULE + "std = true", "line 4: std: expected std to be a number, got True"),
     (RULE + "std = [1]", "line 4: std: expected std to be a number, got [1]"),
     (RULE + "std = inf", "line 4: std: expected a finite std"),
-    (RULE + "layout = 'linear'", "line 4: layout: normal has no fans; leave it out"),
+    (RULE + "in_axis = 1", "line 4: in_axis: normal has no fans; leave it out"),
     (RULE + "std = 'fan_in'\nlayout = 'lin'", "line 5: layout: expected a layout among linear, transposed"),
     (RULE + "std = 'fan_in'\nlayout = 'linear'\nin_axis = 1", "expected axes or a layout, got both"),
     (RULE + "std = 'fan_in'\nin_axis = 1.5", "line 5: in_axis: expected in_axis to be an axis or several, got 1.5"),

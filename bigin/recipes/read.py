@@ -245,11 +245,14 @@ class Reader:
         return table.parse_parameter(key, value)
 
     def axes(self, path: Path, data: Mapping[str, Any], method: Method, parameters: dict[str, Any]) -> dict[str, Any]:
-        """The axes that fans are counted over: those of the layout, or those that are given one by one."""
+        """The axes that fans are counted over: those of the layout, or those that are given one by one.
+
+        A layout may stand without a method that has fans: it says what the tensor is, as `bigin signal` asks.
+        """
         word = self.typed(path, data, "layout", str, "a word")
         keys = [key for key in (*AXES, "layout") if key in data]
         fans_used = any(isinstance(p, Expression) and p.names & {"fan_in", "fan_out"} for p in parameters.values())
-        if keys and not fans_used and "in_axis" not in method.defaults:
+        if keys and keys[0] != "layout" and not fans_used and "in_axis" not in method.defaults:
             raise self.source.error((*path, keys[0]), f"{method.name} has no fans; leave it out")
         axes = dict(LAYOUTS["linear"])
         if word is not None:
