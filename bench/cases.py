@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import ours, peers, reliability, structured
+from bench import ours, peers, reliability, structured, virtual
 from bench.check import QUICK
 from bench.measure import Work
 from bench.setting import Setting
@@ -106,6 +106,22 @@ CASES = (
     of_dtype("bfloat16"),
     Case("normal into .npy, fsync, with its journal", ours.npy, "bigin without", reliability.unjournalled, 0.97),
     Case("verify .npy, from the disk", reliability.verified, "reading it", reliability.read, 1),
+    Case(
+        "a random row of 128 float32 normals out of 10^12",
+        virtual.one_row,
+        "numpy, a Philox generator for each row",
+        virtual.numpy_row,
+        2,
+        "in memory",
+    ),
+    Case(
+        "100,000 random rows of 128 float32 normals, one core",
+        virtual.many_rows,
+        "bigin, rows in order",
+        virtual.rows_in_order,
+        0.7,
+        "in memory",
+    ),
     Case(
         "float32 product 1536^3, one core (GFLOP/s)",
         partial(structured.product, n=1536),

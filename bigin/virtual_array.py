@@ -23,6 +23,7 @@ from bigin.text import parse_shape, parse_size
 
 BLOCKS = 16 << 20  # bytes in a block of `blocks`, where nothing else is asked for
 ROWS = 1 << 20  # bytes of rows that are made together while they are iterated over
+INTEGERS = (int, np.integer)
 MOST = 4  # a setup that is not needed is worth its time where a quarter of the tensor is asked for
 
 
@@ -105,7 +106,7 @@ class VirtualArray:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
-        if self._direct and isinstance(key, int | np.integer) and not isinstance(key, bool):
+        if self._direct and isinstance(key, INTEGERS) and not isinstance(key, bool):
             return self._row(int(key))
         picked = pick(key, self.shape)
         out = self._make(picked).reshape(picked.shape)

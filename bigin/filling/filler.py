@@ -27,7 +27,7 @@ class Filler(ABC):
     worker_memory: int = 0  # bytes that a worker takes for itself
     has_setup: bool = False
     needs_setup: bool = False  # whether nothing can be made before it
-    near: int = 16  # up to this step it is cheaper to make what lies between the elements than to make each alone
+    near: int = 5  # up to this step it is cheaper to make what lies between the elements than to make each alone
 
     def setup(self, threads: int, max_memory: int, report: Report) -> None:  # noqa: B027 (most have none)
         """What is done once, before the first region."""

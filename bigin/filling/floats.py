@@ -38,9 +38,9 @@ DEFAULT = ctypes.c_void_p(-1)  # FE_DFL_ENV of glibc and musl
 
 
 @cache
-def libc() -> ctypes.CDLL:
-    """The C library, where the modes are set."""
-    return ctypes.CDLL(None)
+def libc() -> ctypes.PyDLL:
+    """The C library, where the modes are set; so quickly that other threads need not run meanwhile."""
+    return ctypes.PyDLL(None)
 
 
 @cache
