@@ -395,3 +395,22 @@ def test_runs_from_anywhere_are_those_of_the_tensor(method, dtype, seed, name, r
         same(row, alone)
     last = starts[-1] + run - 1
     same(out[-1, -1:], reference.elements(method, {}, (2**63 - 1,), dtype, seed, name, [last]))
+
+
+@pytest.mark.parametrize(("method", "parameters", "shape"), CASES)
+def test_runs_from_anywhere_of_every_method(method, parameters, shape):
+    """Starts in any order, runs that cross rows, and runs right below each other, some beyond the end of a row."""
+    from bigin.filling.specification import Specification
+
+    flat = made(method, shape, **parameters).reshape(-1)
+    filler = Specification.parse(method, parameters, 5, "w", shape, np.dtype(np.float32)).filler()
+    filler.setup(1, 1 << 30, lambda part: None)
+    chance = np.random.default_rng(0)
+    for run in (1, 3, shape[-1], shape[-1] + 2):
+        if run > flat.size:
+            continue
+        below = np.arange(chance.integers(0, shape[-1]), flat.size - run + 1, shape[-1])
+        for starts in (chance.integers(0, flat.size - run + 1, 9), below):
+            out = np.zeros((len(starts), run), np.float32)
+            filler.gather(starts.astype(np.uint64), out)
+            same(out, flat[starts[:, None] + np.arange(run)])
