@@ -77,7 +77,9 @@ def create(
     quiet: bool,
     **parameters: Any,
 ) -> None:
-    """Make the table PATH, a .npy file or a zarr array, with its initial values.
+    """Make the table PATH with its initial values.
+
+    PATH is where a .npy file or a zarr array is made. What was stopped goes on when the same command is given again.
 
     \b
     bigin table create users.zarr --num-embeddings 200000000 --embedding-dim 64 \\
@@ -116,7 +118,9 @@ def create(
 def grow(
     path: str, num_embeddings: int, threads: int | None, max_memory: str | None, no_sync: bool, quiet: bool
 ) -> None:
-    """Add rows to the table PATH until it has NUM_EMBEDDINGS. Killed at any moment, it leaves a valid table.
+    """Add rows to the table PATH until it has NUM_EMBEDDINGS.
+
+    Other rows stay as they are. Killed at any moment, it leaves a valid table, and can be run again.
 
     \b
     bigin table grow users.zarr 250000000
@@ -133,7 +137,11 @@ def grow(
             sync=not no_sync,
             progress=progress,
         )
-    if not quiet:
+    if quiet:
+        return
+    if not report.nbytes:
+        click.echo(f"{report.target} has {before} rows already")
+    else:
         click.echo(f"{report.target}: grown from {before} to {len(grown)} rows; {pace(report.nbytes, report.seconds)}")
 
 

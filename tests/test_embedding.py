@@ -654,6 +654,7 @@ def test_the_commands():
               "--std", 0.01, "--dtype", "bfloat16", "--padding-idx", 0, "--seed", 3)  # fmt: skip
     assert "users.zarr: 200x4 bfloat16 filled with normal, seed 3" in run(*create).stdout
     assert "users.zarr: grown from 200 to 250 rows; 400 B in" in run("table", "grow", "users.zarr", 250).stdout
+    assert run("table", "grow", "users.zarr", 250).stdout == "users.zarr has 250 rows already\n"
     values = bigin.EmbeddingTable.open("users.zarr").rows([249, 0, 249])
     lines = run("table", "rows", "users.zarr", "249,0,249").stdout.splitlines()
     assert [line.split(":")[0] for line in lines] == ["249", "0", "249"]

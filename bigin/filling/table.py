@@ -124,7 +124,7 @@ def add_rows(
             rows.sync()
         undo[:] = [target.close]
         left = "the table is as it was, or grown"
-        retries.attempt(lambda: rows.commit(new, final))
+        retries.attempt(lambda: rows.commit(new, final, sync))
     except BaseException as error:
         raise told(error, f"{rows.target.label}: the grow", left) from None
     target.close()

@@ -87,10 +87,11 @@ class NpyRows(Rows):
         with self.file.path.open("r+b") as file:
             os.fsync(file.fileno())
 
-    def commit(self, rows: int, record: Record) -> None:
+    def commit(self, rows: int, record: Record, sync: bool) -> None:
         with self.file.path.open("r+b", buffering=0) as file:
             os.pwrite(file.fileno(), self._header(rows), 0)
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         write_sidecar(self.file.path, record)
 
     def discard(self, rows: int) -> None:

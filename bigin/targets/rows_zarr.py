@@ -101,7 +101,7 @@ class ZarrRows(Rows):
         if self.root is not None:
             sync_file_system(self.root)
 
-    def commit(self, rows: int, record: Record) -> None:
+    def commit(self, rows: int, record: Record, sync: bool) -> None:
         shape = {"shape": [rows, self.zarr.shape[1]]}
         if self.array.metadata.zarr_format == 3:
             self._edit("zarr.json", lambda found: _with_record(found, "zarr.json", record) | shape)
