@@ -88,15 +88,31 @@ def initialize(
     with default_modes():
         model = read_model(out if like is None else like)
         _, values = resolve(recipe, model, seed, variables or {})
-        specification = ModelSpecification(values)
-        filler = specification.filler()
-        records = {name: told.record() for name, told in values.items()}
         shard = None if max_shard_size is None else parse_size(max_shard_size)
-        record = model_record(records, False)
-        assert record is not None
-        with _target(out, model, records, in_place=like is None, shard=shard) as target:
-            target.region_bytes = filler.sizes
-            return fill_target(target, filler, record, overwrite, threads, max_memory, sync, progress)
+        return fill_model(values, model, out, like is None, shard, overwrite, threads, max_memory, sync, progress)
+
+
+def fill_model(
+    values: Mapping[str, Values],
+    model: Model,
+    out: Any,
+    in_place: bool,
+    shard: int | None,
+    overwrite: bool,
+    threads: int | None,
+    max_memory: int | str | None,
+    sync: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Report:
+    """Write tensors of a model, each by its specification."""
+    values = dict(sorted(values.items()))
+    filler = ModelSpecification(values).filler()
+    records = {name: told.record() for name, told in values.items()}
+    record = model_record(records, False)
+    assert record is not None
+    with _target(out, model, records, in_place=in_place, shard=shard) as target:
+        target.region_bytes = filler.sizes
+        return fill_target(target, filler, record, overwrite, threads, max_memory, sync, progress)
 
 
 def resolve(

@@ -11,9 +11,10 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError("expected torch, which bigin.torch is for; pip install torch", name="torch") from None
 
+from bigin.torch.checkpoint import materialize
 from bigin.torch.defaults import rules_like
 from bigin.torch.distributed import fill_dtensor
 from bigin.torch.files import open
 from bigin.torch.modules import Rule, init_
 
-__all__ = ["InputError", "Rule", "fill_dtensor", "init_", "open", "rules_like"]
+__all__ = ["InputError", "Rule", "fill_dtensor", "init_", "materialize", "open", "rules_like"]

@@ -18,6 +18,7 @@ from bigin.errors import InputError
 from bigin.filling import memory
 from bigin.filling.run import workers_within
 from bigin.filling.specification import Specification
+from bigin.regions import Shape
 from bigin.text import parse_size
 from bigin.torch.distributed import fill_dtensor, local_parts
 
@@ -66,12 +67,12 @@ def init_(
     first name. A DTensor is filled with this rank's part. The row padding_idx of an Embedding stays zero.
 
     Args:
-        module: a torch.nn.Module on the CPU.
+        module: a torch.nn.Module on the CPU or on CUDA devices.
         rules: a mapping, or a sequence of pairs, from what a rule is for to a method. A key is a class of modules, for
             the parameters that its modules hold themselves; a pattern of full names, such as "*.bias"; or a class and
             a pattern of the module's own names, such as (nn.LSTM, "weight_*"). A value is a method's name, a pair of
             a name and a mapping of parameters, or a Rule. Buffers are left as they are, unless a pattern that is for
-            one ends in its own name, written out: "*.running_mean".
+            one ends in its own name: "*running_mean".
         seed: an integer from 0 to 2^64 - 1.
         default: the rule for parameters that no rule is for, which else are an error.
         threads, max_memory: as in bigin.fill.
@@ -102,8 +103,6 @@ def init_(
 
 def assign(module: Any, rules: Rules, seed: int, default: Value | None) -> list[tuple[Member, Specification]]:
     """What the rules say of each member, checked; raises InputError. Buffers that no rule names are left out."""
-    if not isinstance(module, nn.Module):
-        raise InputError(f"expected a torch.nn.Module, got {type(module).__name__}; bigin.fill takes tensors")
     pairs = parse_rules(rules)
     otherwise = None if default is None else parse_value(default)
     assigned, without = [], []
@@ -122,6 +121,8 @@ def assign(module: Any, rules: Rules, seed: int, default: Value | None) -> list[
 
 def members(module: Any) -> Iterator[Member]:
     """Parameters and buffers, each once, under its first name in the order of the modules."""
+    if not isinstance(module, nn.Module):
+        raise InputError(f"expected a torch.nn.Module, got {type(module).__name__}; bigin.fill takes tensors")
     seen: set[int] = set()
     names: dict[str, str] = {}
     owners: dict[str, Any] = {}
@@ -194,27 +195,37 @@ def parse_value(value: Any) -> Rule:
 
 
 def matches(key: Key, member: Member) -> bool:
-    """Whether a rule is for a member; for a buffer it is only if its pattern ends in the buffer's own name."""
+    """Whether a rule is for a member; for a buffer only if its pattern ends in the own name."""
     if isinstance(key, str):
         pattern, found = key, fnmatchcase(member.name, key)
     else:
         of, pattern = key if isinstance(key, tuple) else (key, "*")
         found = isinstance(member.owner, of) and fnmatchcase(member.attribute, pattern)
-    return found and (not member.is_buffer or pattern.rsplit(".", 1)[-1] == member.attribute)
+    return found and (not member.is_buffer or pattern.endswith(member.attribute))
 
 
 def specify(member: Member, rule: Rule, seed: int) -> Specification:
     """What decides the values of a member."""
-    if nn.parameter.is_lazy(member.tensor):
-        raise InputError(f"{member.name}: expected a shape, got a lazy parameter; run the module on an input first")
-    padding = None
-    if isinstance(member.owner, nn.Embedding | nn.EmbeddingBag) and member.attribute == "weight":
-        padding = member.owner.padding_idx
-    shape = tuple(member.tensor.shape)
+    shape, padding = shape_of(member), padding_of(member)
     with naming(member):
         return Specification.parse(
             rule.method, rule.parameters, seed, member.name, shape, dtypes.parse_dtype(member.tensor.dtype), padding
         )
+
+
+def shape_of(member: Member) -> Shape:
+    """A member's shape, the global one of a DTensor."""
+    if nn.parameter.is_lazy(member.tensor):
+        raise InputError(f"{member.name}: expected a shape, got a lazy parameter; run the module on an input first")
+    return tuple(member.tensor.shape)
+
+
+def padding_of(member: Member) -> int | None:
+    """The row of an Embedding that stays zero, counted from the first."""
+    if not isinstance(member.owner, nn.Embedding | nn.EmbeddingBag) or member.attribute != "weight":
+        return None
+    row: int | None = member.owner.padding_idx
+    return row
 
 
 def check(member: Member, specification: Specification, threads: int | None, max_memory: int | str | None) -> None:

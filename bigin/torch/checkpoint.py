@@ -1,0 +1,117 @@
+"""A model that was never in memory, as a checkpoint on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bigin.api import Report
+from bigin.errors import InputError
+from bigin.filling.floats import default_modes
+from bigin.filling.specification import Specification
+from bigin.filling.split import Values
+from bigin.models import fill_model, resolve
+from bigin.targets.models import Model
+from bigin.text import parse_size
+from bigin.torch.defaults import scheme
+from bigin.torch.modules import Member, Rules, Value, assign, members, padding_of, shape_of, specify
+
+
+def materialize(
+    module: Any,
+    out: str | os.PathLike[str],
+    rules: Rules | str | os.PathLike[str],
+    *,
+    seed: int | None = None,
+    default: Value | None = None,
+    variables: Mapping[str, Any] | None = None,
+    max_shard_size: int | str | None = None,
+    overwrite: bool = False,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    sync: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Write a checkpoint of a module's initial values, which need never be in memory: the meta device will do.
+
+    The checkpoint holds the parameters, each once, under its first name, and the buffers that state_dict() holds. A
+    parameter has the values that init_ gives it with the same rules and seed.
+
+    Args:
+        module: a torch.nn.Module; only names, shapes and dtypes are looked at.
+        out: a folder for a safetensors checkpoint as Hugging Face writes it, a path that ends in .safetensors for one
+            file, or in .zarr for a group.
+        rules: as in init_; or a recipe, its path or the name of one that ships. Buffers need rules as well, as the
+            meta device knows no values; those of batch and instance norms begin as torch makes them if no rule is for
+            them.
+        seed: 0 by default, or the recipe's.
+        default: as in init_, for rules.
+        variables: for a recipe, as in bigin.initialize.
+        max_shard_size, overwrite, threads, max_memory, sync, progress: as in bigin.initialize.
+
+    Raises:
+        InputError: something is wrong with what was asked for, or a tensor has no rule; nothing was changed.
+        FillError: the checkpoint could not be finished; the same call goes on where it stopped.
+    """
+    with default_modes():
+        kept = saved(module)
+        tensors = {m.name: (str(m.tensor.dtype).removeprefix("torch."), shape_of(m)) for m in kept}
+        model = Model(type(module).__name__, {"": tensors})
+        if isinstance(rules, str | os.PathLike):
+            if default is not None:
+                raise InputError("expected no default beside a recipe, which has its own: a [default] rule in it")
+            values = by_recipe(rules, model, seed, variables or {}, kept)
+        else:
+            if variables is not None:
+                raise InputError("expected variables only for a recipe, got them beside rules")
+            values = by_rules(module, rules, 0 if seed is None else seed, default, kept)
+        if not values:
+            raise InputError("expected parameters to write, got a module without any")
+        shard = None if max_shard_size is None else parse_size(max_shard_size)
+        place = Path(out) if isinstance(out, os.PathLike) else out
+        return fill_model(values, model, place, False, shard, overwrite, threads, max_memory, sync, progress)
+
+
+def saved(module: Any) -> list[Member]:
+    """The parameters and buffers that a checkpoint of the module holds."""
+    return [
+        member
+        for member in members(module)
+        if not member.is_buffer or member.attribute not in member.owner._non_persistent_buffers_set
+    ]
+
+
+def by_rules(module: Any, rules: Rules, seed: int, default: Value | None, kept: list[Member]) -> dict[str, Values]:
+    """What rules say of the members; raises InputError for a buffer of which nothing is said."""
+    names = {member.name for member in kept}
+    values: dict[str, Values] = {m.name: s for m, s in assign(module, rules, seed, default) if m.name in names}
+    return values | of_norms([member for member in kept if member.name not in values], seed)
+
+
+def by_recipe(
+    recipe: str | os.PathLike[str], model: Model, seed: int | None, variables: Mapping[str, Any], kept: list[Member]
+) -> dict[str, Values]:
+    """What a recipe says of the members."""
+    values = resolve(recipe, model, seed, variables)[1]
+    for member in kept:
+        told = values.get(member.name)
+        if isinstance(told, Specification) and told.padding_idx is None:
+            values[member.name] = replace(told, padding_idx=padding_of(member))
+    return values
+
+
+def of_norms(buffers: list[Member], seed: int) -> dict[str, Values]:
+    """What batch and instance norms keep of the batches that they have seen: none yet."""
+    values: dict[str, Values] = {}
+    for buffer in buffers:
+        rule = scheme(buffer)
+        if rule is None:
+            raise InputError(
+                f"{buffer.name}: expected a rule for the buffer, whose values the meta device does not know; name it "
+                f'in the rules, such as "*.{buffer.attribute}"'
+            )
+        values[buffer.name] = specify(buffer, rule, seed)
+    return values
