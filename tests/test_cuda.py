@@ -74,3 +74,18 @@ except bigin.InputError as error:
     print(error)
 """
     assert without_gpu(code).strip().endswith("found none; pip install 'bigin[cuda13]' or 'bigin[cuda12]'")
+
+
+def test_the_measurement_under_the_simulator():
+    """What scripts/check-gpu runs on a GPU: every case works, and whatever is left out has its reason."""
+    small = ["--repeats", "1", "--elements", "40", "--rows", "4", "--store", "8192"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.gpu", *small],
+        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith(("| float", "| bfloat", "| normal"))]
+    assert len(rows) == 18
+    assert all("left out: " in line or line.endswith("x |  |") for line in rows)
