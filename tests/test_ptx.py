@@ -56,6 +56,7 @@ def test_draws(distribution, dtype, arguments):
         stores = {"float64": "st.global.v2.f64", "float32": "st.global.v4.f32"}
         bits = 8 * FLOATS[dtype].itemsize
         assert stores.get(dtype, f"st.global.v4.u{bits}") in operations  # whole blocks are written at once
+        assert operations.count("mul.wide.u32") >= 18  # philox's products are one instruction each
         assert not re.search(r"\b(ld|st)\.local", code[0]), "values went through memory"
 
 

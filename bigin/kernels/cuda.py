@@ -253,18 +253,22 @@ def region_kernel(values: Any, shift: int) -> Any:
             first = start + i * strides[0] + j * strides[1] + k * strides[2]
             origin = place + i64(i) * steps[0] + i64(j) * steps[1] + i64(k) * steps[2]
             stop = first + run
+            base = origin - i64(first)  # where element 0 would lie, if its run went on
             block = (first >> per) + x
-            while (block << per) < stop:
+            end = (stop + mask) >> per
+            # The blocks from `inside` to `edge` - 1 are whole, and begin at aligned addresses.
+            aligned = step == i64(1) and u64(base + i64(phase)) & mask == u64(0)
+            inside = (first + mask) >> per
+            edge = stop >> per if aligned else u64(0)
+            while block < end:
                 made = values(block, stream, key, numbers, anchor)
                 element = block << per
-                at = origin + step * (i64(element) - i64(first))
-                whole = element >= first and element + lanes <= stop
-                if whole and step == i64(1) and (u64(at) + phase) & mask == u64(0):
-                    store_together(out, u64(at), made)
+                if inside <= block and block < edge:
+                    store_together(out, u64(base + i64(element)), made)
                 else:
                     low = first - element if element < first else u64(0)
                     high = stop - element if element + lanes > stop else lanes
-                    store_lanes(out, at, step, made, low, high)
+                    store_lanes(out, origin + step * (i64(element) - i64(first)), step, made, low, high)
                 block += across
             r += down
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from bigin.rng.portable import inlined, u32, u64
+from bigin.rng.portable import inlined, low_product, u32, u64
 
 ROUNDS = 10
 MULTIPLIER_0, MULTIPLIER_1 = u64(0xD2511F53), u64(0xCD9E8D57)
@@ -27,8 +27,8 @@ def philox(block, stream, key):
     c0, c1, c2, c3 = block & LOW, block >> HALF, stream & LOW, stream >> HALF
     k0, k1 = u32(key), u32(key >> HALF)
     for _ in range(ROUNDS):
-        product_0 = MULTIPLIER_0 * (c0 & LOW)
-        product_1 = MULTIPLIER_1 * (c2 & LOW)
+        product_0 = low_product(MULTIPLIER_0, c0)
+        product_1 = low_product(MULTIPLIER_1, c2)
         c0 = (product_1 >> HALF) ^ (c1 & LOW) ^ u64(k0)
         c2 = (product_0 >> HALF) ^ (c3 & LOW) ^ u64(k1)
         c1, c3 = product_1, product_0
