@@ -86,7 +86,7 @@ def initialize(
         FillError: the fill could not be finished; the same call goes on where it stopped.
     """
     with default_modes():
-        model = read_model(out if like is None else like)
+        model = read_model(out, in_place=True) if like is None else read_model(like)
         _, values = resolve(recipe, model, seed, variables or {})
         shard = None if max_shard_size is None else parse_size(max_shard_size)
         return fill_model(values, model, out, like is None, shard, overwrite, threads, max_memory, sync, progress)
@@ -158,10 +158,11 @@ def _target(
 ) -> Iterator[ModelTarget]:
     """The target of a new checkpoint or group, or of an existing group, for as long as it is needed."""
     path = Path(out) if isinstance(out, str | os.PathLike) and "://" not in str(out) else None
+    target: ModelTarget
     if in_place:
-        target: ModelTarget = _group(path or out, str(out), records)
+        target = _filled_group(str(out), model, records)
     elif path is None or path.suffix == ".zarr":
-        target = _group(path or out, str(out), records, make=True)
+        target = _made_group(path or out, str(out), records)
     else:
         target = new_checkpoint(str(out), plan_checkpoint(model, records, path, shard), records)
     try:
@@ -170,21 +171,28 @@ def _target(
         target.close()
 
 
-def _group(place: Any, label: str, records: Mapping[str, Record], make: bool = False) -> ModelTarget:
-    from bigin.targets.group import group_target, missing_group, open_group
+def _filled_group(label: str, model: Model, records: Mapping[str, Record]) -> ModelTarget:
+    from bigin.targets.group import group_target
 
-    group = open_group(place, label)
-    if group is None and not make:
+    if model.group is None:
         raise InputError(
             f"{label}: expected a zarr group; a checkpoint is made anew, of the form that --like (like=) has"
         )
-    if group is not None:
-        target = group_target(group, label, records)
-        if not target.matches(target.shape, {"tensors": records}):
-            raise InputError(f"{label}: expected nothing, or a group of the same arrays, got another group")
-        return target
-    tensors = {name: (dtypes.parse_dtype(told["dtype"]), tuple(told["shape"])) for name, told in records.items()}
-    return missing_group(place, label, tensors)
+    return group_target(model.group, label, model.arrays, records)
+
+
+def _made_group(place: Any, label: str, records: Mapping[str, Record]) -> ModelTarget:
+    """A group that is still to be made, or that an earlier fill has begun."""
+    from bigin.targets.group import group_arrays, group_target, missing_group, open_group
+
+    group = open_group(place, label)
+    if group is None:
+        tensors = {name: (dtypes.parse_dtype(told["dtype"]), tuple(told["shape"])) for name, told in records.items()}
+        return missing_group(place, label, tensors)
+    target = group_target(group, label, group_arrays(group), records)
+    if not target.matches(target.shape, {"tensors": records}):
+        raise InputError(f"{label}: expected nothing, or a group of the same arrays, got another group")
+    return target
 
 
 def _row(assignment: Assignment, values: Values) -> Row:

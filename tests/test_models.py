@@ -420,6 +420,7 @@ def test_a_flipped_bit_of_any_tensor_is_found_and_mended(recipe, place):
         found = bigin.verify(place)
         assert [difference.place.split(",")[0] for difference in found.differences] == [name]
         assert found.differences[0].elements == 1
+        assert found.differences[0].first == tuple(size - 1 for size in values.shape)
         if name == "scale":
             assert "scale, " in run("verify", place, "--repair").stdout
         else:

@@ -97,6 +97,10 @@ class Target(ABC):
         """Where a region of the grid lies, for messages."""
         return "rows " + "-".join(map(str, region[0])) if region else "the value"
 
+    def index_of(self, place: Shape) -> Shape:
+        """An element's index in its own tensor, for messages, from that in regions of the grid."""
+        return place
+
     def exists(self) -> bool:
         """Whether it is there, or still to be made."""
         return True

@@ -56,6 +56,7 @@ class GroupTarget(ModelTarget):
         super().__init__(label, self.arrays)
         self.remote = not isinstance(store, LocalStore | MemoryStore)
         self._lock: Lock | None = None
+        self._held: bool | None = None  # looked up once: it takes a call of the store for every array
 
     @property
     def sync(self) -> bool:  # type: ignore[override]
@@ -75,7 +76,9 @@ class GroupTarget(ModelTarget):
 
     def holds_data(self) -> bool:
         """Whether any array holds data."""
-        return self.make is None and super().holds_data()
+        if self._held is None:
+            self._held = self.make is None and super().holds_data()
+        return self._held
 
     def lock(self) -> None:
         """Of a local store's folder. It keeps other fills of the group away, not those of one array in it."""
@@ -247,9 +250,10 @@ def group_prefix(group: zarr.Group) -> str:
     return hierarchy_name(group.store_path.store, f"{path}x").removesuffix("x")
 
 
-def group_target(group: zarr.Group, label: str, names: Iterable[str] | None = None) -> GroupTarget:
+def group_target(
+    group: zarr.Group, label: str, arrays: Mapping[str, zarr.Array[Any]], names: Iterable[str] | None = None
+) -> GroupTarget:
     """The target of a group's arrays, or of those that are named."""
-    arrays = group_arrays(group)
     missing = [name for name in names or () if name not in arrays]
     if missing:
         raise InputError(f"{label}: expected nothing, or a group with the array {missing[0]}, got one without")

@@ -106,6 +106,9 @@ class ModelTarget(Target):
         number = region[0][0]
         return f"{list(self.members)[number]}, {self._members[number].place(region[1:])}"
 
+    def index_of(self, place: Shape) -> Shape:
+        return place[1:]
+
     def stored_bytes(self) -> int:
         return sum(member.stored_bytes() for member in self._members)
 

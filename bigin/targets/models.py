@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bigin import dtypes
 from bigin.errors import InputError
@@ -15,6 +15,9 @@ from bigin.targets import safetensors
 from bigin.targets.model import ModelTarget
 from bigin.targets.safetensors import SINGLE, SUFFIX, Plan
 from bigin.targets.safetensors_header import read_header
+
+if TYPE_CHECKING:
+    import zarr
 
 SHARD = 5 << 30  # bytes in a file of a new checkpoint that is not made like another one
 
@@ -27,6 +30,8 @@ class Model:
 
     label: str
     files: Mapping[str, Tensors]
+    group: zarr.Group | None = None
+    arrays: Mapping[str, zarr.Array[Any]] = field(default_factory=dict)
 
     @property
     def tensors(self) -> dict[str, tuple[str, Shape]]:
@@ -34,7 +39,7 @@ class Model:
         return {name: tensor for tensors in self.files.values() for name, tensor in tensors.items()}
 
 
-def read_model(place: Any) -> Model:
+def read_model(place: Any, in_place: bool = False) -> Model:
     """Names, shapes and dtypes of a safetensors file, a checkpoint's folder or index, or a zarr group."""
     path = Path(place) if isinstance(place, str | os.PathLike) and "://" not in str(place) else None
     if path is not None and safetensors.is_checkpoint(path):
@@ -46,12 +51,12 @@ def read_model(place: Any) -> Model:
         return Model(str(path), files)
     from bigin.targets.group import group_arrays, open_group
 
-    group = open_group(path or place, str(place), "r")
+    group = open_group(path or place, str(place), "r+" if in_place else "r")
     if group is None:
         raise InputError(f"{place}: expected a safetensors checkpoint or a zarr group, found neither")
-    return Model(
-        str(place), {"": {name: (_name_of(array.dtype), array.shape) for name, array in group_arrays(group).items()}}
-    )
+    arrays = group_arrays(group)
+    tensors = {name: (_name_of(array.dtype), array.shape) for name, array in arrays.items()}
+    return Model(str(place), {"": tensors}, group, arrays)
 
 
 def _name_of(dtype: Any) -> str:
@@ -70,10 +75,10 @@ def open_model(place: Any) -> ModelTarget | None:
         return None
     if path is None and not isinstance(place, str):
         return None
-    from bigin.targets.group import group_target, open_group
+    from bigin.targets.group import group_arrays, group_target, open_group
 
     group = open_group(path or place, str(place))
-    return None if group is None else group_target(group, str(place))
+    return None if group is None else group_target(group, str(place), group_arrays(group))
 
 
 def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: int | None) -> Plan:
