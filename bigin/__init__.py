@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from bigin.models import initialize as initialize
     from bigin.models import outline as outline
     from bigin.signals import signal as signal
+    from bigin.showing.overview import Overview as Overview
+    from bigin.showing.overview import show as show
     from bigin.targets.zarr_dtypes import register_dtypes as register_dtypes
     from bigin.verification import Verification as Verification
     from bigin.verification import verify as verify
@@ -39,6 +41,8 @@ _HOMES = {
     "Report": "bigin.api",
     "verify": "bigin.verification",
     "Verification": "bigin.verification",
+    "show": "bigin.showing.overview",
+    "Overview": "bigin.showing.overview",
     "EmbeddingTable": "bigin.embedding",
     "InputError": "bigin.errors",
     "FillError": "bigin.errors",

@@ -92,7 +92,7 @@ device_options = options(
     click.option("--max-device-memory", help="Bound on what is taken of it: 2GiB.  [default: what is free]"),
 )
 sample_options = options(
-    click.option("--sample", default="100%", show_default=True, help="Compare only so many of the chunks: 1%."),
+    click.option("--sample", default="100%", show_default=True, help="Read only so many of the chunks: 1%."),
     click.option("--sample-seed", default=0, show_default=True, help="Which ones."),
 )
 method_option = click.option("--method", "-m", required=True, help="What to fill with; `bigin methods` lists all.")

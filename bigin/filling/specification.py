@@ -112,14 +112,19 @@ class Specification:
             record.get("padding_idx"),
         )
 
-    def __str__(self) -> str:
+    @property
+    def call(self) -> str:
+        """The method with the parameters that are not its defaults: normal(std=0.02)."""
         defaults = table.find(self.method).defaults
         given = [f"{key}={value}" for key, value in self.parameters.items() if value != defaults[key]]
         if self.padding_idx is not None:
             given.append(f"padding_idx={self.padding_idx}")
+        return f"{self.method}({', '.join(given)})"
+
+    def __str__(self) -> str:
         name = f", name {self.name}" if self.name else ""
         shape = "x".join(map(str, self.shape)) or "scalar"
-        return f"{self.method}({', '.join(given)}), seed {self.seed}{name}, {shape} {self.dtype.name}"
+        return f"{self.call}, seed {self.seed}{name}, {shape} {self.dtype.name}"
 
 
 def part_shape(shape: Shape | None, ranges: tuple[range, ...] | None) -> Shape | None:

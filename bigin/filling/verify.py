@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ def differing(part: Region, values: Array, filler: Filler, scratch: Scratch) -> 
     return count, tuple(start + int(at) for (start, _), at in zip(part, place, strict=True))
 
 
-def sampled(grid: Grid, sample: float, seed: int) -> Sequence[int]:
+def sampled(grid: Sequence[Any], sample: float, seed: int) -> Sequence[int]:
     """The regions of a sample: so large a fraction of them, at least one, chosen by the seed; in order."""
     if not 0 < sample <= 1:
         raise InputError(f"expected a sample above 0% and up to 100%, got {100 * sample:g}%")

@@ -117,6 +117,10 @@ class Target(ABC):
         """Whether what a complete fill has stored is there, so far as the sizes of files tell."""
         return True
 
+    def layout(self) -> dict[str, Any]:
+        """How the values lie there: its `format`, and what else there is to say of that, for JSON."""
+        return {"format": "memory"}
+
     def lock(self) -> None:  # noqa: B027 (whoever shares an array in memory must know)
         """Keeps other writers away until `close`; raises InputError where one is at work, or nothing can be written."""
 

@@ -135,6 +135,17 @@ class FileTarget(Target):
         """Whether any byte of the array is not 0. Holes are not read."""
         return self.path.exists() and has_data(self.path, self.offset, self.nbytes)
 
+    def layout(self) -> dict[str, Any]:
+        """The order of axes and bytes, and where the values begin, in bytes."""
+        with self.path.open("rb") as file:
+            kind = "npy" if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX else "raw"
+        return {
+            "format": kind,
+            "order": "Fortran" if self.fortran else "C",
+            "byte_order": "big" if self.stored_dtype.byteorder == ">" else "little",
+            "offset": self.offset,
+        }
+
     def stored_bytes(self) -> int:
         """What the file takes on the disk."""
         return self.path.stat().st_blocks * 512

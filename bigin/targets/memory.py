@@ -48,6 +48,11 @@ class MemoryTarget(Target):
         yield region, made
         view[...] = made
 
+    def layout(self) -> dict[str, Any]:
+        """Where the elements lie, in bytes."""
+        order = "big" if self.array.dtype.byteorder == ">" else "little"
+        return {"format": "memory", "byte_order": order, "strides": list(self.array.strides)}
+
     def read(self, region: Region) -> Array:
         """A copy of a region."""
         return np.array(self.array[slices(region)], dtype=self.dtype)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,18 @@ class ZarrTarget(Target):
     def place(self, region: Region) -> str:
         """The chunk's or shard's key."""
         return ("shard " if self.array.shards else "chunk ") + self.writer.key(region)
+
+    def layout(self) -> dict[str, Any]:
+        """The format, the grid, what chunks pass through, and how many chunks (or shards) there are of how many."""
+        array = self.array
+        return {
+            "format": f"zarr {array.metadata.zarr_format}",
+            "chunks": list(array.chunks),
+            "shards": None if array.shards is None else list(array.shards),
+            "codecs": codecs(array.metadata),
+            "stored": sync(_count_chunks(array)),
+            "of": len(self.grid()),
+        }
 
     def stored_bytes(self) -> int:
         """What the store's keys take."""
@@ -261,11 +273,42 @@ class ZarrTarget(Target):
 
 
 async def _holds_chunk(array: zarr.Array[Any]) -> bool:
+    async for _ in _chunk_keys(array):
+        return True
+    return False
+
+
+async def _count_chunks(array: zarr.Array[Any]) -> int:
+    count = 0
+    async for _ in _chunk_keys(array):
+        count += 1
+    return count
+
+
+async def _chunk_keys(array: zarr.Array[Any]) -> AsyncIterator[str]:
     prefix = array.store_path.path
     async for key in array.store_path.store.list_prefix(f"{prefix}/" if prefix else ""):
         if key.rsplit("/", 1)[-1] not in METADATA and not key.endswith(".partial"):
-            return True
-    return False
+            yield key
+
+
+def codecs(metadata: Any) -> list[str]:
+    """What a chunk's values pass through on their way to the store, as names with numbers; a plain chunk: nothing."""
+    if metadata.zarr_format == 2:
+        named = [*(metadata.filters or ()), *filter(None, [metadata.compressor])]
+        order = ["Fortran order"] if metadata.order == "F" else []
+        big = ["big-endian"] if getattr(metadata.dtype, "endianness", "little") == "big" else []
+        return [*order, *big, *(_codec_text(codec.get_config(), "id") for codec in named)]
+    found = metadata.codecs
+    if len(found) == 1 and isinstance(found[0], ShardingCodec):
+        found = found[0].codecs
+    return [_codec_text(codec.to_dict(), "name") for codec in found if not _little(codec)]
+
+
+def _codec_text(config: dict[str, Any], name: str) -> str:
+    given = config.get("configuration", config)
+    said = [f"{key}={value}" for key, value in given.items() if key != name and isinstance(value, int | str)]
+    return f"{config[name]}({', '.join(said)})" if said else str(config[name])
 
 
 def chunk_key(array: zarr.Array[Any], region: Region, block: Shape) -> str:

@@ -1,0 +1,1 @@
+"""What a target holds, for people: an overview, on the terminal and as a picture."""

@@ -1,0 +1,328 @@
+"""An overview of a target: what it is, how much of it is filled, and its values beside what their method promises."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigin.api import opened
+from bigin.errors import FillError, InputError
+from bigin.filling import memory
+from bigin.filling.faults import LASTING, Retries, explain
+from bigin.filling.floats import default_modes
+from bigin.filling.journal import done_regions
+from bigin.filling.promise import Promise, promise_of
+from bigin.filling.specification import Specification, filler_of, part_shape
+from bigin.filling.statistics import TABLES, Statistics, statistics_of
+from bigin.filling.verdicts import Verdict, verdicts
+from bigin.filling.verify import sampled
+from bigin.regions import Grid, parse_region
+from bigin.targets.base import Target
+from bigin.targets.record import Record, read_sidecar
+from bigin.text import parse_shape, parse_size, size_text
+
+Array = np.ndarray[Any, np.dtype[Any]]
+REGION = 4 << 20  # bytes that are read at once where the target is free to choose
+JSON_BINS = 64
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """edges: of the bins, one more than there are; counts: of the values; expected: counts that are promised, or None.
+    below, above: how many values lie outside, and how many are expected to.
+    """
+
+    edges: Array
+    counts: Array
+    expected: Array | None
+    below: tuple[int, float]
+    above: tuple[int, float]
+    without_zeros: bool
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What `show` found.
+
+    layout: how the values lie, by target. nbytes: what the values take, stored_bytes: what the target takes. done:
+    which part of a fill that is not complete has reached the disk; None where there is no such fill. wanted: what the
+    values were compared with, or "" and the reason why with nothing. regions: how many of `total` were read, in so many
+    seconds. statistics, verdicts: of their values.
+    """
+
+    target: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: Mapping[str, Any]
+    nbytes: int
+    stored_bytes: int
+    record: Record | None
+    done: float | None
+    wanted: str
+    reason: str
+    regions: int
+    total: int
+    seconds: float
+    statistics: Statistics | None = None
+    promise: Promise | None = None
+    verdicts: Sequence[Verdict] = field(default_factory=tuple)
+
+    @property
+    def looks_right(self) -> bool | None:
+        """Whether every statistic is as promised; None where nothing was promised, or nothing looked at."""
+        return all(verdict.right for verdict in self.verdicts) if self.verdicts else None
+
+    def histogram(self, bins: int, outside: float = 5e-4) -> Histogram | None:
+        """The middle of the values, with at most such a part of them outside on either side.
+
+        Without zeros where those are more than a fifth; None where there is nothing to draw.
+        """
+        found = self.statistics
+        if found is None or found.finite == 0 or found.minimum == found.maximum:
+            return None
+        counts = found.histogram.astype(np.float64)
+        marginal = self.promise.marginal if self.promise is not None and self.promise.known else None
+        expected = None if marginal is None else found.finite * marginal.binned(found.bins)
+        without = 0.2 * found.finite < found.zeros < found.finite
+        if without:
+            zero = found.bins.place(np.zeros(1))
+            counts[zero] -= found.zeros
+            if expected is not None and marginal is not None:
+                at = np.zeros(1)
+                expected[zero] -= found.finite * (1.0 - marginal.below(at) - marginal.above(at))
+        return rebinned(found, counts, None if expected is None else np.maximum(expected, 0.0), bins, outside, without)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: no NaN, no infinity."""
+        found = self.statistics
+        return {
+            "target": self.target,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "layout": dict(self.layout),
+            "nbytes": self.nbytes,
+            "stored_bytes": self.stored_bytes,
+            "record": self.record,
+            "done": self.done,
+            "wanted": self.wanted or None,
+            "reason": self.reason or None,
+            "regions": self.regions,
+            "total": self.total,
+            "seconds": self.seconds,
+            "statistics": None if found is None else as_dict(found) | {"histogram": self._histogram()},
+            "verdicts": [
+                {
+                    "what": verdict.what,
+                    "got": number(verdict.got),
+                    "low": number(verdict.low),
+                    "high": number(verdict.high),
+                    "off": None if verdict.off is None else number(verdict.off),
+                    "right": verdict.right,
+                }
+                for verdict in self.verdicts
+            ],
+            "looks_right": self.looks_right,
+        }
+
+    def _histogram(self) -> dict[str, Any] | None:
+        found = self.histogram(JSON_BINS)
+        if found is None:
+            return None
+        return {
+            "edges": found.edges.tolist(),
+            "counts": found.counts.astype(int).tolist(),
+            "expected": None if found.expected is None else found.expected.tolist(),
+            "below": found.below[0],
+            "above": found.above[0],
+            "without_zeros": found.without_zeros,
+        }
+
+
+def as_dict(found: Statistics) -> dict[str, Any]:
+    """The statistics for JSON."""
+    names = ("count", "finite", "nan", "zeros", "mean", "std", "minimum", "maximum")
+    return {name: number(getattr(found, name)) for name in names} | {"inf": list(found.infinite)}
+
+
+def number(value: float) -> float | None:
+    """A number as JSON has them."""
+    return value if math.isfinite(value) else None
+
+
+def rebinned(
+    found: Statistics, counts: Array, expected: Array | None, bins: int, outside: float, without_zeros: bool
+) -> Histogram:
+    """A histogram of so many bins over the fine bins that hold nearly all values, and nearly all that are expected."""
+    shown = [part / max(part.sum(), 1.0) for part in (counts, expected) if part is not None]
+    first = min(int(np.searchsorted(part.cumsum(), outside, "right")) for part in shown)
+    last = max(len(part) - 1 - int(np.searchsorted(part[::-1].cumsum(), outside, "right")) for part in shown)
+    first, last = max(1, min(first, found.bins.count)), min(found.bins.count, max(last, 1))
+    group = -(-(last - first + 1) // bins)
+    first = max(1, first - (group * bins - (last - first + 1)) // 2)
+    starts = [start for start in range(first, first + group * bins, group) if start <= found.bins.count]
+    stop = min(starts[-1] + group, found.bins.count + 1)
+    edges = found.bins.edges()[[start - 1 for start in starts] + [stop - 1]]
+
+    def grouped(part: Array) -> Array:
+        return np.add.reduceat(part[:stop], starts)
+
+    def beyond(part: slice) -> tuple[int, float]:
+        return int(counts[part].sum()), 0.0 if expected is None else float(expected[part].sum())
+
+    return Histogram(
+        edges,
+        grouped(counts),
+        None if expected is None else grouped(expected),
+        beyond(slice(0, first)),
+        beyond(slice(stop, None)),
+        without_zeros,
+    )
+
+
+def show(
+    target: Any,
+    method: str | None = None,
+    *,
+    seed: int = 0,
+    name: str | None = None,
+    shape: Any = None,
+    dtype: Any = None,
+    raw: bool = False,
+    offset: int = 0,
+    region: Any = None,
+    padding_idx: int | None = None,
+    statistics: bool = True,
+    sample: float = 1.0,
+    sample_seed: int = 0,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **parameters: Any,
+) -> Overview:
+    """Tell what a target is, and how its values look beside what their method promises.
+
+    Statistics are no proof: `verify` compares every bit.
+
+    Args:
+        target: as in `fill`.
+        method, seed, name, shape, dtype, region, padding_idx, **parameters: what it should hold, as in `fill`; without
+            a method, what its record says, or nothing.
+        raw, offset, threads, max_memory, progress: as in `fill`.
+        statistics: whether the values are read at all.
+        sample: which fraction of the chunks is read, above 0 and up to 1.
+        sample_seed: which ones.
+
+    Raises:
+        InputError: there is no such target, or something is wrong with what was asked for.
+        FillError: the target could not be read.
+    """
+    if raw and shape is None and dtype is None:
+        held = read_sidecar(Path(target)) or {}
+        shape, dtype = held.get("shape"), held.get("dtype")
+    whole = None if shape is None else parse_shape(shape)
+    ranges = None if region is None else parse_region(region, whole)
+    with default_modes(), opened(target, part_shape(whole, ranges), dtype, raw, offset) as place:
+        if not place.exists():
+            raise InputError(f"{place.label}: expected a target to show, found nothing")
+        if method is None and (parameters or padding_idx is not None):
+            given = ", ".join([*parameters, *(["padding_idx"] if padding_idx is not None else [])])
+            raise InputError(f"expected a method for {given}; give --method (method=)")
+        limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
+        record = place.record()
+        filling = record if record is not None and record.get("complete") is False else None
+        wanted, reason, part = None, "", ranges is not None
+        if method is not None:
+            stream = place.name if name is None else name
+            wanted = Specification.parse(
+                method, parameters, seed, stream, whole or place.shape, place.dtype, padding_idx
+            )
+            wanted.filler()  # refuses what the dtype cannot hold
+        else:
+            wanted, reason = recorded(place, record)
+            part = record is not None and bool(part_keys(record))
+        try:
+            grid, done = reached(place, filling)
+            tasks = sampled(range(done), sample, sample_seed) if statistics else ()
+            start = time.perf_counter()
+            promise = None
+            if wanted is not None and tasks:
+                promise = promise_of(wanted, not part and len(tasks) == len(grid))
+            found = None
+            if tasks:
+                workers = workers_within(place, grid, memory.threads() if threads is None else threads, limit)
+                total = place.nbytes * len(tasks) // len(grid)
+                report = None if progress is None else (lambda size: progress(min(size, total), total))
+                found = statistics_of(place, grid, tasks, promise, workers, Retries(place.remote), report)
+            seconds = time.perf_counter() - start
+            return Overview(
+                place.label,
+                place.shape,
+                place.dtype.name,
+                place.layout(),
+                place.nbytes,
+                place.stored_bytes(),
+                record,
+                None if filling is None else done / max(1, len(grid)),
+                "" if wanted is None else wanted.call,
+                reason,
+                len(tasks),
+                len(grid),
+                seconds,
+                found,
+                promise,
+                verdicts(found, promise) if found is not None and promise is not None else (),
+            )
+        except LASTING:
+            raise
+        except Exception as error:
+            raise FillError(explain(error, place.label)) from error
+
+
+def part_keys(record: Record) -> set[str]:
+    """What a record says of a target that holds a part of a tensor."""
+    return {"region", "stretch"} & record.keys()
+
+
+def recorded(target: Target, record: Record | None) -> tuple[Specification | None, str]:
+    """What a target's record says that it holds, or why it says nothing."""
+    if record is None:
+        return None, "no record"
+    try:
+        filler = filler_of(record)
+        if filler.shape != target.shape or record["dtype"] != target.dtype.name:
+            shape = "x".join(map(str, filler.shape)) or "scalar"
+            return None, f"its record is of {shape} {record['dtype']}"
+        return Specification.from_record(record), ""
+    except InputError as error:
+        return None, f"its record cannot be used: {error}"
+
+
+def reached(target: Target, filling: Record | None) -> tuple[Grid, int]:
+    """The grid to read by, and how many regions at its front are filled: all, but of an incomplete fill."""
+    if filling is None:
+        grid = target.grid(REGION)
+        return grid, len(grid)
+    try:
+        grid = target.grid(filler_of(filling).region_bytes)
+    except InputError:  # a record that was edited by hand
+        return target.grid(), 0
+    return grid, done_regions(target, grid)
+
+
+def workers_within(target: Target, grid: Grid, threads: int, limit: int) -> int:
+    """How many threads the memory allows."""
+    if threads < 1:
+        raise InputError(f"expected at least 1 thread, got {threads}")
+    need = target.block_memory(math.prod(grid.block) * target.dtype.itemsize) + TABLES
+    if need > limit:
+        raise InputError(
+            f"{target.label}: expected a chunk or shard that fits in {size_text(limit)}, got one that takes "
+            f"{size_text(need)} to read; raise --max-memory (max_memory=) to that"
+        )
+    return min(threads, limit // need)
