@@ -100,6 +100,12 @@ def collector(target: Target, grid: Grid, tasks: Sequence[int], promise: Promise
     return Values(target.dtype, looked_at(target, grid, tasks, promise))
 
 
+def compile_for(dtype: np.dtype[Any]) -> None:
+    """Compiles or loads the kernel here and now, so that no clock counts it."""
+    collected: Collected[Any] = Patterns(dtype) if dtype.itemsize <= 2 else Values(dtype, Bins(0.0, 1.0, BINS))
+    collected.table().add(np.zeros(1, dtype))
+
+
 def parts_of(target: Target, region: Region, scratch: Scratch) -> Any:
     """What a region holds, as a generator that can be closed."""
     yield from target.stored(region, scratch)
@@ -179,10 +185,7 @@ class Values(Collected["ValuesTable"]):
 
     def join(self, index: int, table: ValuesTable) -> None:
         with self._lock:
-            self.total.counts += table.counts
-            self.total.histogram += table.histogram
-            self.total.keys[0] = min(self.total.keys[0], table.keys[0])
-            self.total.keys[1] = max(self.total.keys[1], table.keys[1])
+            self.total.join(table)
             self._waiting[index] = table.moments.copy()
             while self._next in self._waiting:
                 add_moments(self.total.moments, self._waiting.pop(self._next))
@@ -204,16 +207,16 @@ class Values(Collected["ValuesTable"]):
 
 def add_moments(total: Array, moments: Array) -> None:
     """Joins (count, mean, sum of squared deviations) of two samples, as kernels.statistics does it."""
-    count = total[0] + moments[0]
-    if moments[0]:
-        apart = moments[1] - total[1]
-        total[1] += apart * (moments[0] / count)
-        total[2] += moments[2] + apart * apart * (total[0] * (moments[0] / count))
-        total[0] = count
+    (count, mean, squares), (more, its_mean, its_squares) = total.tolist(), moments.tolist()
+    if more:
+        both = count + more
+        apart = its_mean - mean
+        squares += its_squares + apart * (count * (more / both)) * apart
+        total[:] = both, mean + apart * (more / both), squares
 
 
 class ValuesTable:
-    """What a worker has found in a region."""
+    """What a worker has found in a region. Integers are counted as float64; their extremes are exact."""
 
     def __init__(self, dtype: np.dtype[Any], bins: Bins) -> None:
         from bigin.kernels.statistics import add_statistics
@@ -221,35 +224,57 @@ class ValuesTable:
         self.kernel: Any = add_statistics
         self.bins = bins
         self.dtype = dtype
-        self.ordered = np.dtype(f"i{dtype.itemsize}") if dtype.kind == "f" else dtype  # the keys' type
-        info = np.iinfo(self.ordered)
-        self.shift = self.ordered.type(info.bits - 1)
-        self.mask = self.ordered.type(info.max if dtype.kind == "f" else 0)
+        self.counted_as = dtype if dtype.kind == "f" else np.dtype(np.float64)
+        self.keys = np.empty(2, f"i{self.counted_as.itemsize}")  # a float's bits, as an integer in the floats' order
+        info = np.iinfo(self.keys.dtype)
+        self.shift, self.mask = self.keys.dtype.type(info.bits - 1), self.keys.dtype.type(info.max)
         self.histogram = np.zeros(2 * (bins.count + 2), np.int64)
         self.moments = np.zeros(3)
         self.counts = np.zeros(4, np.int64)
-        self.keys = np.empty(2, self.ordered)
         self.clear()
 
     def clear(self) -> None:
         """As if there were no values."""
         for array in (self.histogram, self.moments, self.counts):
             array.fill(0)
-        info = np.iinfo(self.ordered)
+        info = np.iinfo(self.keys.dtype)
         self.keys[:] = info.max, info.min
+        self.integers: tuple[int, ...] = ()  # least and most
 
     def add(self, values: Array) -> None:
         """Adds values."""
-        bits = values.view(self.ordered)
-        low, scale = self.bins.low, self.bins.scale
+        if values.size and self.dtype.kind != "f":
+            self.join_integers((int(values.min()), int(values.max())))
+        values = values.astype(self.counted_as, copy=False)
         self.kernel(
-            values, bits, self.shift, self.mask, low, scale, self.histogram, self.moments, self.keys, self.counts
+            values,
+            values.view(self.keys.dtype),
+            self.shift,
+            self.mask,
+            self.bins.low,
+            self.bins.scale,
+            self.histogram,
+            self.moments,
+            self.keys,
+            self.counts,
         )
+
+    def join(self, other: ValuesTable) -> None:
+        """Adds what another has found, but for the moments, whose order matters."""
+        self.counts += other.counts
+        self.histogram += other.histogram
+        self.keys[:] = min(self.keys[0], other.keys[0]), max(self.keys[1], other.keys[1])
+        self.join_integers(other.integers)
+
+    def join_integers(self, extremes: tuple[int, ...]) -> None:
+        """Adds the extremes of integers."""
+        if found := self.integers + extremes:
+            self.integers = min(found), max(found)
 
     def extremes(self) -> tuple[float, float]:
         """The smallest and largest value."""
         bits = self.keys ^ ((self.keys >> self.shift) & self.mask)
-        least, most = bits.view(self.dtype).tolist()
+        least, most = self.integers or bits.view(self.counted_as).tolist()
         return least, most
 
 

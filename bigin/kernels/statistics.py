@@ -117,7 +117,7 @@ def add_statistics(values, bits, shift, mask, low, scale, histogram, moments, ke
         both = moments[0] + count
         apart = mean - moments[1]
         moments[1] += apart * (count / both)
-        moments[2] += squares + apart * apart * (moments[0] * (count / both))
+        moments[2] += squares + apart * (moments[0] * (count / both)) * apart
         moments[0] = both
         least, most = least_and_most(stretch_bits, shift, mask)
         keys[0] = min(keys[0], least)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from bigin.filling.floats import default_modes
 from bigin.filling.journal import done_regions
 from bigin.filling.promise import Promise, promise_of
 from bigin.filling.specification import Specification, filler_of, part_shape
-from bigin.filling.statistics import TABLES, Statistics, statistics_of
+from bigin.filling.statistics import TABLES, Statistics, compile_for, statistics_of
+from bigin.filling.structure import structure_verdicts
 from bigin.filling.verdicts import Verdict, verdicts
 from bigin.filling.verify import sampled
 from bigin.regions import Grid, parse_region
@@ -96,6 +98,9 @@ class Overview:
             if expected is not None and marginal is not None:
                 at = np.zeros(1)
                 expected[zero] -= found.finite * (1.0 - marginal.below(at) - marginal.above(at))
+        drawn = (counts > 0) | (0 if expected is None else expected > 0.5)
+        if np.count_nonzero(drawn) < 2:
+            return None
         return rebinned(found, counts, None if expected is None else np.maximum(expected, 0.0), bins, outside, without)
 
     def as_dict(self) -> dict[str, Any]:
@@ -222,6 +227,8 @@ def show(
         InputError: there is no such target, or something is wrong with what was asked for.
         FillError: the target could not be read.
     """
+    if isinstance(target, str | os.PathLike) and "://" not in str(target) and not os.path.lexists(target):
+        raise InputError(f"{target}: expected a target to show, found nothing")
     if raw and shape is None and dtype is None:
         held = read_sidecar(Path(target)) or {}
         shape, dtype = held.get("shape"), held.get("dtype")
@@ -249,16 +256,20 @@ def show(
         try:
             grid, done = reached(place, filling)
             tasks = sampled(range(done), sample, sample_seed) if statistics else ()
+            if tasks:
+                compile_for(place.dtype)
             start = time.perf_counter()
-            promise = None
-            if wanted is not None and tasks:
-                promise = promise_of(wanted, not part and len(tasks) == len(grid))
-            found = None
+            entire = not part and len(tasks) == len(grid)
+            promise = promise_of(wanted, entire) if wanted is not None and tasks else None
+            found, judged = None, []
             if tasks:
                 workers = workers_within(place, grid, memory.threads() if threads is None else threads, limit)
                 total = place.nbytes * len(tasks) // len(grid)
                 report = None if progress is None else (lambda size: progress(min(size, total), total))
                 found = statistics_of(place, grid, tasks, promise, workers, Retries(place.remote), report)
+            if found is not None and promise is not None and wanted is not None:
+                judged = verdicts(found, promise)
+                judged += structure_verdicts(place, wanted, limit) if entire and found.finite == found.count else []
             seconds = time.perf_counter() - start
             return Overview(
                 place.label,
@@ -276,7 +287,7 @@ def show(
                 seconds,
                 found,
                 promise,
-                verdicts(found, promise) if found is not None and promise is not None else (),
+                judged,
             )
         except LASTING:
             raise

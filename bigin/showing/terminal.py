@@ -138,10 +138,9 @@ def read(overview: Overview) -> str:
     assert found is not None
     size = found.count * overview.nbytes // max(1, math.prod(overview.shape))
     speed = size / max(overview.seconds, 1e-9) / 1e9
-    which = (
-        "all" if found.count == math.prod(overview.shape) else f"{overview.regions:,} of {overview.total:,} regions,"
-    )
-    return f"{which} {found.count:,} values in {overview.seconds:.2f} s, {speed:.2f} GB/s"
+    many = f"{found.count:,} value{'' if found.count == 1 else 's'}"
+    part = "" if found.count == math.prod(overview.shape) else f" ({overview.regions:,} of {overview.total:,} regions)"
+    return f"{many}{part} in {overview.seconds:.2f} s, {speed:.2f} GB/s"
 
 
 def statistics(overview: Overview) -> Table:
