@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import os
+import signal
 import struct
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -44,12 +47,25 @@ from tests.layouts import LAYOUTS, Layout
 BIGIN = [sys.executable, "-m", "bigin"]
 
 
-def run(*arguments: object, code: int = 0, **environment: str) -> str:
-    env = {**os.environ, **environment}
-    done = subprocess.run([*BIGIN, *map(str, arguments)], capture_output=True, text=True, timeout=120, env=env)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout if code in (0, 1) and done.stdout else done.stderr
+def run(*arguments: object, code: int = 0) -> str:
+    """What the command prints to the standard output, or else to the standard error; in this process, which is fast."""
+    from bigin.cli import main
+
+    out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+    with (
+        mock.patch.object(sys, "argv", ["bigin", *map(str, arguments)]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            main()
+            found: object = 0
+        except SystemExit as done:
+            found = done.code
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    assert found == code, out.getvalue() + err.getvalue()
+    return out.getvalue() or err.getvalue()
 
 
 def filled(method: str, shape: tuple[int, ...], dtype: str = "float32", **arguments: Any) -> np.ndarray:
@@ -209,7 +225,7 @@ def test_promises_are_scipys(ours: Marginal, theirs: Any):
 
 
 def integrated_kurtosis(law: Any) -> float:
-    x = np.linspace(*law.support(), 2_000_001)
+    x = np.linspace(*law.support(), 200_001)
     p = law.pdf(x)
     p /= p.sum()
     d = x - np.dot(x, p)
@@ -469,7 +485,8 @@ def test_a_chunk_that_cannot_be_read_is_one_line():
 
 def test_what_is_printed():
     run("fill", "-m", "normal", "--std", 0.02, "-q", "g.zarr/a/b", "--shape", "2000,100", "--seed", 7)
-    text = run("show", "g.zarr/a/b")
+    text = subprocess.run([*BIGIN, "show", "g.zarr/a/b"], capture_output=True, text=True, check=True).stdout
+    assert text.splitlines()[6:] == run("show", "g.zarr/a/b").splitlines()[6:]
     assert max(map(len, text.splitlines())) <= 100
     assert not any(line.endswith(" ") for line in text.splitlines())
     assert "\x1b" not in text
