@@ -26,6 +26,7 @@ import bigin
 from bigin.dtypes import DTYPES, FLOATS
 from bigin.filling.journal import progress
 from bigin.filling.promise import lattice, promise_of, rounded
+from bigin.filling.resume import identity
 from bigin.filling.specification import Specification
 from bigin.filling.verdicts import RARE, SIGMAS
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
@@ -405,13 +406,14 @@ def half_filled(path: Path, regions: int) -> None:
     """A fill that has come so far, as a killed one leaves it."""
     specification = Specification.parse("normal", {"std": 0.5}, 3, "", (600, 1000), DTYPES["float32"])
     target = open_target(path, shape=specification.shape, dtype=specification.dtype)
-    target.begin(specification.record() | {"complete": False, "name_from": "unnamed"})
+    record = specification.record() | {"complete": False, "name_from": "unnamed"}
+    target.begin(record)
     filler = specification.filler()
     grid = target.grid(filler.region_bytes)
     for region in list(grid)[:regions]:
         for part, out in target.block(region, Scratch()):
             filler(part, out)
-    target.checkpoint(progress(grid, regions))
+    target.checkpoint(progress(target, grid, regions, identity(record)))
     target.close()
 
 

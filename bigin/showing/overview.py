@@ -7,18 +7,18 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bigin.api import opened
-from bigin.errors import FillError, InputError
+from bigin.api import on_network, opened, told_as_fill_errors
+from bigin.errors import InputError
 from bigin.filling import memory
-from bigin.filling.faults import LASTING, Retries, explain
+from bigin.filling.faults import Retries
 from bigin.filling.floats import default_modes
 from bigin.filling.journal import done_regions
 from bigin.filling.promise import Promise, promise_of
+from bigin.filling.resume import identity
 from bigin.filling.specification import Specification, filler_of, part_shape
 from bigin.filling.statistics import TABLES, Statistics, compile_for, statistics_of
 from bigin.filling.structure import structure_verdicts
@@ -26,8 +26,9 @@ from bigin.filling.verdicts import Verdict, verdicts
 from bigin.filling.verify import sampled
 from bigin.regions import Grid, parse_region
 from bigin.targets.base import Target
-from bigin.targets.record import Record, read_sidecar
+from bigin.targets.record import Record
 from bigin.text import parse_shape, parse_size, size_text
+from bigin.verification import recorded_layout
 
 Array = np.ndarray[Any, np.dtype[Any]]
 REGION = 4 << 20  # bytes that are read at once where the target is free to choose
@@ -230,74 +231,72 @@ def show(
     if isinstance(target, str | os.PathLike) and "://" not in str(target) and not os.path.lexists(target):
         raise InputError(f"{target}: expected a target to show, found nothing")
     if raw and shape is None and dtype is None:
-        held = read_sidecar(Path(target)) or {}
-        shape, dtype = held.get("shape"), held.get("dtype")
+        shape, dtype, offset = recorded_layout(target, offset)
     whole = None if shape is None else parse_shape(shape)
     ranges = None if region is None else parse_region(region, whole)
-    with default_modes(), opened(target, part_shape(whole, ranges), dtype, raw, offset) as place:
+    retries = Retries(on_network(target))
+    with (
+        default_modes(),
+        opened(target, part_shape(whole, ranges), dtype, raw, offset, damaged=True, retries=retries) as place,
+        told_as_fill_errors(str(target)),
+    ):
+        retries.remote = place.remote
         if not place.exists():
             raise InputError(f"{place.label}: expected a target to show, found nothing")
-        if method is None and (parameters or padding_idx is not None):
-            given = ", ".join([*parameters, *(["padding_idx"] if padding_idx is not None else [])])
-            raise InputError(f"expected a method for {given}; give --method (method=)")
-        limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
-        record = place.record()
-        filling = record if record is not None and record.get("complete") is False else None
-        wanted, reason, part = None, "", ranges is not None
-        if method is not None:
+        record = retries.attempt(place.record)
+        if method is None:
+            if parameters or padding_idx is not None:
+                given = ", ".join([*parameters, *([] if padding_idx is None else ["padding_idx"])])
+                raise InputError(f"expected a method for {given}; give --method (method=)")
+            wanted, reason = recorded(place, record)
+            part = record is not None and not {"region", "stretch"}.isdisjoint(record)
+        else:
             stream = place.name if name is None else name
-            wanted = Specification.parse(
-                method, parameters, seed, stream, whole or place.shape, place.dtype, padding_idx
+            wanted, reason = (
+                Specification.parse(method, parameters, seed, stream, whole or place.shape, place.dtype, padding_idx),
+                "",
             )
             wanted.filler()  # refuses what the dtype cannot hold
-        else:
-            wanted, reason = recorded(place, record)
-            part = record is not None and bool(part_keys(record))
-        try:
-            grid, done = reached(place, filling)
-            tasks = sampled(range(done), sample, sample_seed) if statistics else ()
-            if tasks:
-                compile_for(place.dtype)
-            start = time.perf_counter()
+            part = ranges is not None
+        limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
+        count = memory.threads() if threads is None else threads
+        grid, done = retries.attempt(lambda: reached(place, record))
+        tasks = sampled(range(done), sample, sample_seed) if statistics else ()
+        found, promise, judged, seconds = None, None, [], 0.0
+        if tasks:
             entire = not part and len(tasks) == len(grid)
-            promise = promise_of(wanted, entire) if wanted is not None and tasks else None
-            found, judged = None, []
-            if tasks:
-                workers = workers_within(place, grid, memory.threads() if threads is None else threads, limit)
-                total = place.nbytes * len(tasks) // len(grid)
-                report = None if progress is None else (lambda size: progress(min(size, total), total))
-                found = statistics_of(place, grid, tasks, promise, workers, Retries(place.remote), report)
-            if found is not None and promise is not None and wanted is not None:
-                judged = verdicts(found, promise)
-                judged += structure_verdicts(place, wanted, limit) if entire and found.finite == found.count else []
+            promise = None if wanted is None else promise_of(wanted, entire)
+            compile_for(place.dtype)
+            start = time.perf_counter()
+            found = read(place, grid, tasks, promise, workers_within(place, grid, count, limit), retries, progress)
             seconds = time.perf_counter() - start
-            return Overview(
-                place.label,
-                place.shape,
-                place.dtype.name,
-                place.layout(),
-                place.nbytes,
-                place.stored_bytes(),
-                record,
-                None if filling is None else done / max(1, len(grid)),
-                "" if wanted is None else wanted.call,
-                reason,
-                len(tasks),
-                len(grid),
-                seconds,
-                found,
-                promise,
-                judged,
-            )
-        except LASTING:
-            raise
-        except Exception as error:
-            raise FillError(explain(error, place.label)) from error
+            if wanted is not None and promise is not None:
+                judged = verdicts(found, promise)
+                if entire and found.finite == found.count:
+                    judged += retries.attempt(lambda: structure_verdicts(place, wanted, limit))
+        return Overview(
+            target=place.label,
+            shape=place.shape,
+            dtype=place.dtype.name,
+            layout=retries.attempt(place.layout),
+            nbytes=place.nbytes,
+            stored_bytes=retries.attempt(place.stored_bytes),
+            record=record,
+            done=done / max(1, len(grid)) if is_incomplete(record) else None,
+            wanted="" if wanted is None else wanted.call,
+            reason=reason,
+            regions=len(tasks),
+            total=len(grid),
+            seconds=seconds,
+            statistics=found,
+            promise=promise,
+            verdicts=judged,
+        )
 
 
-def part_keys(record: Record) -> set[str]:
-    """What a record says of a target that holds a part of a tensor."""
-    return {"region", "stretch"} & record.keys()
+def is_incomplete(record: Record | None) -> bool:
+    """Whether a record is that of a fill that was interrupted."""
+    return record is not None and record.get("complete") is not True
 
 
 def recorded(target: Target, record: Record | None) -> tuple[Specification | None, str]:
@@ -314,16 +313,31 @@ def recorded(target: Target, record: Record | None) -> tuple[Specification | Non
         return None, f"its record cannot be used: {error}"
 
 
-def reached(target: Target, filling: Record | None) -> tuple[Grid, int]:
+def reached(target: Target, record: Record | None) -> tuple[Grid, int]:
     """The grid to read by, and how many regions at its front are filled: all, but of an incomplete fill."""
-    if filling is None:
+    if record is None or not is_incomplete(record):
         grid = target.grid(REGION)
         return grid, len(grid)
     try:
-        grid = target.grid(filler_of(filling).region_bytes)
+        grid = target.grid(filler_of(record).region_bytes)
     except InputError:  # a record that was edited by hand
         return target.grid(), 0
-    return grid, done_regions(target, grid)
+    return grid, done_regions(target, grid, identity(record))
+
+
+def read(
+    target: Target,
+    grid: Grid,
+    tasks: Sequence[int],
+    promise: Promise | None,
+    threads: int,
+    retries: Retries,
+    progress: Callable[[int, int], None] | None,
+) -> Statistics:
+    """The statistics of some regions, with a report of progress."""
+    total = target.nbytes * len(tasks) // len(grid)
+    report = None if progress is None else (lambda size: progress(min(size, total), total))
+    return statistics_of(target, grid, tasks, promise, threads, retries, report)
 
 
 def workers_within(target: Target, grid: Grid, threads: int, limit: int) -> int:
