@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from bigin.methods.gain import calculate_gain as calculate_gain
     from bigin.models import initialize as initialize
     from bigin.models import outline as outline
-    from bigin.signals import signal as signal
     from bigin.showing.overview import Overview as Overview
     from bigin.showing.overview import show as show
+    from bigin.signals import signal as signal
     from bigin.targets.zarr_dtypes import register_dtypes as register_dtypes
     from bigin.verification import Verification as Verification
     from bigin.verification import verify as verify

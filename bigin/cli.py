@@ -12,8 +12,8 @@ import click
 
 from bigin import __version__
 from bigin.cli_model import init, recipes
-from bigin.cli_signal import signal as signal_command
 from bigin.cli_show import show
+from bigin.cli_signal import signal as signal_command
 from bigin.cli_table import table
 from bigin.errors import FillError, InputError, Terminated
 from bigin.methods.table import ALIASES, METHODS, REQUIRED

@@ -149,7 +149,7 @@ def test_every_layout(layout: Layout, tmp_path):
     bigin.fill(target, "normal", **arguments)
     overview = bigin.show(target, **arguments)
     check_against_numpy(overview, layout.read(target))
-    assert overview.layout["format"].split()[0] in ("memory", "npy", "raw", "zarr")
+    assert overview.layout["format"].split()[0] in ("memory", "npy", "raw", "zarr", "safetensors")
     assert overview.looks_right is (True if layout.keeps else None)
     if "stored" in overview.layout:
         assert overview.layout["stored"] == overview.layout["of"] == len(open_target(target).grid())

@@ -18,8 +18,9 @@ from bigin.filling.faults import Retries
 from bigin.filling.floats import default_modes
 from bigin.filling.journal import done_regions
 from bigin.filling.promise import Promise, promise_of
+from bigin.filling.recorded import filler_of, specification_of
 from bigin.filling.resume import identity
-from bigin.filling.specification import Specification, filler_of, part_shape
+from bigin.filling.specification import Specification, part_shape
 from bigin.filling.statistics import TABLES, Statistics, compile_for, statistics_of
 from bigin.filling.structure import structure_verdicts
 from bigin.filling.verdicts import Verdict, verdicts
@@ -228,7 +229,7 @@ def show(
         InputError: there is no such target, or something is wrong with what was asked for.
         FillError: the target could not be read.
     """
-    if isinstance(target, str | os.PathLike) and "://" not in str(target) and not os.path.lexists(target):
+    if is_missing(target):
         raise InputError(f"{target}: expected a target to show, found nothing")
     if raw and shape is None and dtype is None:
         shape, dtype, offset = recorded_layout(target, offset)
@@ -294,6 +295,13 @@ def show(
         )
 
 
+def is_missing(target: Any) -> bool:
+    """Whether a path names nothing; a tensor in a checkpoint is path#name."""
+    if not isinstance(target, str | os.PathLike) or "://" in str(target):
+        return False
+    return not any(map(os.path.lexists, (target, str(target).partition("#")[0])))
+
+
 def is_incomplete(record: Record | None) -> bool:
     """Whether a record is that of a fill that was interrupted."""
     return record is not None and record.get("complete") is not True
@@ -305,10 +313,13 @@ def recorded(target: Target, record: Record | None) -> tuple[Specification | Non
         return None, "no record"
     try:
         filler = filler_of(record)
-        if filler.shape != target.shape or record["dtype"] != target.dtype.name:
+        specification = specification_of(record)
+        if not isinstance(specification, Specification):
+            return None, "its record is of several tensors, each with a promise of its own"
+        if not target.matches(filler.shape, record):
             shape = "x".join(map(str, filler.shape)) or "scalar"
             return None, f"its record is of {shape} {record['dtype']}"
-        return Specification.from_record(record), ""
+        return specification, ""
     except InputError as error:
         return None, f"its record cannot be used: {error}"
 

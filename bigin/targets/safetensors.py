@@ -58,6 +58,9 @@ class TensorTarget(FileTarget):
         """Not the file's own: that is a checkpoint which is to take its place."""
         partial(sidecar(self.path)).unlink(missing_ok=True)
 
+    def layout(self) -> dict[str, Any]:
+        return super().layout() | {"format": "safetensors"}
+
     def record(self) -> Record | None:
         """The sidecar's, else what the file's metadata says."""
         record = tensor_records(self.path).get(self.name)
