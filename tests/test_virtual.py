@@ -97,7 +97,11 @@ def mixed(draw: Any, shape: tuple[int, ...]) -> Any:
             axis += covers - 1
         elif kind == "wrong":
             items.append(
-                draw(st.sampled_from([size, -size - 1, 1.0, "a", [0.5], [size], np.zeros(size + 1, bool), {}]))
+                draw(
+                    st.sampled_from(
+                        [size, -size - 1, 1.0, "a", [0.5], [size], [-size - 1], np.zeros(size + 1, bool), {}]
+                    )
+                )
             )
         else:
             items.append({"new": None, "dots": ..., "flag": draw(st.booleans())}[kind])
