@@ -59,7 +59,7 @@ def test_the_journal_never_runs_ahead_of_the_disk():
 
 
 @pytest.fixture
-def _small(monkeypatch):
+def small(monkeypatch):
     """Many regions in a small array, and a journal at every one of them."""
     monkeypatch.setattr(files, "BLOCK", 88)
     monkeypatch.setattr(journal, "FIRST", 0.0)
@@ -147,7 +147,7 @@ every_target = pytest.mark.parametrize("kind", TARGETS)
 
 
 @every_target
-def test_it_goes_on_where_it_stopped(_small, kind):
+def test_it_goes_on_where_it_stopped(small, kind):
     path, make = TARGETS[kind]
     expected = whole(path, make)
     make(path)
@@ -159,7 +159,7 @@ def test_it_goes_on_where_it_stopped(_small, kind):
 
 
 @every_target
-def test_another_specification_is_refused_with_both_shown(_small, kind):
+def test_another_specification_is_refused_with_both_shown(small, kind):
     path, make = TARGETS[kind]
     make(path)
     cut(path, 4)
@@ -186,7 +186,7 @@ DAMAGES = {
 
 @every_target
 @pytest.mark.parametrize("damage", [name for name in DAMAGES if name != "a folder"])
-def test_a_damaged_journal_is_no_journal(_small, kind, damage):
+def test_a_damaged_journal_is_no_journal(small, kind, damage):
     path, make = TARGETS[kind]
     expected = whole(path, make)
     make(path)
@@ -220,7 +220,7 @@ EDITS = {
 
 @every_target
 @pytest.mark.parametrize("edit", EDITS)
-def test_a_journal_that_speaks_of_something_else_is_no_journal(_small, kind, edit):
+def test_a_journal_that_speaks_of_something_else_is_no_journal(small, kind, edit):
     path, make = TARGETS[kind]
     expected = whole(path, make)
     make(path)
@@ -232,7 +232,7 @@ def test_a_journal_that_speaks_of_something_else_is_no_journal(_small, kind, edi
 
 @pytest.mark.parametrize("kind", ["zarr", "compressed", "sharded"])
 @pytest.mark.parametrize("damage", ["gone", "cut off", "empty", "torn"])
-def test_a_chunk_that_is_no_longer_whole_is_made_again(_small, kind, damage):
+def test_a_chunk_that_is_no_longer_whole_is_made_again(small, kind, damage):
     path, make = TARGETS[kind]
     if damage == "torn" and kind != "compressed":
         pytest.skip("a chunk of its size that is not what it was is found by verify")
@@ -251,7 +251,7 @@ def test_a_chunk_that_is_no_longer_whole_is_made_again(_small, kind, damage):
 @pytest.mark.parametrize(
     "change", ["cut off", "cut off, and killed again", "another file", "the same file written anew"]
 )
-def test_a_file_that_is_another_is_filled_anew(_small, change):
+def test_a_file_that_is_another_is_filled_anew(small, change):
     expected = whole("a.npy", new_npy)
     new_npy()
     cut("a.npy", 20)
@@ -269,7 +269,7 @@ def test_a_file_that_is_another_is_filled_anew(_small, change):
     assert tree_here() == expected
 
 
-def test_a_crash_between_the_data_and_the_record(_small, monkeypatch):
+def test_a_crash_between_the_data_and_the_record(small, monkeypatch):
     for path, make in TARGETS.values():
         make(path)
         target = {"a.npy": "bigin.targets.files.FileTarget", "a.zarr": "bigin.targets.zarr.ZarrTarget"}[path]
@@ -284,7 +284,7 @@ def test_a_crash_between_the_data_and_the_record(_small, monkeypatch):
         subprocess.run(["rm", "-r", path], check=True)
 
 
-def test_a_raw_file_that_is_filled_from_another_place_on_is_not_taken_for_done(_small):
+def test_a_raw_file_that_is_filled_from_another_place_on_is_not_taken_for_done(small):
     options = {"raw": True, "shape": SHAPE, "dtype": "float32"}
     cut("a.bin", 6, offset=64, **options)
     with pytest.raises(bigin.InputError, match="already holds data|half filled"):
@@ -295,14 +295,14 @@ def test_a_raw_file_that_is_filled_from_another_place_on_is_not_taken_for_done(_
         bigin.fill("a.bin", "normal", offset=64, **options)
 
 
-def test_without_sync_a_journal_holds_until_the_system_starts_anew(_small, monkeypatch):
+def test_without_sync_a_journal_holds_until_the_system_starts_anew(small, monkeypatch):
     new_npy()
     cut("a.npy", 6, sync=False)
     monkeypatch.setattr(journal, "boot", lambda: "the next run")
     assert bigin.fill("a.npy", "normal").found == 0
 
 
-def test_what_is_complete_is_left_as_it_is_and_stray_files_go(_small):
+def test_what_is_complete_is_left_as_it_is_and_stray_files_go(small):
     for path, make in TARGETS.values():
         make(path)
         bigin.fill(path, "normal")
