@@ -287,7 +287,7 @@ def test_a_crash_between_the_data_and_the_record(small, monkeypatch):
 def test_a_raw_file_that_is_filled_from_another_place_on_is_not_taken_for_done(small):
     options = {"raw": True, "shape": SHAPE, "dtype": "float32"}
     cut("a.bin", 6, offset=64, **options)
-    with pytest.raises(bigin.InputError, match="already holds data|half filled"):
+    with pytest.raises(bigin.InputError, match=r"already holds data|half filled"):
         bigin.fill("a.bin", "normal", offset=200, **options)
     bigin.fill("a.bin", "normal", offset=200, overwrite=True, **options)
     assert bigin.verify("a.bin", raw=True).equal
