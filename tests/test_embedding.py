@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import reference
@@ -25,6 +26,7 @@ from test_cli import run, snapshot
 from zarr.storage import LocalStore, MemoryStore
 
 import bigin
+from bigin.cli import cli
 from bigin.dtypes import DTYPES
 from bigin.filling.rows import KeptFilled
 from bigin.targets.lock import Lock
@@ -519,8 +521,8 @@ bigin.EmbeddingTable.create({path!r}, {NEW}, {DIM}, "normal", threads=1, **{opti
 
 @pytest.mark.parametrize("layout", ["npy", "zarr", "zarr sharded", "zarr v2", "zarr compressed"])
 def test_a_grow_killed_at_any_moment_leaves_a_valid_table_and_can_be_run_again(layout):
-    step = 1 if layout == "npy" else 4
-    command = [sys.executable, GROW_AND_KILL, layout, "7", str(step), "8"]
+    step = 1 if layout == "npy" else 5
+    command = [sys.executable, GROW_AND_KILL, layout, "7", str(step), "6"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     left = json.loads(done.stdout)
@@ -649,27 +651,35 @@ def test_the_table_as_a_tensor():
     same(tensor.view(torch.int16).numpy(), bits(initial("bfloat16")[:OLD]).view(np.int16))
 
 
-def test_the_commands():
+def test_the_commands(capsys):
     create = ("table", "create", "users.zarr", "--num-embeddings", 200, "--embedding-dim", 4, "--method", "normal",
               "--std", 0.01, "--dtype", "bfloat16", "--padding-idx", 0, "--seed", 3)  # fmt: skip
     assert "users.zarr: 200x4 bfloat16 filled with normal, seed 3" in run(*create).stdout
-    assert "users.zarr: grown from 200 to 250 rows; 400 B in" in run("table", "grow", "users.zarr", 250).stdout
-    assert run("table", "grow", "users.zarr", 250).stdout == "users.zarr has 250 rows already\n"
+    assert "users.zarr: expected nothing there" in run(*create, code=2).stderr
+
+    def said_by(*command: object) -> str:
+        """What a command prints, in this process."""
+        cli(["table", *map(str, command)], standalone_mode=False)
+        return capsys.readouterr().out
+
+    assert "users.zarr: grown from 200 to 250 rows; 400 B in" in said_by("grow", "users.zarr", 250)
+    assert said_by("grow", "users.zarr", 250) == "users.zarr has 250 rows already\n"
     values = bigin.EmbeddingTable.open("users.zarr").rows([249, 0, 249])
-    lines = run("table", "rows", "users.zarr", "249,0,249").stdout.splitlines()
+    lines = said_by("rows", "users.zarr", "249,0,249").splitlines()
     assert [line.split(":")[0] for line in lines] == ["249", "0", "249"]
     assert lines[1] == "0: 0 0 0 0"
     assert [float(number) for number in lines[0].split()[1:]] == pytest.approx(values[0].tolist(), rel=1e-2)
-    assert json.loads(run("table", "rows", "users.zarr", "249,0,249", "--json").stdout) == values.tolist()
-    assert "equal" in run("table", "verify", "users.zarr").stdout
+    assert json.loads(said_by("rows", "users.zarr", "249,0,249", "--json")) == values.tolist()
+    assert "equal" in said_by("verify", "users.zarr")
     zarr.open_array("users.zarr", mode="r+")[7] = 1
     assert "4 elements differ, the first at [7, 0]" in run("table", "verify", "users.zarr", code=1).stdout
-    assert "2 rows reset" in run("table", "reset", "users.zarr", "7,9").stdout
-    assert run("table", "verify", "users.zarr", "-q").stdout == ""
+    assert "2 rows reset" in said_by("reset", "users.zarr", "7,9")
+    assert said_by("verify", "users.zarr", "-q") == ""
     for command, message in [
         (("grow", "users.zarr", 100), "a table does not shrink"),
-        (("rows", "users.zarr", "a"), "is no list of ids"),
         (("reset", "users.zarr", "3,-1"), "got -1"),
-        (create[1:], "expected nothing there"),
+        (("rows", "none.zarr", "1"), "expected a table, found nothing"),
+        (("rows", "users.zarr", "a"), "is no list of ids"),
     ]:
-        assert message in run("table", *command, code=2).stderr
+        with pytest.raises((bigin.InputError, click.ClickException), match=message):
+            said_by(*command)
