@@ -126,7 +126,7 @@ def from_torch(torch: Any, tensor: Any) -> DeviceArray:
         raise InputError(f"expected a dense tensor, got one of {tensor.layout}")
     dtype = dtypes.parse_dtype(tensor.dtype)
     device = tensor.device.index
-    device = torch.cuda_device.current_device() if device is None else device
+    device = torch.cuda.current_device() if device is None else device
     stream = torch.cuda.current_stream(device).cuda_stream or LEGACY
     strides = tuple(map(int, tensor.stride()))
     return DeviceArray(tensor.data_ptr(), tuple(tensor.shape), strides, dtype, device, stream, False, tensor)
