@@ -183,6 +183,8 @@ def promised(verdict: Verdict) -> str:
     middle, width = (low + high) / 2, (high - low) / 2
     if width <= 1e-9 * abs(middle):
         return figure(int(low) if isinstance(verdict.got, int) else low)
+    if figure(low) == figure(high):
+        return f"about {figure(middle)}"
     if verdict.what in ("mean", "rms"):
         return f"{0.0 if abs(middle) < 1e-9 * width else middle:.6g} ± {width:.2g}"
     return f"{figure(low)} to {figure(high)}"
