@@ -11,6 +11,7 @@ import numpy as np
 from bigin import dtypes
 from bigin.errors import InputError
 from bigin.filling import memory
+from bigin.filling.choice import parse_device
 from bigin.filling.engine import map_threads
 from bigin.filling.filler import Array, Filler
 from bigin.filling.floats import default_modes
@@ -36,6 +37,8 @@ def virtual(
     dtype: Any = "float32",
     threads: int | None = None,
     max_memory: int | str | None = None,
+    device: str | None = None,
+    max_device_memory: int | str | None = None,
     **parameters: Any,
 ) -> VirtualArray:
     """An array of a method's initial values that is never stored: what is asked for is made, with the bits of `fill`.
@@ -50,6 +53,9 @@ def virtual(
         threads: for parts of over 4 MiB; by default the cores that this process may use.
         max_memory: bytes, or a text such as "2GiB", for what is made besides the result; by default a quarter of what
             is free. A triangle that does not fit lies in a scratch file.
+        device: "cuda" or "cuda:1" for parts that are made on a CUDA device and stay there, as arrays that
+            torch.from_dlpack and cupy.from_dlpack take; indexed by integers and by slices with steps above 0.
+        max_device_memory: bytes, or a text, that may be taken of it at once; by default what is free.
 
     Raises:
         InputError: something is wrong with what was asked for.
@@ -57,6 +63,10 @@ def virtual(
     kind = dtypes.parse_dtype(dtype)
     with default_modes():
         specification = Specification.parse(method, parameters, seed, name, parse_shape(shape), kind)
+        if device is not None and (number := parse_device(device)) is not None:
+            from bigin.virtual_device import DeviceVirtualArray
+
+            return DeviceVirtualArray(specification, number, max_device_memory)
         return VirtualArray(specification, threads, max_memory)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bigin.cli import cli
 from bigin.dtypes import DTYPES, FLOATS
 from bigin.filling import choice
 from bigin.kernels import cuda_device
+from bigin.targets import device as lending
 
 bigin.register_dtypes()
 
@@ -225,6 +227,51 @@ def test_too_little_device_memory_is_no_hindrance_to_auto(monkeypatch):
     monkeypatch.setattr(choice, "seconds", lambda *_: (1.0, 0.0))
     report = bigin.fill(np.zeros((40, 30), np.float32), "orthogonal", device="auto", max_device_memory="1KiB")
     assert report.device.startswith("cpu (expected ")
+
+
+@pytest.mark.parametrize("method", ["normal", "sparse", "eye", "orthogonal"])
+def test_virtual_arrays(method):
+    """The parts of bigin.virtual, made on the device."""
+    there = bigin.virtual((13, 9), method, seed=3, device="cuda", **METHODS[method])
+    here = bigin.virtual((13, 9), method, seed=3, **METHODS[method])
+    for key in (..., 4, (slice(2, 9), slice(None, None, 2)), (slice(None), 5), (slice(3, 3),), (None, slice(1, 5), 2)):
+        part, expected = there[key], np.asarray(here[key])
+        assert (part.shape, part.dtype) == (expected.shape, expected.dtype)
+        assert np.asarray(part).tobytes() == expected.tobytes(), key
+    assert np.asarray(pickle.loads(pickle.dumps(there))).tobytes() == np.asarray(here).tobytes()
+    with pytest.raises(IndexError, match="slices with steps above 0"):
+        there[[1, 2]]
+    small = bigin.virtual((13, 9), method, device="cuda", max_device_memory=100, **METHODS[method])
+    with pytest.raises(bigin.InputError, match="of the device's memory"):
+        small[...]
+
+
+def test_parts_of_virtual_arrays_are_lent(monkeypatch):
+    """By both protocols; what was lent by DLPack is kept until it is given back, or never taken."""
+    values = bigin.virtual((6, 5), "normal", seed=3, dtype="bfloat16", device="cuda")[1:4]
+    expected = np.asarray(values)
+    assert values.__dlpack_device__() == (lending.CUDA, 0)
+    with pytest.raises(AttributeError, match="bfloat16; use DLPack"):
+        _ = values.__cuda_array_interface__
+    before = len(lending._LENT)
+    capsule = values.__dlpack__(stream=1)
+    assert len(lending._LENT) == before + 1
+    del capsule
+    assert len(lending._LENT) == before
+    found = lending.from_dlpack(values)
+    assert (found.shape, found.strides, found.dtype) == ((3, 5), (5, 1), expected.dtype)
+    singles = bigin.virtual((6, 5), "normal", seed=3, device="cuda")[1:4]
+    assert singles.__cuda_array_interface__["data"] == (singles._array.first, False)
+    if not cuda_device.SIMULATED:
+        return
+    monkeypatch.setattr(lending, "CUDA", 1)  # the simulator's memory is the host's, which numpy can take
+    taken = np.from_dlpack(singles)
+    expected = np.asarray(singles)
+    del singles, values, found
+    assert taken.tobytes() == expected.tobytes()
+    assert len(lending._LENT) == before + 1
+    del taken
+    assert len(lending._LENT) == before
 
 
 TORCH = importlib.util.find_spec("torch") is not None

@@ -50,7 +50,7 @@ def choose(target: Target, filler: Filler, device: str | None, threads: int, max
     if device == "auto" and not here and (why := no_gain(target, filler, threads)):
         return Choice(filler, threads, f"cpu ({why})")
     try:
-        placed = placed_on(filler, target, number)
+        placed = placed_on(filler, target.dtype, number)
         # At least two workers, so that one writes while the other's values are made and copied.
         workers = 1 if here else max(2, threads)
         workers = within_device(placed, target, workers, max_device_memory)
@@ -61,7 +61,7 @@ def choose(target: Target, filler: Filler, device: str | None, threads: int, max
     return Choice(placed, workers, f"cuda:{number} ({placed.name})")
 
 
-def parse_device(device: str | None, target: Target) -> int | None:
+def parse_device(device: str | None, target: Target | None = None) -> int | None:
     """The number of a CUDA device; None for the CPU."""
     own = target.array.device if isinstance(target, DeviceTarget) else None
     if device in (None, "auto"):
@@ -73,11 +73,12 @@ def parse_device(device: str | None, target: Target) -> int | None:
         return None
     number = int(match[1]) if match[1] else own or 0
     if own is not None and number != own:
+        assert target is not None
         raise InputError(f"{target.label}: expected the device that it lies on, got {device}; leave the device out")
     return number
 
 
-def placed_on(filler: Filler, target: Target, number: int) -> OnDevice:
+def placed_on(filler: Filler, dtype: np.dtype[Any], number: int) -> OnDevice:
     """The same values made on a device; raises InputError where there is none that works."""
     if importlib.util.find_spec("numba_cuda") is None:
         raise InputError("expected the package numba-cuda, found none; pip install 'bigin[cuda13]' or 'bigin[cuda12]'")
@@ -89,7 +90,7 @@ def placed_on(filler: Filler, target: Target, number: int) -> OnDevice:
     if number >= cuda_device.count():
         raise InputError(f"expected a CUDA device from 0 to {cuda_device.count() - 1}, got {number}")
     try:
-        placed = OnDevice(filler, target.dtype, number)
+        placed = OnDevice(filler, dtype, number)
         placed.try_out()
     except InputError:
         raise
@@ -102,14 +103,20 @@ def placed_on(filler: Filler, target: Target, number: int) -> OnDevice:
 def within_device(placed: OnDevice, target: Target, workers: int, limit: int | None) -> int:
     """How many workers the device's memory allows; raises InputError where it does not allow one."""
     block = 0 if isinstance(target, DeviceTarget) else _largest(target, placed)
-    free = placed.free_memory()
-    most = free if limit is None else min(free, limit)
+    most = placed.free_memory() if limit is None else min(placed.free_memory(), limit)
     while workers > 1 and placed.device_memory(workers, block) > most:
         workers -= 1
-    if (need := placed.device_memory(workers, block)) > most:
+    require_device_memory(placed, placed.device_memory(workers, block), limit)
+    return workers
+
+
+def require_device_memory(placed: OnDevice, need: int, limit: int | None) -> None:
+    """Raises InputError where the device has less that is free, or less may be taken."""
+    free = placed.free_memory()
+    most = free if limit is None else min(free, limit)
+    if need > most:
         bound = f"{size_text(most)} that are free" if most == free else f"the {size_text(most)} of --max-device-memory"
         raise InputError(f"expected {size_text(need)} of the device's memory, got {bound}; use device cpu")
-    return workers
 
 
 def _largest(target: Target, filler: Filler) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import numpy as np
 from bigin.filling.device import fill_constant, on_device
 from bigin.filling.filler import Array, Filler, Report
 from bigin.kernels import cuda_device
-from bigin.regions import Region
-from bigin.targets.device import DeviceArray
+from bigin.regions import Region, Shape
+from bigin.targets.device import LEGACY, DeviceArray, DeviceValues
 
 REGION = 8 << 20  # bytes that are made and copied at once, where the target is free to choose
 
@@ -31,7 +32,7 @@ class OnDevice(Filler):
         with cuda_device.on_device(number):
             self.values = on_device(filler, dtype)
             self.name = cuda_device.device_name()
-        self.has_setup = self.values.memory() > 0
+        self.has_setup = self.needs_setup = self.values.memory() > 0
         self.workers = threading.local()
 
     def device_memory(self, threads: int, region_bytes: int) -> int:
@@ -57,6 +58,17 @@ class OnDevice(Filler):
         """Memory that the device copies to without the host's help."""
         with cuda_device.on_device(self.number):
             return cuda_device.pinned(size)
+
+    def part(self, ranges: Sequence[range], shape: Shape) -> DeviceValues:
+        """What ranges cut out, as a new array on the device, of a shape of as many elements; its values are there."""
+        sizes = tuple(map(len, ranges))
+        with cuda_device.on_device(self.number), cuda_device.on_stream(None) as stream:
+            view = cuda_device.contiguous(sizes, self.dtype)
+            if 0 not in sizes:
+                self.values.ranges(ranges, view, stream)
+        strides = cuda_device.dense(shape)
+        array = DeviceArray(view.first, shape, strides, self.dtype, self.number, LEGACY, False, view.owner)
+        return DeviceValues(array)
 
     def __call__(self, region: Region, out: Array | DeviceArray) -> None:
         with cuda_device.on_device(self.number):

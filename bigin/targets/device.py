@@ -206,3 +206,88 @@ def from_dlpack(target: Any) -> DeviceArray:
     strides = tuple(tensor.strides[axis] for axis in range(tensor.ndim)) if tensor.strides else c_strides(shape)
     first = (tensor.data or 0) + tensor.byte_offset
     return DeviceArray(first, shape, strides, dtype, number, LEGACY, True, (target, capsule))
+
+
+class _Managed(ctypes.Structure):
+    """DLManagedTensor of dlpack.h."""
+
+
+_DELETER = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Managed))
+_Managed._fields_ = [("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _DELETER)]
+_LENT: dict[int, Any] = {}  # what consumers of capsules have not given back, by address
+
+
+def _give_back(managed: Any) -> None:
+    _LENT.pop(ctypes.addressof(managed.contents), None)
+
+
+def _unused(capsule: int) -> None:
+    """A capsule that goes away: if nobody took what it holds, it is given back here."""
+    valid, get = ctypes.pythonapi.PyCapsule_IsValid, ctypes.pythonapi.PyCapsule_GetPointer
+    valid.argtypes, get.argtypes = ((ctypes.c_void_p, ctypes.c_char_p),) * 2
+    get.restype = ctypes.c_void_p
+    if valid(capsule, b"dltensor"):
+        _LENT.pop(get(capsule, b"dltensor"), None)
+
+
+# C functions for as long as the process lives: consumers call them when they please.
+_DELETE = _DELETER(_give_back)
+_DESTROY = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_unused)
+
+
+def to_dlpack(array: DeviceArray) -> Any:
+    """A DLPack capsule of an array, whose owner lives until the consumer is done."""
+    names = {name: code for code, name in CODES.items()}
+    name = array.dtype.name
+    code = names[name] if name in names else names[name.rstrip("0123456789")]
+    numbers = ctypes.c_int64 * len(array.shape)
+    shape, strides = numbers(*array.shape), numbers(*array.strides)
+    kind = _Type(code, 8 * array.dtype.itemsize, 1)
+    place = _Device(CUDA, array.device)
+    tensor = _Tensor(array.first, place, len(array.shape), kind, shape, strides, 0)
+    managed = _Managed(tensor, None, _DELETE)
+    address = ctypes.addressof(managed)
+    _LENT[address] = (managed, shape, strides, array.owner)
+    new = ctypes.pythonapi.PyCapsule_New
+    new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+    return new(address, b"dltensor", ctypes.cast(_DESTROY, ctypes.c_void_p))
+
+
+class DeviceValues:
+    """A C-ordered array on a CUDA device, which torch, cupy and others take without a copy.
+
+    shape, dtype, nbytes as numpy has them. torch.from_dlpack and cupy.from_dlpack take it, also what knows
+    __cuda_array_interface__ (which has no name for bfloat16 and the 8-bit floats); numpy.asarray copies it to the host.
+    """
+
+    def __init__(self, array: DeviceArray) -> None:
+        self._array = array
+        self.shape, self.dtype, self.nbytes = array.shape, array.dtype, array.nbytes
+
+    def __repr__(self) -> str:
+        return f"<array of shape {self.shape}, {self.dtype.name}, on cuda:{self._array.device}>"
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        if self.dtype.name in dtypes.ML_DTYPES:
+            raise AttributeError(f"__cuda_array_interface__ has no name for {self.dtype.name}; use DLPack")
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self._array.first, False),
+            "strides": None,
+            "version": 3,
+            "stream": None,  # the values are there
+        }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return CUDA, self._array.device
+
+    def __dlpack__(self, *, stream: Any = None, **rest: Any) -> Any:
+        return to_dlpack(self._array)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("Unable to avoid copy while creating an array as requested.")
+        values = DeviceTarget(self._array).read(tuple((0, size) for size in self.shape))
+        return values if dtype is None else values.astype(dtype, copy=False)
