@@ -571,7 +571,7 @@ def test_a_model_that_is_there_stays_until_the_new_one_is_whole(recipe):
     like = checkpoint("like.safetensors", MODEL)
     bigin.initialize(recipe, "out", like=like)
     before = contents(Path("out"))
-    with pytest.raises(bigin.InputError, match="is filled with recipe, seed 9; --overwrite"):
+    with pytest.raises(bigin.InputError, match="is filled with a recipe, seed 9; --overwrite"):
         bigin.initialize(recipe, "out", like=like, seed=1)
     with broken_after(3):
         bigin.initialize(recipe, "out", like=like, seed=1, overwrite=True)

@@ -62,7 +62,7 @@ def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
         more = f" and {len(unmatched) - MENTIONED} more" if len(unmatched) > MENTIONED else ""
         raise InputError(
             f"{recipe.source.label}: expected a rule for every tensor, got none for {', '.join(unmatched[:MENTIONED])}"
-            f"{more}; add a [[rule]] or a [default]"
+            f"{more}; add a [[rule]] or a [default], or skip them"
         )
     return assignments
 

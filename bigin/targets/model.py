@@ -140,7 +140,7 @@ def model_record(records: Mapping[str, Record], complete: bool) -> Record | None
     }
     first: dict[str, Any] = next(iter(records.values()))
     common = {key: first[key] for key in ("seed", "stream", "bigin") if key in first}
-    return {"method": "recipe", "tensors": kept, "complete": complete} | common
+    return {"method": "a recipe", "tensors": kept, "complete": complete} | common
 
 
 COMMON = ("stream", "bigin", "complete", "name_from")  # what a tensor's record in a model's does not repeat
