@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import ours, peers, reliability, structured, virtual
+from bench import models, ours, peers, reliability, structured, virtual
 from bench.check import QUICK
 from bench.measure import Work
 from bench.setting import Setting
@@ -105,6 +105,7 @@ CASES = (
     of_dtype("float16"),
     of_dtype("bfloat16"),
     Case("normal into .npy, fsync, with its journal", ours.npy, "bigin without", reliability.unjournalled, 0.97),
+    Case(f"a checkpoint of {models.TENSORS} tensors, fsync", models.checkpoint, "bigin, one .npy", ours.npy, 0.9),
     Case("verify .npy, from the disk", reliability.verified, "reading it", reliability.read, 1),
     Case(
         "a random row of 128 float32 normals out of 10^12",
