@@ -37,7 +37,6 @@ def rank_main(rank: int, meeting: str) -> None:
                 local = "x".join(map(str, part.to_local().shape))
                 print(f"{method:15} {placement!s:5} {local:>8} on rank 0: {'the same bits' if same else 'OTHER BITS'}")
     dist.barrier()
-    dist.destroy_process_group()
 
 
 def main() -> None:
