@@ -398,6 +398,8 @@ def test_a_tensor_of_a_sharded_checkpoint_is_found_by_its_name():
         bigin.fill("like#bb", "ones")
     with pytest.raises(bigin.InputError, match=r"name a tensor in it, such as like/model-00001-of-00002.safetensors#a"):
         bigin.fill("like/model-00001-of-00002.safetensors", "ones")
+    with pytest.raises(bigin.InputError, match=r"like: expected one tensor, got a checkpoint; name a tensor in it"):
+        bigin.fill("like", "ones")
     with pytest.raises(bigin.InputError, match="expected a safetensors checkpoint, found nothing"):
         bigin.fill("none.safetensors#a", "ones")
 

@@ -106,9 +106,7 @@ def tensor_place(target: Any) -> tuple[Path, str] | None:
         return None
     text, sign, name = str(target).partition("#")
     path = Path(text)
-    if not path.name.endswith((SUFFIX, f"{SUFFIX}.index.json")) and not (
-        sign and path.is_dir() and is_checkpoint(path)
-    ):
+    if not path.name.endswith((SUFFIX, f"{SUFFIX}.index.json")) and not (path.is_dir() and is_checkpoint(path)):
         return None
     if not path.exists():
         raise InputError(f"{path}: expected a safetensors checkpoint, found nothing; bigin init makes one")

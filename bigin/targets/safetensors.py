@@ -100,6 +100,8 @@ def tensor_target(path: Path, name: str) -> TensorTarget:
 def is_checkpoint(path: Path) -> bool:
     """Whether a path is a safetensors file, an index of some, or a folder with either."""
     if path.is_dir():
+        if any((path / key).exists() for key in ("zarr.json", ".zarray", ".zgroup")):
+            return False  # which may hold a million chunks to look through
         return (path / INDEX).is_file() or any(path.glob(f"*{SUFFIX}"))
     return path.name.endswith((SUFFIX, f"{SUFFIX}.index.json"))
 
