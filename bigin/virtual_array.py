@@ -63,6 +63,8 @@ def virtual(
     kind = dtypes.parse_dtype(dtype)
     with default_modes():
         specification = Specification.parse(method, parameters, seed, name, parse_shape(shape), kind)
+        if device == "auto":
+            raise InputError("expected a device among cpu, cuda, cuda:0 ... for a virtual array, got 'auto'")
         if device is not None and (number := parse_device(device)) is not None:
             from bigin.virtual_device import DeviceVirtualArray
 

@@ -141,8 +141,12 @@ def test_orthogonal(shape, region, dtype):
     assert_same(make(method, shape, dtype, gain=1.5), dtype, region)
 
 
-def test_products_of_several_tiles_and_blocks():
-    """Larger than a tile of the product in both directions and than a block of k: every bound is met."""
+def test_products_of_several_tiles_and_blocks(monkeypatch):
+    """Larger than a tile of the product in both directions and than a block of k: every bound is met.
+
+    The grid is wider than the product, as it is where numba would warn of a small one.
+    """
+    monkeypatch.setattr(cuda_device, "GRID", 3 if cuda_device.SIMULATED else cuda_device.GRID)
     from bigin.kernels import cuda_matrix, matmul
 
     rows, columns, depth = (66, 40, 259) if cuda_device.SIMULATED else (1000, 700, 1900)

@@ -241,6 +241,8 @@ def test_virtual_arrays(method):
     assert np.asarray(pickle.loads(pickle.dumps(there))).tobytes() == np.asarray(here).tobytes()
     with pytest.raises(IndexError, match="slices with steps above 0"):
         there[[1, 2]]
+    with pytest.raises(bigin.InputError, match="got 'auto'"):
+        bigin.virtual((13, 9), method, device="auto", **METHODS[method])
     small = bigin.virtual((13, 9), method, device="cuda", max_device_memory=100, **METHODS[method])
     with pytest.raises(bigin.InputError, match="of the device's memory"):
         small[...]

@@ -202,9 +202,22 @@ def count() -> int:
     return 1 if SIMULATED else len(cuda.gpus)
 
 
+_THREAD = threading.local()
+
+
 def on_device(number: int) -> contextlib.AbstractContextManager[Any]:
-    """Makes a device the calling thread's."""
-    return contextlib.nullcontext() if SIMULATED else cuda.gpus[number]
+    """Makes a device the calling thread's.
+
+    A thread that has none keeps this one afterwards: what it has allocated may be freed when it ends, and for that the
+    driver wants a device.
+    """
+    if SIMULATED:
+        return contextlib.nullcontext()
+    if not getattr(_THREAD, "ready", False):
+        cuda.select_device(number)
+        _THREAD.ready = True
+    device: contextlib.AbstractContextManager[Any] = cuda.gpus[number]
+    return device
 
 
 def current_device() -> int:
