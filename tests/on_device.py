@@ -165,6 +165,50 @@ def test_products_of_several_tiles_and_blocks(monkeypatch):
         assert made.tobytes() == expected.tobytes()
 
 
+def test_products_leave_out_blocks_of_zeros_alone():
+    """B is a band: of the first tile the end is left out, of the second the first block."""
+    from bigin.kernels import cuda_matrix, matmul
+
+    rows, columns, depth, lower, upper = 5, 66, 300, 200, 220
+    random = np.random.default_rng(4)
+    a, b = (random.standard_normal((depth, size), np.float32) for size in (rows, columns))
+    k, j = np.ogrid[:depth, :columns]
+    b[(k < lower + j) | (k > upper + j)] = 0
+    expected = np.zeros((rows, columns))
+    matmul.Product(rows, columns, np.dtype(np.float32)).add(a, b, expected)
+    with cuda_device.on_stream(None) as stream:
+        left, right = (cuda_device.to_device(x.reshape(-1), stream) for x in (np.ascontiguousarray(a.T), b))
+        out = cuda_device.contiguous((rows, columns), np.dtype(np.float64))
+        place, factors = (out.array(np.float64), 0, columns), ((left, 0, depth, 1), (right, 0, columns))
+        bounds = {"lower": lower, "upper_column": upper}
+        for add in (False, True):
+            cuda_matrix.product(stream, *factors, place, (rows, columns, depth), add=add, **bounds)
+        made = cuda_device.to_host(out, np.dtype(np.float64), stream)
+    assert made.tobytes() == (expected + expected).tobytes()
+
+
+def test_orthogonal_of_several_small_tiles(monkeypatch):
+    """The triangle's rows of tiles, X's strips and Q's bands, in sizes that the simulator can do."""
+    from bigin.filling import device_orthogonal, orthogonal
+
+    for module in (orthogonal, device_orthogonal):
+        monkeypatch.setattr(module, "TILE", 16)
+        monkeypatch.setattr(module, "STRIP", 48)
+    monkeypatch.setattr(device_orthogonal, "BAND", 32)
+    monkeypatch.setattr(device_orthogonal, "STEP", 24)
+    assert_same(make("orthogonal", (60, 40), "float32"), "float32", ((3, 60), (1, 40)))
+
+
+def test_many_axes():
+    """More axes that lie apart than a kernel knows."""
+    shape = (3, 4, 3, 4, 3, 4)
+    region = tuple((1, size) for size in shape)
+    filler = make("uniform", shape, "float32")
+    assert_same(filler, "float32", region)
+    assert_same(filler, "float32", region, [(axis, 1) for axis in (3, 1, 5, 0, 2, 4)])
+    assert_same(filler, "float32", region[:2] + ((0, 1),) * 2 + region[4:], [(a, -2) for a in range(6)])
+
+
 @pytest.mark.skipif(cuda_device.SIMULATED, reason="a matrix of several tiles takes minutes under the simulator")
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("shape", [(1100, 1030), (20000, 600), (600, 20000)])
