@@ -267,8 +267,8 @@ def stopped(stop: KeyboardInterrupt, target: Target, grid: Grid, which: str) -> 
         with suppress(Exception):  # not known, then
             done = done_regions(target, grid, which) / max(1, len(grid))
     return kind(
-        f"{target.label}: {what}; {100 * done:.0f}% of {size_text(target.nbytes)} is stored for good, and the same "
-        "command goes on from there"
+        f"{target.label}: {what}; at least {100 * done:.0f}% of {size_text(target.nbytes)} is stored for good, and the "
+        "same command goes on from there"
     )
 
 

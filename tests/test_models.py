@@ -697,3 +697,28 @@ def test_bad_input_is_one_line_exit_code_2_and_changes_no_byte(capsys):
         after = {str(path): path.read_bytes() for path in sorted(Path.cwd().rglob("*")) if path.is_file()}
         assert after == before, arguments
         assert not Path("out").exists()
+
+
+def test_as_many_files_as_the_system_allows_are_open_at_once():
+    """In a process of its own, whose limit is low."""
+    header = {
+        f"w{i:03}": {"dtype": "F32", "shape": [300], "data_offsets": [1200 * i, 1200 * i + 1200]} for i in range(400)
+    }
+    text = json.dumps(header).encode()
+    Path("like.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(1200 * 400))
+    Path("recipe.toml").write_text('[default]\nmethod = "normal"\n')
+    code = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, int(sys.argv[1])))
+from bigin.cli import main
+sys.argv = ["bigin", "init", "recipe.toml", "--like", "like.safetensors", "out/", "--max-shard-size", "1500"]
+main()
+"""
+    refused = subprocess.run([sys.executable, "-c", code, "500"], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "expected a system that lets a process have 600 files open, got one that allows 500" in refused.stderr
+    assert not Path("out").exists()
+    made = subprocess.run([sys.executable, "-c", code, "2000"], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert len(list(Path("out").glob("*.safetensors"))) == 400
+    assert bigin.verify("out").equal

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import shutil
 import stat
 import time
@@ -18,6 +19,7 @@ from bigin.errors import FillError, InputError
 from bigin.text import size_text
 
 SYNC_FILE_RANGE_WRITE = 2
+OTHER_FILES = 200  # that a process may have open beside those of a checkpoint
 STALE = 5.0  # seconds that nobody takes to write a small file
 SMALL = 64 << 20  # bytes of a record or of a zarr array's metadata: larger ones are none
 NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -122,6 +124,20 @@ def move_new(temporary: Path, path: Path) -> None:
         temporary.rename(path)
         return
     temporary.unlink()
+
+
+def allow_open_files(count: int, label: str) -> None:
+    """Lets the process have so many more files open; raises InputError where the system does not let it."""
+    needed = count + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise InputError(
+            f"{label}: expected a system that lets a process have {needed} files open, got one that allows {hard}; "
+            "raise it (ulimit -Hn), or make fewer and larger files with --max-shard-size (max_shard_size=)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def sync_folder(folder: Path) -> None:

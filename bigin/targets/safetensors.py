@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from bigin import dtypes
 from bigin.errors import FillError, InputError
-from bigin.targets.disk import partial, replace_file, reserve, start_writeback, sync_folder
+from bigin.targets.disk import allow_open_files, partial, replace_file, reserve, start_writeback, sync_folder
 from bigin.targets.files import FileTarget
 from bigin.targets.lock import Lock
 from bigin.targets.model import ModelTarget, model_record
@@ -323,6 +323,7 @@ class CheckpointTarget(ModelTarget):
 
     def begin(self, record: Record) -> None:
         """Makes all files under temporary names; with an error, none of them stays."""
+        allow_open_files(len(self.files), self.label)
         remove_journal(journal(self._key))
         folder = self.files[0].path.parent
         made = not folder.exists()
@@ -355,6 +356,7 @@ class CheckpointTarget(ModelTarget):
         """Opens the files. Where one was cut off, all is filled anew: its journal goes before it has its size again."""
         if not self.whole():
             self.forget_progress()
+        allow_open_files(len(self.files), self.label)
         for file in self.files:
             file.reopen()
 
