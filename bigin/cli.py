@@ -34,7 +34,22 @@ from bigin.text import parse_fraction, parse_shape
 LONGEST = 300  # characters of an unexpected error's text
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Interruption(Exception):  # noqa: N818
+    """A KeyboardInterrupt, which click would print an empty line for."""
+
+
+class Commands(click.Group):
+    """Commands that may be interrupted."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise Interruption from stop
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="bigin")
 def cli() -> None:
     """Write the initial values of weights that do not fit in memory.
@@ -212,9 +227,10 @@ def main() -> None:
         fail(str(error), 2)
     except FillError as error:
         fail(str(error), 1)
-    except (click.Abort, KeyboardInterrupt) as stop:
-        cause = stop.__cause__ or stop  # click raises Abort for every KeyboardInterrupt
-        click.echo(f"bigin: {str(cause) or 'interrupted'}", err=True)
+    except (click.Abort, KeyboardInterrupt, Interruption) as stop:
+        cause = stop.__cause__ or stop
+        start = "\n" if sys.stderr.isatty() else ""  # behind the terminal's ^C
+        click.echo(f"{start}bigin: {str(cause) or 'interrupted'}", err=True)
         sys.stdout.flush()
         os._exit(1 if isinstance(cause, Terminated) else 130)  # sys.exit would wait for what is still being written
     except BrokenPipeError:

@@ -30,11 +30,19 @@ def parse_dtype(dtype: Any) -> np.dtype[Any]:
     name = str(dtype).removeprefix("torch.") if not isinstance(dtype, type) else dtype.__name__
     if name in DTYPES:
         return DTYPES[name]
-    with contextlib.suppress(TypeError):
+    with contextlib.suppress(TypeError, ValueError):
         name = np.dtype(dtype).name
     if name not in DTYPES:
         raise InputError(f"expected a dtype among {', '.join(DTYPES)}, got {name}")
     return DTYPES[name]
+
+
+def stored_dtype(dtype: object, label: str) -> np.dtype[Any]:
+    """The dtype of what `label` names."""
+    try:
+        return parse_dtype(dtype)
+    except InputError as error:
+        raise InputError(f"{label}: {error}") from None
 
 
 def storage(dtype: np.dtype[Any]) -> np.dtype[Any]:

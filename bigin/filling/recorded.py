@@ -24,16 +24,22 @@ def filler_of(record: Mapping[str, Any]) -> Filler:
 
     Raises InputError where the record says nothing that could be filled.
     """
+    try:
+        return _filler_of(record)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # people may have written anything into it
+        raise InputError(f"expected a record of a fill, got one that makes no sense: {error!r:.200}") from None
+
+
+def _filler_of(record: Mapping[str, Any]) -> Filler:
     specification = specification_of(record)
     if isinstance(specification, ModelSpecification):
         return specification.filler()
     filler = specification.filler()
     region, stretch = record.get("region"), record.get("stretch")
-    try:
-        if region is not None:
-            return RegionFilled(filler, parse_region([slice(*bounds) for bounds in region], specification.shape))
-        if stretch is not None:
-            return StretchFilled(filler, stretch[0].__index__(), parse_shape(stretch[1]))
-    except (TypeError, IndexError, AttributeError):
-        raise InputError(f"expected a record of a fill, got one of region {region!r} and stretch {stretch!r}") from None
+    if region is not None:
+        return RegionFilled(filler, parse_region([slice(*bounds) for bounds in region], specification.shape))
+    if stretch is not None:
+        return StretchFilled(filler, stretch[0].__index__(), parse_shape(stretch[1]))
     return filler

@@ -57,7 +57,10 @@ class Method:
         for name, default in self.defaults.items():
             if default == REQUIRED and given.get(name) is None:
                 raise InputError(f"{self.name} needs {name}: {PARAMETERS[name].help}")
-        values = {name: parse_parameter(name, given.get(name, default)) for name, default in self.defaults.items()}
+        values = {
+            name: parse_parameter(name, default if given.get(name) is None else given[name])
+            for name, default in self.defaults.items()
+        }
         for name, choices in self.choices.items():
             if values[name] not in choices:
                 raise InputError(f"expected {name} among {', '.join(choices)}, got {values[name]!r}")

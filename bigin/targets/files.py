@@ -55,7 +55,7 @@ class FileTarget(Target):
         self.label = str(path)
         self.path = path
         self.shape = shape
-        self.dtype = dtypes.parse_dtype(stored)
+        self.dtype = dtypes.stored_dtype(stored, self.label)
         self.stored_dtype = stored
         self.offset = offset
         self.fortran = fortran and len(shape) > 1
@@ -87,6 +87,8 @@ class FileTarget(Target):
         data = made if self._as_made else self._in_file_order(made)
         ((start, _),) = segments(*self._in_file_axes(region))
         assert self.file is not None
+        if os.fstat(self.file.fileno()).st_size < self.offset + self.nbytes:  # writing would hide it
+            raise self._cut_off()
         write_all(self.file.fileno(), data.reshape(-1).view(np.uint8).data, self._place(start))
 
     def advance(self) -> None:
@@ -267,7 +269,10 @@ class FileTarget(Target):
         if not self.path.exists() or not os.path.samestat(self.path.stat(), status):
             raise FillError(f"{self.path}: was removed or replaced while it was filled; fill it again")
         if status.st_size < self.offset + self.nbytes:
-            raise FillError(f"{self.path}: was cut off while it was filled; the same fill again repairs it")
+            raise self._cut_off()
+
+    def _cut_off(self) -> FillError:
+        return FillError(f"{self.path}: was cut off while it was filled; the same fill again repairs it")
 
     def finish(self, record: Record) -> None:
         """fsync, and only then the complete record."""

@@ -297,7 +297,5 @@ async def _is_group(store: Store, prefix: str) -> bool:
         if data is not None:
             return is_group_metadata(data.to_bytes())
         return await store.exists(f"{slash}.zgroup")
-    except (ConnectionError, TimeoutError):  # it may pass: an array must not lose its name for it
-        raise
-    except (OSError, ValueError):  # places that may not be looked at, such as a bucket's root
-        return False
+    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+        return False  # a place that may not be looked at, such as a bucket's root; other errors must cost no name

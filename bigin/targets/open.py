@@ -95,7 +95,7 @@ def check_path(target: str | os.PathLike[str]) -> None:
             ) from None
         return
     except OSError as error:
-        raise InputError(f"{path}: expected a path, got one that leads nowhere: {error.strerror}") from None
+        raise InputError(f"{text[:200]}: expected a path, got one that leads nowhere: {error.strerror}") from None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe, which a reader waits for, or a device
         raise InputError(f"{path}: expected a file or a folder, got a pipe, a socket or a device")
 

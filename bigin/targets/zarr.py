@@ -83,7 +83,10 @@ class ZarrTarget(Target):
         self.folder = folder  # where it lies, in a local store
         self.above = above  # where its hierarchy lies, whose makers take turns
         self.shape = array.shape
-        self.dtype = dtypes.parse_dtype(array.dtype)
+        self.dtype = dtypes.stored_dtype(array.dtype, label)
+        for blocks in (array.chunks, array.shards or array.chunks):
+            if any(block < 1 <= size for block, size in zip(blocks, array.shape, strict=True)):
+                raise InputError(f"{label}: expected chunks of at least 1, got {blocks}")
         self.writer = writer(array)
         self.remote = make is None and not isinstance(array.store_path.store, LocalStore | MemoryStore)
         self._lock: Lock | None = None
@@ -249,8 +252,9 @@ class ZarrTarget(Target):
     def finish(self, record: Record) -> None:
         """Brings a local store's chunks to the disk, and only then keeps the complete record."""
         self._bring_to_disk()
-        if isinstance(self.writer, LocalWriter):
-            gone = sum(not self.writer.intact(region) for region in self.grid())
+        if self.writer.local is not None:
+            self.writer.check_there()
+            gone = sum(not self.writer.there(region) for region in self.grid())
             if gone:
                 raise FillError(
                     f"{self.label}: {gone} chunks or shards were removed or cut off while the others were filled; the "
@@ -334,8 +338,21 @@ class Writer:
         """The file of a chunk or shard in a local store."""
         return None if self.local is None else self.local / self.key(region)
 
+    def there(self, region: Region) -> bool:
+        """Whether a chunk's file is where it was stored, as far as its size tells."""
+        path = self.file(region)
+        return path is None or path.is_file()
+
+    def check_there(self) -> None:
+        """Raises FillError where the array has been removed: writing would make a part of it again."""
+        if self.local is not None:
+            folder = self.local / self.array.store_path.path
+            if not any((folder / key).is_file() for key in ("zarr.json", ".zarray")):
+                raise FillError(f"{folder}: was removed while it was filled; fill it again")
+
     def check_inside(self, region: Region) -> None:
-        """Raises FillError where a link would lead a chunk's file out of the array's folder."""
+        """Raises FillError where a link would lead a chunk's file out of the array's folder, or that is gone."""
+        self.check_there()
         path = self.file(region)
         if path is None or path.parent in self._checked:
             return
@@ -503,6 +520,9 @@ class LocalWriter(BytesWriter):
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+    def there(self, region: Region) -> bool:
+        return bool(self.intact(region))
 
     def path(self, region: Region) -> Path:
         """The file of a chunk or shard."""
