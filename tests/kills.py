@@ -272,7 +272,7 @@ def remember_what_reaches_the_disk(folder: Path, shadow: Path) -> None:
     """Keeps a copy of every file as it was when it was last brought to the disk, under its number, as names change."""
 
     def keep(path: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             place = shadow / str(path.stat().st_ino)
             temporary = place.with_suffix(".part")
             shutil.copyfile(path, temporary)
@@ -281,9 +281,8 @@ def remember_what_reaches_the_disk(folder: Path, shadow: Path) -> None:
     def keeping(function: Callable[[int], None]) -> Callable[[int], None]:
         def call(fd: int) -> None:
             function(fd)
-            path = Path(os.readlink(f"/proc/self/fd/{fd}"))
-            if path.is_file() and is_data(path):
-                keep(path)
+            if is_data(Path(os.readlink(f"/proc/self/fd/{fd}"))):  # the name that it was opened by
+                keep(Path(f"/proc/self/fd/{fd}"))
 
         return call
 
