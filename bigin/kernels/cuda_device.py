@@ -202,20 +202,20 @@ def count() -> int:
     return 1 if SIMULATED else len(cuda.gpus)
 
 
-_THREAD = threading.local()
-
-
 def on_device(number: int) -> contextlib.AbstractContextManager[Any]:
     """Makes a device the calling thread's.
 
     A thread that has none keeps this one afterwards: what it has allocated may be freed when it ends, and for that the
-    driver wants a device.
+    driver wants a device. A thread that has one, as torch may have given it, has it again afterwards.
     """
     if SIMULATED:
         return contextlib.nullcontext()
-    if not getattr(_THREAD, "ready", False):
+    from numba.cuda.cudadrv.driver import driver
+
+    with driver.get_active_context() as active:
+        has_one = bool(active)
+    if not has_one:
         cuda.select_device(number)
-        _THREAD.ready = True
     device: contextlib.AbstractContextManager[Any] = cuda.gpus[number]
     return device
 
