@@ -1,4 +1,4 @@
-"""bigin show: one command, one call of bigin.show."""
+"""bigin verify."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bigin.options import (
+from bigin.cli.options import (
     beyond_base,
     given,
     method_options,
@@ -16,21 +16,20 @@ from bigin.options import (
     sample_options,
     specification_options,
 )
-from bigin.printing import progress_bar
+from bigin.cli.printing import progress_bar, verdict
 from bigin.text import parse_fraction, parse_shape
 
 
 @click.command(no_args_is_help=True)
 @click.argument("target")
-@click.option("--method", "-m", help="What it should look like.  [default: what its record says]")
+@click.option("--method", "-m", help="What it should hold.  [default: what its record says]")
 @specification_options
 @sample_options
-@click.option("--no-statistics", is_flag=True, help="Do not read the values.")
-@click.option("--plot", help="Draw histogram and promised density into this file: out.png.")
+@click.option("--repair", is_flag=True, help="Fill those chunks again that differ.")
 @running_options
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @method_options
-def show(
+def verify(
     target: str,
     method: str | None,
     seed: int,
@@ -41,31 +40,25 @@ def show(
     offset: int,
     sample: str,
     sample_seed: int,
-    no_statistics: bool,
-    plot: str | None,
+    repair: bool,
     threads: int | None,
     max_memory: str | None,
     quiet: bool,
     as_json: bool,
     **parameters: Any,
 ) -> None:
-    """Tell what TARGET is: shape, layout, size, record, progress, and its values' statistics beside what is promised.
+    """Compare what TARGET holds with what it should, bit for bit.
 
-    Exit code 0 where the values look as promised, or nothing is promised, 1 where they do not. Statistics see other
-    methods, parameters and trained values, but neither another seed nor a few wrong values: `bigin verify` does.
+    Exit code 0 where all is equal (or was repaired), 1 where something differs.
 
     \b
-    bigin show table.zarr
-    bigin show table.zarr --sample 1% --plot table.png
-    bigin show weights.npy --method normal --std 0.02
+    bigin verify table.zarr
+    bigin verify table.zarr --sample 1%
     """
-    from bigin.showing import overview, terminal
-    from bigin.showing import plot as picture
+    from bigin import verification
 
-    if plot is not None:
-        picture.check_plot(plot)
     with progress_bar(target, quiet or as_json) as progress:
-        found = overview.show(
+        found = verification.verify(
             target,
             method,
             seed=seed,
@@ -74,19 +67,17 @@ def show(
             dtype=dtype,
             raw=raw,
             offset=offset,
-            statistics=not no_statistics,
             sample=parse_fraction(sample),
             sample_seed=sample_seed,
+            repair=repair,
             threads=threads,
             max_memory=beyond_base(max_memory),
             progress=progress,
             **given(parameters),
         )
-    if plot is not None:
-        picture.plot(found, plot)
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2, allow_nan=False))
+        click.echo(json.dumps(found.as_dict(), indent=2))
     elif not quiet:
-        terminal.print_overview(found)
-    if found.looks_right is False:
+        click.echo(verdict(found))
+    if not found.equal and not found.repaired:
         sys.exit(1)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bigin.options import beyond_base, running_options, sync_option
-from bigin.printing import outcome, print_table, progress_bar
+from bigin.cli.options import beyond_base, running_options, sync_option
+from bigin.cli.printing import outcome, print_table, progress_bar
 from bigin.text import counted, size_text
 
 if TYPE_CHECKING:

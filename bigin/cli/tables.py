@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bigin.options import (
+from bigin.cli.options import (
     beyond_base,
     given,
     method_option,
@@ -19,7 +19,7 @@ from bigin.options import (
     stream_options,
     sync_option,
 )
-from bigin.printing import pace, progress_bar, summary, verdict
+from bigin.cli.printing import pace, progress_bar, summary, verdict
 from bigin.text import parse_fraction
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bigin.cli_model import variable
+from bigin.cli.models import variable
+from bigin.cli.options import beyond_base
+from bigin.cli.printing import print_table
 from bigin.errors import InputError
-from bigin.options import beyond_base
-from bigin.printing import print_table
 from bigin.text import counted
 
 if TYPE_CHECKING:
