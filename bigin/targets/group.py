@@ -32,7 +32,8 @@ from bigin.targets.record import (
     unpack_progress,
     write_journal,
 )
-from bigin.targets.zarr import LocalWriter, ZarrTarget, stores_plain_bytes
+from bigin.targets.zarr import ZarrTarget
+from bigin.targets.zarr_chunks import LocalWriter, stores_plain_bytes
 
 
 class GroupTarget(ModelTarget):

@@ -128,7 +128,7 @@ def zarr_layout(path: Path) -> Layout:
     """A zarr array whose chunks are whole rows without a codec, each of them a file of the chunk's values."""
     import zarr  # takes a third of a second to import
 
-    from bigin.targets.zarr import chunk_key, stores_plain_bytes
+    from bigin.targets.zarr_chunks import chunk_key, stores_plain_bytes
 
     try:
         array = zarr.open(path, mode="r")

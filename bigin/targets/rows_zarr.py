@@ -24,7 +24,8 @@ from bigin.targets.base import Array, Target
 from bigin.targets.disk import read_all, replace_file, require_space, sync_file_system, write_all
 from bigin.targets.record import KEY, Record
 from bigin.targets.rows import Rows, at_once
-from bigin.targets.zarr import EMPTY, ZarrTarget, stores_plain_bytes
+from bigin.targets.zarr import ZarrTarget
+from bigin.targets.zarr_chunks import EMPTY, stores_plain_bytes
 
 FEW = 64  # rows of a file that are read one by one; mapping a file and its pages costs more than so many calls
 
