@@ -111,7 +111,7 @@ def test_stream_ids():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_tensor_draws_from_the_stream_of_its_name_and_purpose(dtype):
     out = np.empty(5, dtype)
-    fill = prepare.draw(Uniform(0.0, 1.0), (2**40,), out.dtype, 2**64 - 1, "a", "mask")
+    fill = prepare.draw(Uniform(0.0, 1.0), (2**40,), out.dtype, 2**64 - 1, "a", "mask")()
     fill(((2**33 + 1, 2**33 + 6),), out)
     stream = reference.stream_id("a", "mask")
     assert out.tolist() == [
