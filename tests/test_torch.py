@@ -300,6 +300,13 @@ def test_a_table_is_a_tensor():
     assert not table.rows(5).any()
 
 
+def test_a_process_that_has_filled_nothing_opens_a_bfloat16_zarr_array():
+    bigin.EmbeddingTable.create("users.zarr", 3000, 8, "normal", dtype="bfloat16", chunks=256)
+    code = "import bigin.torch; print(bigin.torch.open('users.zarr').dtype)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("torch.bfloat16\n", "")
+
+
 def test_a_file_that_may_not_be_written_is_read():
     bigin.fill("a.npy", "normal", shape=(7, 5))
     os.chmod("a.npy", 0o400)

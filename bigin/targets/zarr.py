@@ -40,9 +40,6 @@ from bigin.targets.record import (
     write_journal,
 )
 from bigin.targets.zarr_chunks import LocalWriter, is_plain, stores_plain_bytes, writer
-from bigin.targets.zarr_dtypes import register_dtypes
-
-register_dtypes()
 
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", JOURNAL)
 

@@ -33,6 +33,9 @@ from bigin.targets.disk import (
     start_writeback,
     write_all,
 )
+from bigin.targets.zarr_dtypes import register_dtypes
+
+register_dtypes()  # whoever opens an array by bigin comes by this file
 
 PART = 1 << 20  # bytes of a chunk that are made and written at once: they stay in the cache
 EMPTY = np.uint64(2**64 - 1)  # offset and size of an inner chunk that a shard does not hold
