@@ -158,17 +158,17 @@ def recorded(target: Target) -> Record:
     record = target.record()
     if record is None:
         raise InputError(f"{target.label}: expected a record of a fill, found none; give --method and its parameters")
-    if record.get("complete") is not True:
-        raise InputError(
-            f"{target.label}: expected a complete fill, got one that was interrupted; give its command again, which "
-            "goes on where it stopped"
-        )
     try:
         filler = filler_of(record)
     except InputError as error:
         raise InputError(
             f"{target.label}: its record cannot be used: {error}; give --method and its parameters"
         ) from None
+    if record.get("complete") is not True:
+        raise InputError(
+            f"{target.label}: expected a complete fill, got one that was interrupted; give its command again, which "
+            "goes on where it stopped"
+        )
     if not target.matches(filler.shape, record):
         raise InputError(
             f"{target.label}: expected shape {filler.shape} and {record['dtype']}, as its record says, got "

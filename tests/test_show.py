@@ -478,7 +478,8 @@ def test_a_chunk_that_cannot_be_read_is_one_line():
     bigin.fill("torn.zarr", "normal")
     Path("torn.zarr/c/1/0").write_bytes(b"damaged")
     error = run("show", "torn.zarr", code=1)
-    assert error.startswith("bigin: torn.zarr: ")
+    assert error.startswith("bigin: torn.zarr: cannot be read: ")
+    assert error.endswith("; `bigin verify` tells which part, and its --repair makes it anew\n")
     assert error.count("\n") == 1
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -295,3 +297,15 @@ def test_memory_that_cannot_be_filled_is_refused():
             bigin.fill(target, "ones")
         assert "\n" not in str(raised.value)
     assert not broadcast.any()
+
+
+def test_a_bound_on_the_size_of_files_is_not_told_as_a_full_disk(tmp_path, monkeypatch):
+    def refuse(fd, offset, size):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(
+        bigin.InputError, match=r"expected 4\.\d KiB of disk, got a bound below that: .*; raise the bound"
+    ):
+        bigin.fill(tmp_path / "a.npy", "normal", shape=(1024,))
+    assert not [*tmp_path.iterdir()]

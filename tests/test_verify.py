@@ -244,6 +244,18 @@ def test_a_record_that_was_edited_is_told(edit):
     assert bigin.verify("a.npy", "normal").equal
 
 
+@pytest.mark.parametrize("record", [{}, {"a": 1}, {"method": None, "complete": False}])
+def test_a_record_of_nothing_is_not_taken_for_an_interrupted_fill(record):
+    """Its command, given again, would not go on."""
+    bigin.fill("a.npy", "normal", shape=SHAPE)
+    Path("a.npy.bigin.json").write_text(json.dumps(record))
+    with pytest.raises(bigin.InputError, match=r"its record cannot be used: .*; give --method"):
+        bigin.verify("a.npy")
+    with pytest.raises(bigin.InputError, match=r"a\.npy holds data under a record that cannot be used; --overwrite"):
+        bigin.fill("a.npy", "normal")
+    assert bigin.verify("a.npy", "normal").equal
+
+
 def test_another_seed_in_the_record_makes_everything_differ():
     bigin.fill("a.npy", "normal", shape=SHAPE)
     place = Path("a.npy.bigin.json")

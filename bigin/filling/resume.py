@@ -59,6 +59,8 @@ def identity(record: Record) -> str:
 
 def describe(held: Record, wanted: Record) -> str:
     """What a target that must not be overwritten holds, beside what was asked for."""
+    if not isinstance(held.get("method"), str):  # edited by hand, or damaged
+        return "holds data under a record that cannot be used"
     if held.get("complete") is not False:
         return f"is filled with {held.get('method')}, seed {held.get('seed')}"
     return f"is half filled with {told(held)}, not with {told(wanted)}"

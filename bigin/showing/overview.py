@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from bigin.api import on_network, opened, told_as_fill_errors
-from bigin.errors import InputError
+from bigin.errors import FillError, InputError
 from bigin.filling import memory
-from bigin.filling.faults import Retries
+from bigin.filling.engine import Stopped
+from bigin.filling.faults import Retries, one_line
 from bigin.filling.floats import default_modes
 from bigin.filling.journal import done_regions
 from bigin.filling.promise import Promise, promise_of
@@ -348,7 +349,15 @@ def read(
     """The statistics of some regions, with a report of progress."""
     total = target.nbytes * len(tasks) // len(grid)
     report = None if progress is None else (lambda size: progress(min(size, total), total))
-    return statistics_of(target, grid, tasks, promise, threads, retries, report)
+    try:
+        return statistics_of(target, grid, tasks, promise, threads, retries, report)
+    except (InputError, FillError, Stopped, OSError):
+        raise
+    except Exception as error:  # codecs raise errors of many kinds
+        if target.remote:
+            raise
+        told = f"{target.label}: cannot be read: {one_line(error)}"
+        raise FillError(f"{told}; `bigin verify` tells which part, and its --repair makes it anew") from error
 
 
 def workers_within(target: Target, grid: Grid, threads: int, limit: int) -> int:

@@ -63,6 +63,11 @@ def reserve(fd: int, size: int, path: Path, kind: type[Exception]) -> None:
             os.ftruncate(fd, before)  # what it did reserve
         if error.errno not in FULL:
             raise FillError(f"{path}: cannot reserve {size_text(size)}: {error.strerror}") from None
+        if error.errno == errno.EFBIG:  # free space has nothing to do with it
+            raise kind(
+                f"{path}: expected {size_text(size)} of disk, got a bound below that: {FULL[error.errno]} "
+                f"({error.strerror}); raise the bound or choose another disk"
+            ) from None
         status = os.fstatvfs(fd)
         free = status.f_bavail * status.f_frsize
         raise kind(
