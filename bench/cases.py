@@ -10,6 +10,9 @@ from bench import models, ours, peers, reliability, structured, virtual
 from bench.check import QUICK
 from bench.measure import Work
 from bench.setting import Setting
+from bigin.targets.base import Target
+from bigin.targets.files import FileTarget
+from bigin.targets.zarr import ZarrTarget
 
 Side = Callable[[Setting], Work]
 MEMORY = "1 MiB blocks"
@@ -60,6 +63,12 @@ def orthogonal(shape: tuple[int, int], dtype: str, goal: float) -> Case:
     )
 
 
+def journal(name: str, side: Side, target: type[Target]) -> Case:
+    """A fill beside the same without its journal."""
+    peer = partial(reliability.unjournalled, journalled=side, target=target)
+    return Case(f"{name}, with its journal", side, "bigin without", peer, 0.97)
+
+
 CASES = (
     in_memory("uniform", "numpy random(out=)", peers.numpy_block, 3),
     in_memory("normal", "numpy standard_normal(out=)", peers.numpy_block, 12),
@@ -104,7 +113,8 @@ CASES = (
     of_dtype("float64"),
     of_dtype("float16"),
     of_dtype("bfloat16"),
-    Case("normal into .npy, fsync, with its journal", ours.npy, "bigin without", reliability.unjournalled, 0.97),
+    journal("normal into .npy, fsync", ours.npy, FileTarget),
+    journal("normal into zarr, 16 MiB chunks, fsync", partial(ours.in_zarr, sync=True), ZarrTarget),
     Case(f"a checkpoint of {models.TENSORS} tensors, fsync", models.checkpoint, "bigin, one .npy", ours.npy, 0.9),
     Case("verify .npy, from the disk", reliability.verified, "reading it", reliability.read, 1),
     Case(

@@ -57,14 +57,14 @@ def npy(setting: Setting, dtype: str = "float32", sync: bool = True) -> Work:
     return Work(run, check, path.parent, setting.size)
 
 
-def in_zarr(setting: Setting, sharded: bool = False) -> Work:
-    """bigin.create and bigin.fill of a zarr array, all cores, to the page cache."""
+def in_zarr(setting: Setting, sharded: bool = False, sync: bool = False) -> Work:
+    """bigin.create and bigin.fill of a zarr array, all cores."""
     path = setting.folder / "ours" / "w.zarr"
     layout = zarr_layout(setting.size, sharded)
 
     def run() -> int:
         create(path, **layout)
-        return fill(path, "normal", sync=False).nbytes
+        return fill(path, "normal", sync=sync).nbytes
 
     return Work(run, lambda: check_zarr(path, layout["shape"]), path.parent, setting.size)
 

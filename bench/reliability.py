@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
-from bench import ours
 from bench.measure import Work, WrongError
 from bench.setting import COLUMNS, Setting, cores
 from bigin.api import fill
-from bigin.targets.files import FileTarget
+from bigin.targets.base import Target
 from bigin.verification import verify
 
 READ = 4 << 20  # bytes of a read
 
 
-def unjournalled(setting: Setting) -> Work:
-    """The same fill of a .npy file, without checkpoints."""
-    work = ours.npy(setting)
+def unjournalled(setting: Setting, journalled: Callable[[Setting], Work], target: type[Target]) -> Work:
+    """The same fill, without checkpoints."""
+    work = journalled(setting)
 
     def run() -> int:
-        with mock.patch.object(FileTarget, "keeps_progress", False):
+        with mock.patch.object(target, "keeps_progress", False):
             return work.run()
 
     return replace(work, run=run)
