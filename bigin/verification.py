@@ -23,6 +23,7 @@ from bigin.filling.specification import Specification, part_record, part_shape
 from bigin.filling.verify import BUFFERS, Difference, compare, sampled
 from bigin.regions import Grid, parse_region
 from bigin.targets.base import Target
+from bigin.targets.model import ModelTarget
 from bigin.targets.record import Record, read_sidecar
 from bigin.text import parse_shape, parse_size
 
@@ -165,16 +166,29 @@ def recorded(target: Target) -> Record:
             f"{target.label}: its record cannot be used: {error}; give --method and its parameters"
         ) from None
     if record.get("complete") is not True:
-        raise InputError(
-            f"{target.label}: expected a complete fill, got one that was interrupted; give its command again, which "
-            "goes on where it stopped"
-        )
+        raise InputError(f"{target.label}: {incomplete(target, record)}")
     if not target.matches(filler.shape, record):
         raise InputError(
             f"{target.label}: expected shape {filler.shape} and {record['dtype']}, as its record says, got "
             f"{target.shape} and {target.dtype.name}; give --method and its parameters"
         )
     return record
+
+
+def incomplete(target: Target, record: Record) -> str:
+    """Why a record does not say what all of a target should hold, and what to do."""
+    held = record.get("tensors")
+    if isinstance(target, ModelTarget) and isinstance(held, dict):
+        without = [name for name in target.members if name not in held]
+        if without:  # skipped by the recipe, or a checkpoint of which only some tensors were filled
+            more = f" and {len(without) - 1} more" if len(without) > 1 else ""
+            return (
+                f"expected a record of every tensor, found none for {without[0]}{more}; verify the others one by one, "
+                "or if a fill was interrupted, give its command again"
+            )
+    return (
+        "expected a complete fill, got one that was interrupted; give its command again, which goes on where it stopped"
+    )
 
 
 def _verify(

@@ -450,7 +450,20 @@ def test_a_checkpoint_without_a_record_is_no_model_to_verify():
     checkpoint("x.safetensors", MODEL)
     assert "expected a record of a fill, found none" in run("verify", "x.safetensors", code=2).stderr
     bigin.fill("x.safetensors#scale", "ones")
-    assert "expected a complete fill" in run("verify", "x.safetensors", code=2).stderr
+    assert "expected a record of every tensor, found none for" in run("verify", "x.safetensors", code=2).stderr
+
+
+def test_a_group_with_a_skipped_array_says_why_it_is_not_verified_whole():
+    group = zarr.open_group("g.zarr", mode="w")
+    for name in ("a/weight", "ids", "mask"):
+        group.create_array(name, shape=(8, 4), dtype="f4")
+    Path("r.toml").write_text('skip = ["ids", "mask"]\n[default]\nmethod = "normal"\n')
+    run("init", "r.toml", "g.zarr")
+    assert (
+        "g.zarr: expected a record of every tensor, found none for ids and 1 more; verify the others one by one"
+        in run("verify", "g.zarr", code=2).stderr
+    )
+    assert bigin.verify("g.zarr/a/weight").equal
 
 
 # Interrupted
