@@ -207,6 +207,26 @@ def test_orthogonal_of_several_small_tiles(monkeypatch):
     assert made.tobytes() == np.ascontiguousarray(expected[3:, 1:]).tobytes()
 
 
+def test_orthogonal_keeps_its_buffers(monkeypatch):
+    """Numba gives memory back late: new buffers for every region would exceed the bound on the device's memory."""
+    filler = ready(make("orthogonal", (12, 5), "float32"))
+    out = cuda_device.contiguous((4, 5), DTYPES["float32"])
+    made, contiguous = [], cuda_device.contiguous
+    monkeypatch.setattr(cuda_device, "contiguous", lambda *of: made.append(of) or contiguous(*of))
+    with cuda_device.on_stream(None) as stream:
+        device = on_device(filler, DTYPES["float32"])
+        device.setup(stream, lambda part: None)
+        del made[:]
+        for top in (0, 4, 8):
+            region = ((top, top + 4), (0, 5))
+            device(region, out, stream)
+            assert (
+                cuda_device.to_host(out, DTYPES["float32"], stream).tobytes()
+                == host_values(filler, "float32", region).tobytes()
+            )
+    assert len(made) == 2
+
+
 def test_many_axes():
     """More axes that lie apart than a kernel knows."""
     shape = (3, 4, 3, 4, 3, 4)

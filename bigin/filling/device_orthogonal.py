@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class DeviceReflections:
         self.draw = draw
         self.dtype = dtype
         self.z: Any = None
+        self.workers = threading.local()
 
     def memory(self) -> int:
         """Of the setup: the triangle and its rounded form; a strip of X, or what solves a row of tiles."""
@@ -58,6 +60,14 @@ class DeviceReflections:
 
     def _array(self, shape: tuple[int, int], dtype: Any) -> View:
         return cuda_device.contiguous(shape, np.dtype(dtype))
+
+    def _buffer(self, name: str, size: int, dtype: Any) -> View:
+        """A worker's, which it keeps: numba frees late, so new ones for each region would add up."""
+        kept: View | None = getattr(self.workers, name, None)
+        if kept is None or kept.shape[1] < size:
+            kept = self._array((1, size), dtype)
+            setattr(self.workers, name, kept)
+        return kept
 
     def _flat(self, view: View) -> Any:
         """A view's memory as a 1-d array of its floats."""
@@ -132,7 +142,7 @@ class DeviceReflections:
         """Q[rows, columns] times the gain, into a view of that shape, rounded to its dtype."""
         n = self.n
         height, width = min(BAND, rows[1] - rows[0]), min(STEP, columns[1] - columns[0])
-        band, p = self._array((height, n), self.drawn), self._array((height, width), np.float64)
+        band, p = self._buffer("band", height * n, self.drawn), self._buffer("product", height * width, np.float64)
         for top in range(rows[0], rows[1], height):
             bottom = min(top + height, rows[1])
             x = self._x((top, bottom), (0, n), band, stream, heads=True)
@@ -140,7 +150,7 @@ class DeviceReflections:
                 right = min(left + width, columns[1])
                 place = ((top - rows[0], bottom - rows[0]), (left - columns[0], right - columns[0]))
                 self._fill(x, (top, bottom), (left, right), p, out.part(place), stream)
-        cuda_device.wait(stream)  # before the buffers are given back
+        cuda_device.wait(stream)  # before the buffers are used again
 
     def _fill(self, x: Any, rows: tuple[int, int], columns: tuple[int, int], p: View, out: View, stream: Any) -> None:
         """(E - X Z) D gain for rows of X that are there."""
