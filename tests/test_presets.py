@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import bigin
 from bigin.methods.distributions import Constant, Distribution, Normal, TruncNormal, Uniform
 from bigin.recipes.assign import Assignment, assign
 from bigin.recipes.presets import FOLDER, find_recipe, presets
@@ -178,3 +179,5 @@ def test_every_preset_is_listed_with_its_source_and_printed():
     done = subprocess.run([*command[:-1], "gpt3"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("bigin: expected a recipe's file or a preset among gpt2, lenet5")
+    with pytest.raises(bigin.InputError, match="expected a recipe's file or the name of a preset, got dict"):
+        find_recipe({"*": "zeros"})  # type: ignore[arg-type]

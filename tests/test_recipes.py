@@ -535,7 +535,7 @@ BAD = [
     (RULE + "fans_of = '*.*.w'", "line 4: fans_of: expected at most 1 stars, as '*' has"),
     (RULE + "padding_idx = 'x'", "line 4: padding_idx: expected the number of a row, got 'x'"),
     ("[[rule]]\nmatch = '*'\nmethod = 'constant'", "line 1: constant needs val"),
-    ("[[rule]]\nmatch = '*'\nmethod = 'kaiming_normal'\nmode = 'in'", "line 1: expected mode among fan_in, fan_out"),
+    ("[[rule]]\nmatch = '*'\nmethod = 'kaiming_normal'\nmode = 'in'", "line 4: mode: expected mode among fan_in"),
 ]  # fmt: skip
 
 

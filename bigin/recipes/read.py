@@ -227,6 +227,8 @@ class Reader:
         for key, value in given.items():
             with self.at((*path, key)):
                 read[key] = self.parameter(key, value)
+                if PARAMETERS[key].kind == "choice":
+                    method.parse({key: value})  # an error that names this line, not the rule's
         with self.at(path):  # what is missing
             method.parse({key: _stand_in(value) for key, value in read.items()})
         return read

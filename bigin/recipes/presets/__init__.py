@@ -20,6 +20,8 @@ def presets() -> list[str]:
 
 def find_recipe(place: str | os.PathLike[str]) -> Path:
     """The file of a recipe: a path, or the name of a preset. A path stands above a name."""
+    if not isinstance(place, str | os.PathLike):
+        raise InputError(f"expected a recipe's file or the name of a preset, got {type(place).__name__}")
     path = Path(place)
     if path.exists() or path.suffix == ".toml":
         return path
