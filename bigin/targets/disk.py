@@ -131,6 +131,13 @@ def move_new(temporary: Path, path: Path) -> None:
     temporary.unlink()
 
 
+def remove_partials(folder: Path) -> None:
+    """Removes what a process that died has left under temporary names, anywhere below a folder."""
+    for path in folder.rglob("*.partial"):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+
+
 def allow_open_files(count: int, label: str) -> None:
     """Lets the process have so many more files open; raises InputError where the system does not let it."""
     needed = count + OTHER_FILES

@@ -17,23 +17,18 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from bigin.errors import FillError, InputError
 from bigin.regions import Shape
-from bigin.targets.disk import require_space, sync_file_system
+from bigin.targets.disk import remove_partials, require_space, sync_file_system
 from bigin.targets.hierarchy import hierarchy_name, local_root, new_array
 from bigin.targets.lock import Lock
 from bigin.targets.model import ModelTarget, model_record
 from bigin.targets.record import (
-    JOURNAL,
     KEY,
     Progress,
     Record,
-    pack_progress,
-    read_journal,
-    remove_journal,
-    unpack_progress,
-    write_journal,
 )
 from bigin.targets.zarr import ZarrTarget
 from bigin.targets.zarr_chunks import LocalWriter, stores_plain_bytes
+from bigin.targets.zarr_journal import forget_journal, keep_journal, kept_journal
 
 
 class GroupTarget(ModelTarget):
@@ -152,37 +147,21 @@ class GroupTarget(ModelTarget):
     def _remove_partials(self) -> None:
         """Removes temporary files of a process that died."""
         if self.folder is not None:
-            for path in self.folder.rglob("*.partial"):
-                if path.is_symlink() or not path.is_dir():
-                    path.unlink(missing_ok=True)
+            remove_partials(self.folder)
 
     def checkpoint(self, progress: Progress) -> None:
         """Brings a local store's chunks to the disk, and only then keeps the journal."""
         self._bring_to_disk()
-        if self.folder is not None:
-            write_journal(self.folder / JOURNAL, progress)
-        else:
-            value = default_buffer_prototype().buffer.from_bytes(pack_progress(progress))
-            sync(self.group.store_path.store.set(self._journal_key(), value))
+        keep_journal(self.group.store_path, self.folder, progress)
 
     def progress(self) -> Progress | None:
-        if self.folder is not None:
-            return read_journal(self.folder / JOURNAL)
-        data = sync(self.group.store_path.store.get(self._journal_key(), default_buffer_prototype()))
-        return None if data is None else unpack_progress(data.to_bytes())
+        return kept_journal(self.group.store_path, self.folder)
 
     def forget_progress(self) -> None:
-        if self.folder is not None:
-            remove_journal(self.folder / JOURNAL)
+        forget_journal(self.group.store_path, self.folder)
+        if self.folder is not None:  # what fills of single arrays have left
             for target in self.arrays.values():
-                assert target.folder is not None
-                remove_journal(target.folder / JOURNAL)
-        elif self.group.store_path.store.supports_deletes:
-            sync(self.group.store_path.store.delete(self._journal_key()))
-
-    def _journal_key(self) -> str:
-        path = self.group.store_path.path
-        return f"{path}/{JOURNAL}" if path else JOURNAL
+                forget_journal(target.array.store_path, target.folder)
 
     def _bring_to_disk(self) -> None:
         if self._sync and self.folder is not None:

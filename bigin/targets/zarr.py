@@ -13,7 +13,6 @@ import zarr
 from zarr import AsyncArray
 from zarr.abc.store import Store
 from zarr.codecs import ShardingCodec
-from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, ContainsGroupError
 from zarr.storage import LocalStore, MemoryStore, StorePath
@@ -23,6 +22,7 @@ from bigin.errors import FillError, InputError
 from bigin.regions import Grid, Region, slices
 from bigin.targets.base import Array, Parts, Scratch, Target
 from bigin.targets.disk import (
+    remove_partials,
     remove_stale,
     require_space,
     sync_file_system,
@@ -33,13 +33,9 @@ from bigin.targets.record import (
     KEY,
     Progress,
     Record,
-    pack_progress,
-    read_journal,
-    remove_journal,
-    unpack_progress,
-    write_journal,
 )
 from bigin.targets.zarr_chunks import LocalWriter, is_plain, stores_plain_bytes, writer
+from bigin.targets.zarr_journal import forget_journal, keep_journal, kept_journal
 
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", JOURNAL)
 
@@ -187,9 +183,7 @@ class ZarrTarget(Target):
         """The temporary files of a process that died."""
         if self.folder is None:
             return
-        for path in self.folder.rglob("*.partial"):
-            if path.is_symlink() or not path.is_dir():
-                path.unlink(missing_ok=True)
+        remove_partials(self.folder)
         for group in self.folder.parents[: len(Path(self.name).parts)]:
             remove_stale(group)
 
@@ -204,28 +198,14 @@ class ZarrTarget(Target):
     def checkpoint(self, progress: Progress) -> None:
         """Brings a local store's chunks to the disk, and only then keeps the journal; other stores have kept theirs."""
         self._bring_to_disk()
-        if self.folder is not None:
-            write_journal(self.folder / JOURNAL, progress)
-        else:
-            value = default_buffer_prototype().buffer.from_bytes(pack_progress(progress))
-            sync(self.array.store_path.store.set(self._journal_key(), value))
+        keep_journal(self.array.store_path, self.folder, progress)
 
     def progress(self) -> Progress | None:
         """The journal's."""
-        if self.folder is not None:
-            return read_journal(self.folder / JOURNAL)
-        data = sync(self.array.store_path.store.get(self._journal_key(), default_buffer_prototype()))
-        return None if data is None else unpack_progress(data.to_bytes())
+        return kept_journal(self.array.store_path, self.folder)
 
     def forget_progress(self) -> None:
-        if self.folder is not None:
-            remove_journal(self.folder / JOURNAL)
-        elif self.array.store_path.store.supports_deletes:
-            sync(self.array.store_path.store.delete(self._journal_key()))
-
-    def _journal_key(self) -> str:
-        path = self.array.store_path.path
-        return f"{path}/{JOURNAL}" if path else JOURNAL
+        forget_journal(self.array.store_path, self.folder)
 
     def _bring_to_disk(self) -> None:
         store = self.array.store_path.store
