@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import pickle
 
@@ -75,8 +76,6 @@ class Interface:
 
 def dlpack_capsule(interface, dtype):
     """A capsule as a library would make it, and what must outlive it."""
-    import ctypes
-
     from bigin.targets.device import CODES, _Device, _Tensor, _Type
 
     ndim = len(interface["shape"])
@@ -260,7 +259,10 @@ def test_parts_of_virtual_arrays_are_lent(monkeypatch):
     assert len(lending._LENT) == before + 1
     del capsule
     assert len(lending._LENT) == before
+    others = (ctypes.c_double, ctypes.c_double)  # another library's prototype
+    monkeypatch.setattr(ctypes.pythonapi.PyCapsule_GetPointer, "argtypes", others)
     found = lending.from_dlpack(values)
+    assert ctypes.pythonapi.PyCapsule_GetPointer.argtypes == others
     assert (found.shape, found.strides, found.dtype) == ((3, 5), (5, 1), expected.dtype)
     singles = bigin.virtual((6, 5), "normal", seed=3, device="cuda")[1:4]
     assert singles.__cuda_array_interface__["data"] == (singles._array.first, False)

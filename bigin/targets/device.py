@@ -187,6 +187,15 @@ class _Tensor(ctypes.Structure):
     )
 
 
+def _capsule(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of Python's with a prototype of our own: those in ctypes.pythonapi are everybody's."""
+    return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
+
+
+_CAPSULE_POINTER = _capsule("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
+_CAPSULE_VALID = _capsule("PyCapsule_IsValid", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)
+_NEW_CAPSULE = _capsule("PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+
 # DLPack's type codes; those of the 8-bit floats came with version 1.1.
 CODES = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 10: "float8_e4m3fn", 12: "float8_e5m2"}
 
@@ -195,9 +204,7 @@ def from_dlpack(target: Any) -> DeviceArray:
     """A DLPack capsule, which is not consumed: its producer frees it. The producer makes the default stream wait."""
     number = int(target.__dlpack_device__()[1])
     capsule = target.__dlpack__(stream=LEGACY)
-    get = ctypes.pythonapi.PyCapsule_GetPointer
-    get.restype, get.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-    tensor = ctypes.cast(get(capsule, b"dltensor"), ctypes.POINTER(_Tensor)).contents
+    tensor = ctypes.cast(_CAPSULE_POINTER(id(capsule), b"dltensor"), ctypes.POINTER(_Tensor)).contents
     name = CODES.get(tensor.type.code, f"DLPack type {tensor.type.code}")
     if tensor.type.lanes != 1:
         raise InputError(f"expected an array of single numbers, got vectors of {tensor.type.lanes}")
@@ -223,11 +230,8 @@ def _give_back(managed: Any) -> None:
 
 def _unused(capsule: int) -> None:
     """A capsule that goes away: if nobody took what it holds, it is given back here."""
-    valid, get = ctypes.pythonapi.PyCapsule_IsValid, ctypes.pythonapi.PyCapsule_GetPointer
-    valid.argtypes, get.argtypes = ((ctypes.c_void_p, ctypes.c_char_p),) * 2
-    get.restype = ctypes.c_void_p
-    if valid(capsule, b"dltensor"):
-        _LENT.pop(get(capsule, b"dltensor"), None)
+    if _CAPSULE_VALID(capsule, b"dltensor"):
+        _LENT.pop(_CAPSULE_POINTER(capsule, b"dltensor"), None)
 
 
 # C functions for as long as the process lives: consumers call them when they please.
@@ -248,9 +252,7 @@ def to_dlpack(array: DeviceArray) -> Any:
     managed = _Managed(tensor, None, _DELETE)
     address = ctypes.addressof(managed)
     _LENT[address] = (managed, shape, strides, array.owner)
-    new = ctypes.pythonapi.PyCapsule_New
-    new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-    return new(address, b"dltensor", ctypes.cast(_DESTROY, ctypes.c_void_p))
+    return _NEW_CAPSULE(address, b"dltensor", ctypes.cast(_DESTROY, ctypes.c_void_p))
 
 
 class DeviceValues:
