@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bigin.errors import FillError as FillError
     from bigin.errors import InputError as InputError
     from bigin.errors import Interrupted as Interrupted
+    from bigin.errors import TargetError as TargetError
     from bigin.methods.gain import calculate_gain as calculate_gain
     from bigin.models import initialize as initialize
     from bigin.models import outline as outline
@@ -47,6 +48,7 @@ _HOMES = {
     "InputError": "bigin.errors",
     "FillError": "bigin.errors",
     "Interrupted": "bigin.errors",
+    "TargetError": "bigin.errors",
     "initialize": "bigin.models",
     "outline": "bigin.models",
     "signal": "bigin.signals",

@@ -7,6 +7,10 @@ class InputError(ValueError):
     """What was asked for cannot be done; nothing was changed. The command line exits with 2."""
 
 
+class TargetError(InputError):
+    """The disk or its rights do not allow what was asked for; nothing was changed. The command line exits with 1."""
+
+
 class FillError(RuntimeError):
     """A fill that had begun could not be finished. The command line exits with 1."""
 

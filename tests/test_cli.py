@@ -100,8 +100,6 @@ BAD = [
     (["--method", "normal", "new.npy", "--shape", "3", "--dtype", "float99"], "expected a dtype among"),
     (["--method", "xavier_normal", "new.npy", "--shape", "3"], "expected a shape of 2 or more dimensions"),
     (["--method", "normal", "no/such/new.npy", "--shape", "3"], "expected an existing folder"),
-    (["--method", "normal", "new.npy", "--shape", f"{2**45}"], "expected 128.0 TiB of disk"),
-    (["--method", "normal", "new.zarr", "--shape", f"{2**45}"], "expected 128.0 TiB of disk"),
     (["--method", "normal", "new.npy", "--shape", f"{2**63}"], "fewer than 2^63 elements"),
     (["--method", "normal", "text.txt"], "expected a .npy file or a zarr array, got another file"),
     (["--method", "normal", "folder"], "got a folder that holds something else"),
@@ -163,7 +161,15 @@ def test_read_only_targets_are_refused():
     Path("w.npy").chmod(0o444)
     Path("a.zarr").chmod(0o555)
     for target in ("w.npy", "a.zarr"):
-        assert "can be written" in run("fill", "--method", "normal", target, "--overwrite", code=2).stderr
+        assert "can be written" in run("fill", "--method", "normal", target, "--overwrite", code=1).stderr
+
+
+@pytest.mark.parametrize("target", ["new.npy", "new.zarr"])
+def test_a_disk_that_is_too_small_is_found_before_anything_is_made(target):
+    done = run("fill", "--method", "normal", target, "--shape", f"{2**45}", code=1)
+    assert "expected 128.0 TiB of disk" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert snapshot() == {}
 
 
 def test_quiet_prints_nothing():

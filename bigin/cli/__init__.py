@@ -17,7 +17,7 @@ from bigin.cli.showing import show
 from bigin.cli.signals import signal as signal_command
 from bigin.cli.tables import table
 from bigin.cli.verifying import verify
-from bigin.errors import FillError, InputError, Terminated
+from bigin.errors import FillError, InputError, TargetError, Terminated
 
 LONGEST = 300  # characters of an unexpected error's text
 
@@ -61,10 +61,10 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except (FillError, TargetError) as error:
+        fail(str(error), 1)
     except InputError as error:
         fail(str(error), 2)
-    except FillError as error:
-        fail(str(error), 1)
     except (click.Abort, KeyboardInterrupt, Interruption) as stop:
         cause = stop.__cause__ or stop
         start = "\n" if sys.stderr.isatty() else ""  # behind the terminal's ^C

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bigin.errors import FillError, InputError
+from bigin.errors import FillError, TargetError
 from bigin.text import size_text
 
 SYNC_FILE_RANGE_WRITE = 2
@@ -49,7 +49,7 @@ def read_all(fd: int, data: memoryview, offset: int) -> None:
 def reserve(fd: int, size: int, path: Path, kind: type[Exception]) -> None:
     """Reserves a file's blocks, so that a disk that is too small is found before they are written.
 
-    Then an error of this kind is raised: InputError where nothing has been done yet, else FillError.
+    Then an error of this kind is raised: TargetError where nothing has been done yet, else FillError.
     """
     if size == 0:
         return
@@ -83,7 +83,7 @@ def require_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         what = f"expected {size_text(size)} of disk, got {size_text(free)} free"
-        raise InputError(f"{folder}: {what}; free some or choose another disk")
+        raise TargetError(f"{folder}: {what}; free some or choose another disk")
 
 
 def start_writeback(fd: int) -> None:
@@ -139,13 +139,13 @@ def remove_partials(folder: Path) -> None:
 
 
 def allow_open_files(count: int, label: str) -> None:
-    """Lets the process have so many more files open; raises InputError where the system does not let it."""
+    """Lets the process have so many more files open; raises TargetError where the system does not let it."""
     needed = count + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
-        raise InputError(
+        raise TargetError(
             f"{label}: expected a system that lets a process have {needed} files open, got one that allows {hard}; "
             "raise it (ulimit -Hn), or make fewer and larger files with --max-shard-size (max_shard_size=)"
         )

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bigin import dtypes
-from bigin.errors import FillError, InputError
+from bigin.errors import FillError, InputError, TargetError
 from bigin.regions import Grid, Region, Shape, block_of_rows, extent, segments
 from bigin.targets.base import Array, Parts, Scratch, Target
 from bigin.targets.disk import move_new, partial, read_all, reserve, start_writeback, sync_folder, write_all
@@ -162,7 +162,7 @@ class FileTarget(Target):
         """
         if self._found:
             if not os.access(self.path, os.W_OK):
-                raise InputError(f"{self.path}: expected a file that can be written, got a read-only one")
+                raise TargetError(f"{self.path}: expected a file that can be written, got a read-only one")
             self._lock = Lock(self.path, self.label)
         self._check_still_missing()
 
@@ -174,7 +174,7 @@ class FileTarget(Target):
         """Makes the file where it is missing, and reserves its space."""
         if self._found:
             self._open(self.path, os.O_RDWR)
-            self._reserve(InputError)
+            self._reserve(TargetError)
             return
         temporary = partial(self.path)  # so that no file is there without its header
         self._open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
@@ -190,7 +190,7 @@ class FileTarget(Target):
             self._check_still_missing()
             self.file.truncate(0)
             self.file.write(self.header)
-            self._reserve(InputError)
+            self._reserve(TargetError)
             os.fsync(self.file.fileno())
             move_new(temporary, self.path)
         except BaseException as error:
@@ -208,7 +208,9 @@ class FileTarget(Target):
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise OSError(errno.EINVAL, "is no file")
         except OSError as error:
-            raise InputError(f"{path}: cannot be opened for writing: {error.strerror}") from None
+            raise TargetError(
+                f"{path}: cannot be opened for writing: {error.strerror}; mend that or choose another place"
+            ) from None
 
     def _reserve(self, kind: type[Exception]) -> None:
         assert self.file is not None

@@ -15,7 +15,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
-from bigin.errors import FillError, InputError
+from bigin.errors import FillError, InputError, TargetError
 from bigin.regions import Shape
 from bigin.targets.disk import remove_partials, require_space, sync_file_system
 from bigin.targets.hierarchy import hierarchy_name, local_root, new_array
@@ -79,9 +79,9 @@ class GroupTarget(ModelTarget):
     def lock(self) -> None:
         """Of a local store's folder. It keeps other fills of the group away, not those of one array in it."""
         if self.make is None and self.group.store_path.store.read_only:
-            raise InputError(f"{self.label}: expected a store that can be written, got a read-only one")
+            raise TargetError(f"{self.label}: expected a store that can be written, got a read-only one")
         if self.make is None and self.folder is not None and not os.access(self.folder, os.W_OK):
-            raise InputError(f"{self.label}: expected a group that can be written, got a read-only folder")
+            raise TargetError(f"{self.label}: expected a group that can be written, got a read-only folder")
         if self.make is None and self.folder is not None and self._lock is None:
             self._lock = Lock(self.folder, self.label)
 
@@ -210,7 +210,7 @@ def open_group(place: Any, label: str, mode: str = "r+") -> zarr.Group | None:
     try:
         return zarr.open_group(place, mode=mode, use_consolidated=False)  # type: ignore[arg-type]
     except PermissionError as error:
-        raise InputError(f"{label}: expected a store that can be read and written: {error.strerror}") from None
+        raise TargetError(f"{label}: expected a store that can be read and written: {error.strerror}") from None
     except (ImportError, ValueError, TypeError, KeyError, OSError, NotImplementedError):
         return None
 

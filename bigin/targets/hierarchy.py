@@ -16,7 +16,7 @@ from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
-from bigin.errors import InputError
+from bigin.errors import InputError, TargetError
 from bigin.regions import Shape, block_of_rows
 from bigin.targets.disk import SMALL, read_small, remove_stale
 from bigin.targets.record import KEY, Record
@@ -61,7 +61,7 @@ def open_node(store: Any, label: str) -> zarr.Array[Any] | None:
             raise InputError(f"{label}: expected a zarr array, got a folder that holds something else") from None
         return None
     except PermissionError as error:
-        raise InputError(f"{label}: expected a store that can be written: {error.strerror}") from None
+        raise TargetError(f"{label}: expected a store that can be written: {error.strerror}") from None
     except Exception as error:
         if not isinstance(store, Path) and not isinstance(error, PLAIN_MISTAKES):
             raise

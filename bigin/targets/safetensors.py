@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bigin import dtypes
-from bigin.errors import FillError, InputError
+from bigin.errors import FillError, InputError, TargetError
 from bigin.targets.disk import allow_open_files, partial, replace_file, reserve, start_writeback, sync_folder
 from bigin.targets.files import FileTarget
 from bigin.targets.lock import Lock
@@ -246,7 +246,7 @@ class StoredFile:
         self.file.truncate(0)
         self.file.write(self.header)
         self.file.flush()
-        reserve(self.file.fileno(), self.size, self.partial, InputError)
+        reserve(self.file.fileno(), self.size, self.partial, TargetError)
 
     def reopen(self) -> None:
         """Opens what an earlier fill has left, under either name."""
@@ -316,7 +316,7 @@ class CheckpointTarget(ModelTarget):
         """Of its first file, which is the last to lose its temporary name."""
         for file in self.files:
             if file.path.exists() and not os.access(file.path, os.W_OK):
-                raise InputError(f"{file.path}: expected a file that can be written, got a read-only one")
+                raise TargetError(f"{file.path}: expected a file that can be written, got a read-only one")
         path = self.files[0].written()
         if self._lock is None and path.exists():
             self._lock = Lock(path, self.label)

@@ -18,7 +18,7 @@ from zarr.errors import ContainsArrayError, ContainsGroupError
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from bigin import dtypes
-from bigin.errors import FillError, InputError
+from bigin.errors import FillError, InputError, TargetError
 from bigin.regions import Grid, Region, slices
 from bigin.targets.base import Array, Parts, Scratch, Target
 from bigin.targets.disk import (
@@ -127,9 +127,9 @@ class ZarrTarget(Target):
         Raises InputError for an array that cannot be written. What the metadata said before may be old by now.
         """
         if self.make is None and self.array.store_path.store.read_only:
-            raise InputError(f"{self.label}: expected a store that can be written, got a read-only one")
+            raise TargetError(f"{self.label}: expected a store that can be written, got a read-only one")
         if self.make is None and self.folder is not None and not os.access(self.folder, os.W_OK):
-            raise InputError(f"{self.label}: expected an array that can be written, got a read-only folder")
+            raise TargetError(f"{self.label}: expected an array that can be written, got a read-only folder")
         if self.make is None and self.folder is not None:
             self._lock = Lock(self.folder, self.label)
             place = self.array.store_path
