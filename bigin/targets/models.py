@@ -13,8 +13,10 @@ from bigin.errors import InputError
 from bigin.regions import Shape
 from bigin.targets import safetensors
 from bigin.targets.model import ModelTarget
+from bigin.targets.record import KEY
 from bigin.targets.safetensors import SINGLE, SUFFIX, Plan
 from bigin.targets.safetensors_header import read_header
+from bigin.text import counted
 
 if TYPE_CHECKING:
     import zarr
@@ -67,7 +69,11 @@ def _name_of(dtype: Any) -> str:
 
 
 def open_model(place: Any) -> ModelTarget | None:
-    """The target of a checkpoint or a group that is there; None for anything else."""
+    """The target of a checkpoint or a group that is there; None for anything else.
+
+    Of a group, arrays that no fill has left a record in are left out, as those are that a recipe skips; the label says
+    so. Where none has one, all are taken.
+    """
     path = Path(place) if isinstance(place, str | os.PathLike) and "://" not in str(place) else None
     if path is not None and safetensors.is_checkpoint(path):
         return safetensors.existing_checkpoint(path)
@@ -78,7 +84,13 @@ def open_model(place: Any) -> ModelTarget | None:
     from bigin.targets.group import group_arrays, group_target, open_group
 
     group = open_group(path or place, str(place))
-    return None if group is None else group_target(group, str(place), group_arrays(group))
+    if group is None:
+        return None
+    arrays = group_arrays(group)
+    recorded = {name: array for name, array in arrays.items() if KEY in array.attrs} or arrays
+    left_out = len(arrays) - len(recorded)
+    label = f"{place} ({counted(left_out, 'array')} without a record left out)" if left_out else str(place)
+    return group_target(group, label, recorded)
 
 
 def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: int | None) -> Plan:
