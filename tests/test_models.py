@@ -460,7 +460,9 @@ def test_a_group_is_verified_without_the_arrays_that_its_recipe_skips():
     Path("r.toml").write_text('skip = ["ids", "mask"]\n[default]\nmethod = "normal"\n')
     run("init", "r.toml", "g.zarr")
     told = run("verify", "g.zarr").stdout
-    assert "g.zarr (2 arrays without a record left out): all regions compared with the methods of 1 tensor: equal" in told
+    assert (
+        "g.zarr (2 arrays without a record left out): all regions compared with the methods of 1 tensor: equal" in told
+    )
     zarr.open_array("g.zarr/a/weight")[3, 2] = 7
     assert "1 element differs, the first at [3, 2]" in run("verify", "g.zarr", code=1).stdout
 
