@@ -11,8 +11,8 @@ from bigin.regions import Grid
 from bigin.targets.base import Target
 from bigin.targets.disk import boot
 
-FIRST = 0.25  # seconds until the first checkpoint, and at least between two
-SHARE = 10  # a checkpoint waits so many times as long as the last one took
+FIRST = 1.0  # seconds until the first checkpoint, and at least between two
+SHARE = 20  # a checkpoint waits so many times as long as the last one took
 
 
 class Journal:
