@@ -220,7 +220,7 @@ def fill_target(
     retries: Retries | None = None,
 ) -> Report:
     """Fills a target as its record says, which must say so of this filler; or goes on with what was begun."""
-    limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
+    limit = memory.limit(max_memory)
     most = None if max_device_memory is None else parse_size(max_device_memory)
     chosen = choose(target, filler, device, memory.threads() if threads is None else threads, most)
     filler = chosen.filler

@@ -20,7 +20,6 @@ from bigin.filling.resume import values
 from bigin.filling.specification import Specification
 from bigin.filling.table import Undo, add_rows, larger, open_table, parse_ids, reset_rows
 from bigin.targets.rows import Rows, begun, fresh, new_table
-from bigin.text import parse_size
 
 if TYPE_CHECKING:
     from bigin.verification import Verification
@@ -326,5 +325,5 @@ def bounds(threads: int | None, max_memory: int | str | None) -> tuple[int, int]
     """How many threads and bytes of memory there may be."""
     return (
         memory.threads() if threads is None else threads,
-        memory.available() // 4 if max_memory is None else parse_size(max_memory),
+        memory.limit(max_memory),
     )

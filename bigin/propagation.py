@@ -203,7 +203,7 @@ def propagate(
         raise InputError(f"expected a batch of at least 1 sample, got {batch}")
     function, slope = parse_nonlinearity(nonlinearity)
     random = np.random.default_rng(seed)
-    limit = memory.available() // 4 if max_memory is None else max_memory
+    limit = memory.limit(max_memory)
     passes = _Passes(2 * len(layers), progress)
     measured: list[Measured] = []
     with default_modes(), np.errstate(over="ignore", invalid="ignore"):

@@ -25,7 +25,7 @@ from bigin.regions import Grid, parse_region
 from bigin.targets.base import Target
 from bigin.targets.model import ModelTarget
 from bigin.targets.record import Record, read_sidecar
-from bigin.text import parse_shape, parse_size
+from bigin.text import parse_shape
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def verify(
             record = specification.record() | part_record(ranges) | {"complete": True}
             if repair:
                 check_record(place, record)
-        limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
+        limit = memory.limit(max_memory)
         filler = filler_of(record)
         workers = workers_within(place, filler, memory.threads() if threads is None else threads, limit, BUFFERS)
         return _verify(place, filler, record, sample, sample_seed, repair, workers, limit, retries, progress)

@@ -159,7 +159,7 @@ class VirtualArray:
         return self._arguments[0] or memory.threads()
 
     def _limit(self) -> int:
-        return memory.available() // 4 if self._max_memory is None else self._max_memory
+        return memory.limit(self._max_memory)
 
     def _ready(self, size: int) -> Filler:
         """The filler, made when it is first asked for, and set up where it must be or where `size` is worth it."""

@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from bigin.text import parse_size
+
 
 def available() -> int:
     """Bytes that can be taken without swapping: the system's, or what the control group leaves."""
@@ -14,6 +16,11 @@ def available() -> int:
     with contextlib.suppress(OSError, ValueError):  # no limit ("max"), or no such control group
         limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
     return max(0, min(limits))
+
+
+def limit(max_memory: int | str | None) -> int:
+    """Bytes that a caller may take: what was asked for, or a quarter of what is available."""
+    return available() // 4 if max_memory is None else parse_size(max_memory)
 
 
 def _system() -> int:

@@ -29,7 +29,7 @@ from bigin.filling.verify import sampled
 from bigin.regions import Grid, parse_region
 from bigin.targets.base import Target
 from bigin.targets.record import Record
-from bigin.text import parse_shape, parse_size, size_text
+from bigin.text import parse_shape, size_text
 from bigin.verification import recorded_layout
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -260,7 +260,7 @@ def show(
             )
             wanted.filler()  # refuses what the dtype cannot hold
             part = ranges is not None
-        limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
+        limit = memory.limit(max_memory)
         count = memory.threads() if threads is None else threads
         grid, done = retries.attempt(lambda: reached(place, record))
         tasks = sampled(range(done), sample, sample_seed) if statistics else ()

@@ -19,7 +19,6 @@ from bigin.filling import memory
 from bigin.filling.run import workers_within
 from bigin.filling.specification import Specification
 from bigin.regions import Shape
-from bigin.text import parse_size
 from bigin.torch.distributed import fill_dtensor, local_parts
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # parts of names that are no layers
@@ -230,7 +229,7 @@ def padding_of(member: Member) -> int | None:
 
 def check(member: Member, specification: Specification, threads: int | None, max_memory: int | str | None) -> None:
     """Everything that could be wrong with a fill, while no value has changed."""
-    limit = memory.available() // 4 if max_memory is None else parse_size(max_memory)
+    limit = memory.limit(max_memory)
     with naming(member):
         filler = specification.filler()
         for part, _ in local_parts(member.tensor):
