@@ -15,7 +15,7 @@ from bench import check, report
 from bench.cases import CACHED, CASES, SMALLEST, Case
 from bench.measure import WrongError, compare
 from bench.setting import Setting
-from bigin.text import parse_size, size_text
+from bigin.core.text import parse_size, size_text
 
 
 @click.command(help="Measure bigin and its peers side by side: ratios of speeds in one run, each output checked.")

@@ -10,9 +10,9 @@ from bench import models, ours, peers, reliability, structured, virtual
 from bench.check import QUICK
 from bench.measure import Work
 from bench.setting import Setting
-from bigin.targets.base import Target
 from bigin.targets.files import FileTarget
-from bigin.targets.zarr import ZarrTarget
+from bigin.targets.target import Target
+from bigin.targets.zarr.array import ZarrTarget
 
 Side = Callable[[Setting], Work]
 MEMORY = "1 MiB blocks"

@@ -19,11 +19,11 @@ import click
 import numpy as np
 
 import bigin
-from bigin.dtypes import DTYPES
-from bigin.filling.device import on_device
-from bigin.filling.specification import Specification
-from bigin.kernels import cuda_device
-from bigin.kernels.cuda_device import View
+from bigin.core.dtypes import DTYPES
+from bigin.fillers.cuda.fillers import on_device
+from bigin.kernels.cuda import device as cuda_device
+from bigin.kernels.cuda.device import View
+from bigin.spec.tensor import Specification
 
 Run = Callable[[], None]  # launches once, on the device's default stream
 DRAWS = {"uniform": {}, "normal": {}, "trunc_normal": {"a": -2.0, "b": 2.0}}

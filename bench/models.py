@@ -8,8 +8,8 @@ from bench import check
 from bench.check import some
 from bench.measure import Work, WrongError
 from bench.setting import COLUMNS, Setting
-from bigin.models import initialize
-from bigin.targets.safetensors_header import lay_out, pack_header, read_header
+from bigin.api.models import initialize
+from bigin.targets.safetensors.header import lay_out, pack_header, read_header
 
 TENSORS = 288
 RECIPE = '[default]\nmethod = "normal"\n'

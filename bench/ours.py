@@ -11,9 +11,9 @@ import zarr
 from bench.check import against_reference, some
 from bench.measure import Work, burst
 from bench.setting import COLUMNS, Setting, zarr_layout
-from bigin.api import create, fill
-from bigin.dtypes import parse_dtype
-from bigin.filling.prepare import prepare
+from bigin.api.filling import create, fill
+from bigin.core.dtypes import parse_dtype
+from bigin.fillers.prepare import prepare
 from bigin.methods import table
 
 BLOCK = 1 << 20

@@ -11,9 +11,9 @@ from unittest import mock
 
 from bench.measure import Work, WrongError
 from bench.setting import COLUMNS, Setting, cores
-from bigin.api import fill
-from bigin.targets.base import Target
-from bigin.verification import verify
+from bigin.api.filling import fill
+from bigin.api.verifying import verify
+from bigin.targets.target import Target
 
 READ = 4 << 20  # bytes of a read
 

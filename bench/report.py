@@ -15,7 +15,7 @@ from rich.table import Table
 from bench.cases import Case
 from bench.measure import Spread
 from bench.setting import cores
-from bigin.text import size_text
+from bigin.core.text import size_text
 
 PACKAGES = ("numpy", "numba", "zarr", "torch", "dask")
 COLUMNS = ("case", "size", "bigin GB/s", "peer", "peer GB/s", "ratio", "goal", "")

@@ -13,49 +13,49 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from bigin import init as init
-    from bigin.api import Report as Report
-    from bigin.api import create as create
-    from bigin.api import fill as fill
-    from bigin.api import fill_flat as fill_flat
-    from bigin.embedding import EmbeddingTable as EmbeddingTable
-    from bigin.errors import FillError as FillError
-    from bigin.errors import InputError as InputError
-    from bigin.errors import Interrupted as Interrupted
-    from bigin.errors import TargetError as TargetError
+    from bigin.api.filling import Report as Report
+    from bigin.api.filling import create as create
+    from bigin.api.filling import fill as fill
+    from bigin.api.filling import fill_flat as fill_flat
+    from bigin.api.models import initialize as initialize
+    from bigin.api.models import outline as outline
+    from bigin.api.signals import signal as signal
+    from bigin.api.tables import EmbeddingTable as EmbeddingTable
+    from bigin.api.verifying import Verification as Verification
+    from bigin.api.verifying import verify as verify
+    from bigin.api.virtual import VirtualArray as VirtualArray
+    from bigin.api.virtual import virtual as virtual
+    from bigin.core.errors import FillError as FillError
+    from bigin.core.errors import InputError as InputError
+    from bigin.core.errors import Interrupted as Interrupted
+    from bigin.core.errors import TargetError as TargetError
+    from bigin.inspect.overview import Overview as Overview
+    from bigin.inspect.overview import show as show
     from bigin.methods.gain import calculate_gain as calculate_gain
-    from bigin.models import initialize as initialize
-    from bigin.models import outline as outline
-    from bigin.showing.overview import Overview as Overview
-    from bigin.showing.overview import show as show
-    from bigin.signals import signal as signal
-    from bigin.targets.zarr_dtypes import register_dtypes as register_dtypes
-    from bigin.verification import Verification as Verification
-    from bigin.verification import verify as verify
-    from bigin.virtual_array import VirtualArray as VirtualArray
-    from bigin.virtual_array import virtual as virtual
+    from bigin.targets.zarr.dtypes import register_dtypes as register_dtypes
 
 # Imported when first used: `import bigin` compiles nothing and costs a few milliseconds.
 _HOMES = {
-    "fill": "bigin.api",
-    "fill_flat": "bigin.api",
-    "create": "bigin.api",
-    "Report": "bigin.api",
-    "verify": "bigin.verification",
-    "Verification": "bigin.verification",
-    "show": "bigin.showing.overview",
-    "Overview": "bigin.showing.overview",
-    "EmbeddingTable": "bigin.embedding",
-    "InputError": "bigin.errors",
-    "FillError": "bigin.errors",
-    "Interrupted": "bigin.errors",
-    "TargetError": "bigin.errors",
-    "initialize": "bigin.models",
-    "outline": "bigin.models",
-    "signal": "bigin.signals",
+    "fill": "bigin.api.filling",
+    "fill_flat": "bigin.api.filling",
+    "create": "bigin.api.filling",
+    "Report": "bigin.api.filling",
+    "verify": "bigin.api.verifying",
+    "Verification": "bigin.api.verifying",
+    "show": "bigin.inspect.overview",
+    "Overview": "bigin.inspect.overview",
+    "EmbeddingTable": "bigin.api.tables",
+    "InputError": "bigin.core.errors",
+    "FillError": "bigin.core.errors",
+    "Interrupted": "bigin.core.errors",
+    "TargetError": "bigin.core.errors",
+    "initialize": "bigin.api.models",
+    "outline": "bigin.api.models",
+    "signal": "bigin.api.signals",
     "calculate_gain": "bigin.methods.gain",
-    "register_dtypes": "bigin.targets.zarr_dtypes",
-    "virtual": "bigin.virtual_array",
-    "VirtualArray": "bigin.virtual_array",
+    "register_dtypes": "bigin.targets.zarr.dtypes",
+    "virtual": "bigin.api.virtual",
+    "VirtualArray": "bigin.api.virtual",
     "init": "",
 }
 __all__ = [*_HOMES]

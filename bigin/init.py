@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from bigin.api import fill
+from bigin.api.filling import fill
 from bigin.methods.gain import calculate_gain as calculate_gain
 
 A = TypeVar("A")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import bigin
-from bigin.text import parse_size, size_text
+from bigin.core.text import parse_size, size_text
 
 MEMORY = "64MiB"
 ROWS, MORE, WIDTH = 1_500_000, 2_000_000, 64

@@ -24,7 +24,8 @@ from typing import Any
 from layouts import LAYOUTS
 
 import bigin
-from bigin.filling import engine, journal, resume, run
+from bigin.core import threads as engine
+from bigin.jobs import journal, resume, run
 from bigin.targets import disk, files
 
 SHAPE = (33, 22)
@@ -293,9 +294,9 @@ def remember_what_reaches_the_disk(folder: Path, shadow: Path) -> None:
 
     os.fsync, os.fdatasync = keeping(os.fsync), keeping(os.fdatasync)
     disk.sync_file_system = sync_all
-    import bigin.targets.zarr
+    import bigin.targets.zarr.array
 
-    bigin.targets.zarr.sync_file_system = sync_all
+    bigin.targets.zarr.array.sync_file_system = sync_all
 
 
 def lose_what_did_not(folder: Path, shadow: Path, moments: random.Random) -> None:

@@ -17,7 +17,7 @@ except ModuleNotFoundError:  # it is optional
     torch = None
 
 import bigin
-from bigin.dtypes import DTYPES, ML_DTYPES
+from bigin.core.dtypes import DTYPES, ML_DTYPES
 
 bigin.register_dtypes()
 
@@ -144,7 +144,7 @@ def read_raw(path: Path) -> np.ndarray:
 
 def safetensors_tensor(folder: Path, shape: tuple[int, ...], dtype: str) -> str:
     """A tensor of zeros between two others."""
-    from bigin.targets.safetensors_header import lay_out, pack_header
+    from bigin.targets.safetensors.header import lay_out, pack_header
 
     entries = lay_out([("a", dtype, (3,)), ("w", dtype, shape), ("z", "int8", (5,))])
     end = max(entry.end for entry in entries.values())
@@ -153,7 +153,7 @@ def safetensors_tensor(folder: Path, shape: tuple[int, ...], dtype: str) -> str:
 
 
 def read_safetensors(target: str) -> np.ndarray:
-    from bigin.targets.safetensors_header import read_header
+    from bigin.targets.safetensors.header import read_header
 
     path = target.removesuffix("#w")
     header = read_header(Path(path))

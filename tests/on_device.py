@@ -10,12 +10,12 @@ import reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bigin.dtypes import DTYPES, FLOATS
-from bigin.filling.device import on_device
-from bigin.filling.parts import RegionFilled, StretchFilled
-from bigin.filling.specification import Specification
-from bigin.kernels import cuda_device
-from bigin.regions import extent
+from bigin.core.dtypes import DTYPES, FLOATS
+from bigin.core.regions import extent
+from bigin.fillers.cuda.fillers import on_device
+from bigin.fillers.parts import RegionFilled, StretchFilled
+from bigin.kernels.cuda import device as cuda_device
+from bigin.spec.tensor import Specification
 
 POISON = 0xA5
 RANDOM = {"uniform": {"a": -1.0, "b": 2.0}, "normal": {"std": 0.7}, "trunc_normal": {"a": -1.5, "b": 2.5}}
@@ -148,7 +148,8 @@ def test_products_of_several_tiles_and_blocks(monkeypatch):
     The grid is wider than the product, as it is where numba would warn of a small one.
     """
     monkeypatch.setattr(cuda_device, "GRID", 3 if cuda_device.SIMULATED else cuda_device.GRID)
-    from bigin.kernels import cuda_matrix, matmul
+    from bigin.kernels import matmul
+    from bigin.kernels.cuda import matrix as cuda_matrix
 
     rows, columns, depth = (66, 40, 259) if cuda_device.SIMULATED else (1000, 700, 1900)
     random = np.random.default_rng(3)
@@ -168,7 +169,8 @@ def test_products_of_several_tiles_and_blocks(monkeypatch):
 
 def test_products_leave_out_blocks_of_zeros_alone():
     """B is a band: of the first tile the end is left out, of the second the first block."""
-    from bigin.kernels import cuda_matrix, matmul
+    from bigin.kernels import matmul
+    from bigin.kernels.cuda import matrix as cuda_matrix
 
     rows, columns, depth, lower, upper = 5, 66, 300, 200, 220
     random = np.random.default_rng(4)
@@ -193,7 +195,7 @@ def test_orthogonal_of_several_small_tiles(monkeypatch):
 
     Tiles and strips are a part of the order of operations, so this is another stream: the reference's in those sizes.
     """
-    from bigin.filling import device_orthogonal
+    from bigin.fillers.cuda import orthogonal as device_orthogonal
 
     for module in (reference, device_orthogonal):
         monkeypatch.setattr(module, "TILE", 8)

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 import bigin
 from bigin.cli import cli
-from bigin.dtypes import DTYPES, FLOATS
-from bigin.filling import choice
-from bigin.kernels import cuda_device
+from bigin.core.dtypes import DTYPES, FLOATS
+from bigin.jobs import device as choice
+from bigin.kernels.cuda import device as cuda_device
 from bigin.targets import device as lending
 
 bigin.register_dtypes()
@@ -57,7 +57,7 @@ class Lent:
 class Interface:
     def __init__(self, first, shape, steps, dtype, owner):
         self.dtype = dtype
-        typestr = dtype.str if dtype.name not in bigin.dtypes.ML_DTYPES else f"|V{dtype.itemsize}"
+        typestr = dtype.str if dtype.name not in bigin.core.dtypes.ML_DTYPES else f"|V{dtype.itemsize}"
         strides = tuple(step * dtype.itemsize for step in steps)
         self.owner = owner
         self.interface = {"shape": shape, "typestr": typestr, "data": (first, False), "strides": strides, "version": 3}

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigin.dtypes import DTYPES, FLOATS
+from bigin.core.dtypes import DTYPES, FLOATS
 
 CODE = """
 import sys, numpy as np, bigin
-from bigin.dtypes import DTYPES
+from bigin.core.dtypes import DTYPES
 for case in sys.argv[1:]:
     method, dtype = case.split("-")
     values = np.zeros(700, DTYPES[dtype])

@@ -50,7 +50,7 @@ def test_without_a_gpu():
     """One clear line, or the CPU where the device was left open."""
     code = """
 import bigin, numpy
-from bigin.filling import choice
+from bigin.jobs import device as choice
 try:
     bigin.fill(numpy.zeros(9), "normal", device="cuda")
 except bigin.InputError as error:

@@ -27,8 +27,8 @@ from zarr.storage import LocalStore, MemoryStore
 
 import bigin
 from bigin.cli import cli
-from bigin.dtypes import DTYPES
-from bigin.filling.rows import KeptFilled
+from bigin.core.dtypes import DTYPES
+from bigin.fillers.rows import KeptFilled
 from bigin.targets.lock import Lock
 
 bigin.register_dtypes()

@@ -25,8 +25,10 @@ from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 import bigin
 import bigin.cli
-from bigin.filling import engine, faults, journal
-from bigin.filling import run as running
+from bigin.core import threads as engine
+from bigin.jobs import journal
+from bigin.jobs import retries as faults
+from bigin.jobs import run as running
 
 SHAPE = (64, 50)
 
@@ -427,11 +429,11 @@ def test_what_nobody_expects_is_one_line_too(kind, monkeypatch, capsys):
     path = new(kind)
     for error in (KeyError("k"), RuntimeError("line 1\nline 2"), ZeroDivisionError(), Exception("x" * 5000)):
         with monkeypatch.context() as patch:
-            patch.setattr("bigin.api.run", lambda *arguments, error=error: (_ for _ in ()).throw(error))
+            patch.setattr("bigin.api.filling.run", lambda *arguments, error=error: (_ for _ in ()).throw(error))
             code, errors = command("fill", "--method", "normal", path, capsys=capsys)
         assert code == 1
         assert len(errors) < 600
-    monkeypatch.setattr("bigin.api.fill", lambda *arguments, **options: (_ for _ in ()).throw(KeyError("k")))
+    monkeypatch.setattr("bigin.api.filling.fill", lambda *arguments, **options: (_ for _ in ()).throw(KeyError("k")))
     code, errors = command("fill", "--method", "normal", path, capsys=capsys)
     assert code == 1
     assert "unexpected KeyError: 'k'; BIGIN_TRACEBACK=1 shows where" in errors
@@ -442,7 +444,7 @@ def test_what_nobody_expects_is_one_line_too(kind, monkeypatch, capsys):
 SLOW = """
 import sys, time
 import bigin.cli
-from bigin.filling import run
+from bigin.jobs import run
 store = run.store
 def slowly(*arguments):
     time.sleep(0.02)

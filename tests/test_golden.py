@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import reference
 
-from bigin import dtypes
-from bigin.filling.prepare import Filler, prepare
+from bigin.core import dtypes
+from bigin.fillers.prepare import Filler, prepare
 from bigin.methods import table
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
 

@@ -22,13 +22,13 @@ from kills import child, tree, wait
 
 import bigin
 import bigin.cli
-from bigin.filling.journal import done_regions
-from bigin.filling.recorded import filler_of
-from bigin.filling.specification import Specification
-from bigin.regions import Grid
+from bigin.core.regions import Grid
+from bigin.jobs.journal import done_regions
+from bigin.spec.record import filler_of
+from bigin.spec.tensor import Specification
 from bigin.targets.files import npy_target
+from bigin.targets.ledger import parse_record, read_sidecar, unpack_progress, write_journal
 from bigin.targets.open import open_target
-from bigin.targets.record import parse_record, read_sidecar, unpack_progress, write_journal
 
 SHAPE = (12, 10)
 

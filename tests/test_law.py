@@ -21,11 +21,11 @@ from test_targets import bits
 from zarr.storage import MemoryStore
 
 import bigin
-from bigin.dtypes import DTYPES, FLOATS
-from bigin.filling.engine import run_threads
-from bigin.filling.prepare import prepare
+from bigin.core.dtypes import DTYPES, FLOATS
+from bigin.core.regions import Grid, Region, block_of_rows, extent, slices
+from bigin.core.threads import run_threads
+from bigin.fillers.prepare import prepare
 from bigin.methods import table
-from bigin.regions import Grid, Region, block_of_rows, extent, slices
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
     ("uniform", {}),

@@ -15,7 +15,7 @@ import reference
 from test_targets import bits
 
 import bigin
-from bigin.dtypes import DTYPES, FLOATS, ML_DTYPES
+from bigin.core.dtypes import DTYPES, FLOATS, ML_DTYPES
 
 
 @pytest.fixture

@@ -11,12 +11,11 @@ import pytest
 import zarr
 
 import bigin
-from bigin import dtypes
-from bigin.api import opened
-from bigin.filling import memory
-from bigin.filling.journal import progress
-from bigin.filling.resume import identity
-from bigin.text import parse_size
+from bigin.api.filling import opened
+from bigin.core import dtypes, memory
+from bigin.core.text import parse_size
+from bigin.jobs.journal import progress
+from bigin.jobs.resume import identity
 
 MIB = 1 << 20
 BOUND = 288 * MIB

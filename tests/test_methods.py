@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import bigin
-import bigin.dtypes
+import bigin.core.dtypes
 import bigin.methods.gain
 from bigin.methods import table
 from bigin.methods.distributions import Constant, Normal, TruncNormal, Uniform
@@ -231,7 +231,7 @@ def test_bad_input_is_refused_in_one_line_and_changes_nothing(method, parameters
     ],
 )
 def test_what_a_dtype_cannot_hold_is_refused(dtype, method, parameters, message):
-    values = np.zeros((4, 4), bigin.dtypes.DTYPES.get(dtype, dtype))
+    values = np.zeros((4, 4), bigin.core.dtypes.DTYPES.get(dtype, dtype))
     with pytest.raises(bigin.InputError, match=message):
         bigin.fill(values, method, **parameters)
 

@@ -23,10 +23,10 @@ from test_targets import bits
 
 import bigin
 from bigin import cli
-from bigin.dtypes import DTYPES
-from bigin.filling.model import KEPT, ModelFilled, Setups
+from bigin.core.dtypes import DTYPES
+from bigin.spec.model import KEPT, ModelFilled, Setups
 from bigin.targets.models import open_model
-from bigin.targets.safetensors_header import lay_out, pack_header, read_header
+from bigin.targets.safetensors.header import lay_out, pack_header, read_header
 
 BIGIN = [sys.executable, "-m", "bigin"]
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
@@ -376,7 +376,7 @@ def test_one_tensor_is_filled_again_in_place_and_its_record_is_kept(recipe):
 
 def test_the_journal_of_one_tensor_says_nothing_of_another():
     like = checkpoint("x.safetensors", {"a": ("float32", (64, 8)), "b": ("float32", (64, 8))})
-    from bigin.targets.safetensors import tensor_target
+    from bigin.targets.safetensors.checkpoint import tensor_target
 
     first, second = tensor_target(like, "a"), tensor_target(like, "b")
     first.begin({"method": "ones"})
@@ -478,7 +478,7 @@ LARGE |= {f"layers.{i}.norm.weight": ("float32", (900,)) for i in range(12)}
 # A command that is killed, by its own hand, when it begins to store the region of a given number.
 DYING = """
 import os, signal, sys
-import bigin.filling.run as run
+import bigin.jobs.run as run
 from bigin.cli import main
 store, left = run.store, [int(sys.argv[1])]
 def dying(*arguments):

@@ -27,8 +27,8 @@ CPUS = {
 PROGRAM = """
 import hashlib, json
 import numpy as np
-from bigin import dtypes
-from bigin.filling.prepare import prepare
+from bigin.core import dtypes
+from bigin.fillers.prepare import prepare
 from bigin.kernels.cache import fingerprint
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
 
@@ -117,7 +117,7 @@ TINY = [
 
 
 def made_here(method, dtype, parameters):
-    from bigin import dtypes
+    from bigin.core import dtypes
 
     out = np.zeros((130, 31), dtypes.FLOATS[dtype])
     bigin.fill(out, method, seed=3, **parameters)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import bigin
-from bigin.filling.specification import Specification
-from bigin.propagation import Layer, backward, chained, forward, parse_nonlinearity, propagate, verdict
+from bigin.inspect.propagation import Layer, backward, chained, forward, parse_nonlinearity, propagate, verdict
+from bigin.spec.tensor import Specification
 
 F32 = np.dtype(np.float32)
 
@@ -46,7 +46,7 @@ def weight_of(made: Layer) -> np.ndarray:
 @pytest.mark.parametrize("tile", [1 << 24, 20])
 def test_a_layer_is_torchs_with_periodic_inputs(shape, order, channels, grid, tile, monkeypatch):
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    monkeypatch.setattr("bigin.propagation.TILE", tile)
+    monkeypatch.setattr("bigin.inspect.propagation.TILE", tile)
     made = layer("w", shape, "normal", order)
     out_axis, in_axis, _ = made.axes
     weight = torch.from_numpy(np.moveaxis(weight_of(made), (out_axis, in_axis), (0, 1)).copy())

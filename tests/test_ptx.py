@@ -11,17 +11,17 @@ from collections import Counter
 import ptx
 import pytest
 
-from bigin.dtypes import FLOATS
+from bigin.core.dtypes import FLOATS
 
 if importlib.util.find_spec("numba_cuda") is None:
     pytest.skip("numba-cuda is not installed: pip install bigin[test-cuda]", allow_module_level=True)
 
 from numba import types
 
-from bigin.kernels import cuda as kernels
-from bigin.kernels import cuda_device
-from bigin.kernels import cuda_matrix as matrix
 from bigin.kernels.cpu import STORES
+from bigin.kernels.cuda import device as cuda_device
+from bigin.kernels.cuda import fill as kernels
+from bigin.kernels.cuda import matrix
 
 if cuda_device.SIMULATED:
     pytest.skip("NUMBA_ENABLE_CUDASIM is set: the simulator compiles nothing", allow_module_level=True)
@@ -197,6 +197,6 @@ def test_importing_bigin_does_not_touch_cuda():
     code = """
 import sys, bigin
 bigin.fill, bigin.init.normal_
-assert "bigin.kernels.cuda" not in sys.modules and "numba.cuda.cudadrv" not in sys.modules, "CUDA was imported"
+assert "bigin.kernels.cuda.fill" not in sys.modules and "numba.cuda.cudadrv" not in sys.modules, "CUDA was imported"
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -18,9 +18,9 @@ from test_law import FAN_METHODS, METHODS, NAMES, SEEDS, SHAPES, specifications,
 from test_targets import bits
 
 import bigin
-from bigin.dtypes import DTYPES, FLOATS
-from bigin.filling import parts
-from bigin.regions import parse_region, stretch
+from bigin.core.dtypes import DTYPES, FLOATS
+from bigin.core.regions import parse_region, stretch
+from bigin.fillers import parts
 
 
 def same(found: np.ndarray, expected: np.ndarray) -> None:
@@ -384,7 +384,7 @@ def test_a_stretch_is_regions_that_follow_each_other(shape, data):
 )
 def test_runs_from_anywhere_are_those_of_the_tensor(method, dtype, seed, name, run, starts):
     """The kernel that gathers, with runs below and above the length that makes tiles of their own."""
-    from bigin.filling.specification import Specification
+    from bigin.spec.tensor import Specification
 
     filler = Specification.parse(method, {}, seed, name, (2**63 - 1,), DTYPES[dtype]).filler()
     out = np.zeros((len(starts), run), DTYPES[dtype])
@@ -400,7 +400,7 @@ def test_runs_from_anywhere_are_those_of_the_tensor(method, dtype, seed, name, r
 @pytest.mark.parametrize(("method", "parameters", "shape"), CASES)
 def test_runs_from_anywhere_of_every_method(method, parameters, shape):
     """Starts in any order, runs that cross rows, and runs right below each other, some beyond the end of a row."""
-    from bigin.filling.specification import Specification
+    from bigin.spec.tensor import Specification
 
     flat = made(method, shape, **parameters).reshape(-1)
     filler = Specification.parse(method, parameters, 5, "w", shape, np.dtype(np.float32)).filler()

@@ -16,11 +16,11 @@ import zarr
 from kills import SHAPE, tree
 
 import bigin
-from bigin.filling import journal
-from bigin.filling import run as running
+from bigin.jobs import journal
+from bigin.jobs import run as running
 from bigin.targets import disk, files
+from bigin.targets.ledger import read_journal, unpack_progress, write_journal
 from bigin.targets.lock import Lock
-from bigin.targets.record import read_journal, unpack_progress, write_journal
 
 KILLS = Path(__file__).with_name("kills.py")
 
@@ -272,7 +272,7 @@ def test_a_file_that_is_another_is_filled_anew(small, change):
 def test_a_crash_between_the_data_and_the_record(small, monkeypatch):
     for path, make in TARGETS.values():
         make(path)
-        target = {"a.npy": "bigin.targets.files.FileTarget", "a.zarr": "bigin.targets.zarr.ZarrTarget"}[path]
+        target = {"a.npy": "bigin.targets.files.FileTarget", "a.zarr": "bigin.targets.zarr.array.ZarrTarget"}[path]
         with monkeypatch.context() as patch:
             patch.setattr(f"{target}.finish", lambda self, record: (_ for _ in ()).throw(RuntimeError("crash")))
             with pytest.raises(bigin.FillError, match="crash"):

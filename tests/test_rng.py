@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from numba import njit
 from scipy import stats
 
-from bigin import dtypes
-from bigin.errors import InputError
-from bigin.filling import numbers as numbers_of
-from bigin.filling import prepare
+from bigin.core import dtypes
+from bigin.core.errors import InputError
+from bigin.fillers import prepare
+from bigin.methods import scalars as numbers_of
 from bigin.methods import table
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
 from bigin.rng import coefficients, draws, portable

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bigin
-from bigin.targets.safetensors_header import CODES, DTYPES, lay_out, pack_header, parse_header, read_header
+from bigin.targets.safetensors.header import CODES, DTYPES, lay_out, pack_header, parse_header, read_header
 
 safetensors = pytest.importorskip(
     "safetensors", reason="safetensors is not installed: no second reader to compare with"

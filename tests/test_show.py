@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import bigin
-from bigin.dtypes import DTYPES, FLOATS
-from bigin.filling.journal import progress
-from bigin.filling.promise import lattice, promise_of, rounded
-from bigin.filling.resume import identity
-from bigin.filling.specification import Specification
-from bigin.filling.verdicts import RARE, SIGMAS
+from bigin.core.dtypes import DTYPES, FLOATS
+from bigin.core.regions import extent
+from bigin.inspect.checks import RARE, SIGMAS
+from bigin.jobs.journal import progress
+from bigin.jobs.resume import identity
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
+from bigin.methods.expected import lattice, promise_of, rounded
 from bigin.methods.marginals import (
     Bins,
     DiscreteMarginal,
@@ -40,9 +40,9 @@ from bigin.methods.marginals import (
     UniformMarginal,
     WithZeros,
 )
-from bigin.regions import extent
-from bigin.targets.base import Scratch
+from bigin.spec.tensor import Specification
 from bigin.targets.open import open_target
+from bigin.targets.target import Scratch
 from tests.layouts import LAYOUTS, Layout
 
 BIGIN = [sys.executable, "-m", "bigin"]
@@ -564,7 +564,7 @@ def test_plot():
 
 
 def test_without_matplotlib(monkeypatch):
-    from bigin.showing.plot import check_plot
+    from bigin.inspect.plot import check_plot
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(bigin.InputError, match=r"pip install 'bigin\[plot\]'"):

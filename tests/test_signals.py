@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 import bigin
+from bigin.api.signals import natural_key, signal
 from bigin.cli import cli
-from bigin.signals import natural_key, signal
 
 HE = '[[rule]]\nmatch = "*"\nmethod = "kaiming_normal"\n'
 

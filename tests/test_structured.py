@@ -24,12 +24,12 @@ from test_portable import CPUS, ROOT
 from test_targets import bits
 
 import bigin
-from bigin.dtypes import DTYPES, FLOATS, INTEGERS
-from bigin.filling.prepare import draw, prepare
+from bigin.core.dtypes import DTYPES, FLOATS, INTEGERS
+from bigin.core.regions import extent, slices
+from bigin.fillers.prepare import draw, prepare
 from bigin.kernels.matmul import Product
 from bigin.methods import table
 from bigin.methods.distributions import Normal
-from bigin.regions import extent, slices
 from bigin.rng.permutation import halves, permute_back_once, permute_once
 
 PLENTY = 1 << 33

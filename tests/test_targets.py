@@ -12,10 +12,10 @@ import pytest
 from layouts import LAYOUTS, Layout, stored
 
 import bigin
-from bigin.dtypes import DTYPES, FLOATS
-from bigin.targets.base import Scratch
+from bigin.core.dtypes import DTYPES, FLOATS
 from bigin.targets.files import MemmapTarget
 from bigin.targets.open import open_target
+from bigin.targets.target import Scratch
 
 SHAPES = [(), (1,), (23,), (7, 11), (4, 3, 9), (2, 3, 4, 5), (0, 5)]
 every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
@@ -117,7 +117,7 @@ def test_a_fill_that_fails_never_says_complete(layout, monkeypatch):
     if not layout.keeps:
         pytest.skip(f"{layout.name} keeps no record")
     target = layout.make(Path.cwd(), (7, 11), "float32")
-    monkeypatch.setattr("bigin.filling.prepare.Drawn.__call__", broken())
+    monkeypatch.setattr("bigin.fillers.prepare.Drawn.__call__", broken())
     with pytest.raises(RuntimeError, match="broken on purpose"):
         bigin.fill(target, "normal", **layout.arguments((7, 11), "float32"))
     record = opened(layout, target).record()

@@ -17,7 +17,7 @@ from torch import nn  # noqa: E402
 
 import bigin  # noqa: E402
 import bigin.torch  # noqa: E402
-from bigin.dtypes import DTYPES, FLOATS, ML_DTYPES  # noqa: E402
+from bigin.core.dtypes import DTYPES, FLOATS, ML_DTYPES  # noqa: E402
 
 
 def bits(tensor):

@@ -17,10 +17,10 @@ from test_cli import run
 from zarr.storage import MemoryStore
 
 import bigin
-from bigin.dtypes import DTYPES
-from bigin.filling.verify import sampled
-from bigin.regions import Grid
-from bigin.targets.safetensors_header import read_header
+from bigin.core.dtypes import DTYPES
+from bigin.core.regions import Grid
+from bigin.jobs.compare import sampled
+from bigin.targets.safetensors.header import read_header
 
 SHAPE = (14, 23)
 KEPT = [layout for layout in LAYOUTS if layout.keeps and "memory" not in layout.name]

@@ -23,8 +23,8 @@ from test_targets import bits
 from zarr.storage import MemoryStore
 
 import bigin
-from bigin.dtypes import DTYPES
-from bigin.indexing import pick
+from bigin.core.dtypes import DTYPES
+from bigin.core.indexing import pick
 
 bigin.register_dtypes()
 
@@ -276,7 +276,7 @@ assert "numba" not in sys.modules and "zarr" not in sys.modules
 
 
 def test_a_setup_is_done_once_by_whichever_thread_comes_first(monkeypatch):
-    from bigin.filling.orthogonal import OrthogonalFilled
+    from bigin.fillers.orthogonal import OrthogonalFilled
 
     w, stored = both((300, 200), "orthogonal")
     calls = []
@@ -300,7 +300,7 @@ def test_a_setup_is_done_once_by_whichever_thread_comes_first(monkeypatch):
 
 
 def test_a_few_rows_of_sparse_cost_no_setup(monkeypatch):
-    from bigin.filling.structured import SparseFilled
+    from bigin.fillers.structured import SparseFilled
 
     w, stored = both((400, 30), "sparse", sparsity=0.2)
     calls = []

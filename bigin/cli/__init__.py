@@ -1,4 +1,4 @@
-"""The command line: one command, one call of bigin.api."""
+"""The command line: one command, one call of bigin.api.filling."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bigin.cli.showing import show
 from bigin.cli.signals import signal as signal_command
 from bigin.cli.tables import table
 from bigin.cli.verifying import verify
-from bigin.errors import FillError, InputError, TargetError, Terminated
+from bigin.core.errors import FillError, InputError, TargetError, Terminated
 
 LONGEST = 300  # characters of an unexpected error's text
 

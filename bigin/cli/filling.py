@@ -17,7 +17,7 @@ from bigin.cli.options import (
     sync_option,
 )
 from bigin.cli.printing import progress_bar, summary
-from bigin.text import parse_shape
+from bigin.core.text import parse_shape
 
 
 @click.command(no_args_is_help=True)
@@ -56,7 +56,7 @@ def fill(
     bigin fill --method xavier_uniform store.zarr
     bigin fill --method normal --std 0.02 table.zarr --shape 10000000,256 --dtype bfloat16
     """
-    from bigin import api
+    from bigin.api import filling as api
 
     with progress_bar(target, quiet) as progress:
         report = api.fill(

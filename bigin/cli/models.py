@@ -9,10 +9,10 @@ import click
 
 from bigin.cli.options import beyond_base, running_options, sync_option
 from bigin.cli.printing import outcome, print_table, progress_bar
-from bigin.text import counted, size_text
+from bigin.core.text import counted, size_text
 
 if TYPE_CHECKING:
-    from bigin.models import Row
+    from bigin.api.models import Row
 
 
 @click.command(no_args_is_help=True)
@@ -52,7 +52,7 @@ def init(
     bigin init recipe.toml --like checkpoint/ out/
     bigin init recipe.toml model.zarr
     """
-    from bigin import models
+    from bigin.api import models
 
     given = dict(map(variable, variables))
     place = like or out

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
+from bigin.core.text import parse_size, size_text
 from bigin.methods.table import METHODS, PARAMETERS
-from bigin.text import parse_size, size_text
 
 
 def method_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -112,7 +112,7 @@ def beyond_base(max_memory: str | None) -> int | None:
     import numba  # noqa: F401
     import zarr  # noqa: F401
 
-    from bigin.filling.memory import resident
+    from bigin.core.memory import resident
 
     base = resident() + (100 << 20)  # and what compiling a kernel takes
     if size <= base:

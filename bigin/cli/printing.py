@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bigin.text import size_text
+from bigin.core.text import size_text
 
 if TYPE_CHECKING:
-    from bigin.api import Report
-    from bigin.verification import Verification
+    from bigin.api.filling import Report
+    from bigin.api.verifying import Verification
 
 WIDTH = 160  # of a table, where there is no terminal
 SHOWN = 20  # differences that are printed

@@ -8,16 +8,9 @@ from typing import Any
 
 import click
 
-from bigin.cli.options import (
-    beyond_base,
-    given,
-    method_options,
-    running_options,
-    sample_options,
-    specification_options,
-)
+from bigin.cli.options import beyond_base, given, method_options, running_options, sample_options, specification_options
 from bigin.cli.printing import progress_bar
-from bigin.text import parse_fraction, parse_shape
+from bigin.core.text import parse_fraction, parse_shape
 
 
 @click.command(no_args_is_help=True)
@@ -59,8 +52,8 @@ def show(
     bigin show table.zarr --sample 1% --plot table.png
     bigin show weights.npy --method normal --std 0.02
     """
-    from bigin.showing import overview, terminal
-    from bigin.showing import plot as picture
+    from bigin.inspect import overview, terminal
+    from bigin.inspect import plot as picture
 
     if plot is not None:
         picture.check_plot(plot)

@@ -11,11 +11,11 @@ import click
 from bigin.cli.models import variable
 from bigin.cli.options import beyond_base
 from bigin.cli.printing import print_table
-from bigin.errors import InputError
-from bigin.text import counted
+from bigin.core.errors import InputError
+from bigin.core.text import counted
 
 if TYPE_CHECKING:
-    from bigin.propagation import Signal
+    from bigin.inspect.propagation import Signal
 
 DECADES = 3  # on both sides of 1, that the scale shows
 STEPS = 4  # characters for each
@@ -55,7 +55,7 @@ def signal(
     bigin signal lenet5 --like lenet.safetensors --nonlinearity tanh
     bigin signal recipe.toml --like checkpoint/ --match '*.mlp.*.weight' --plot signal.png
     """
-    from bigin import signals
+    from bigin.api import signals
 
     found = signals.signal(
         recipe,
@@ -100,7 +100,7 @@ def print_signal(found: Signal, title: str) -> None:
 
 def told(chain: list[Any]) -> str:
     """What became of a batch, in a line."""
-    from bigin.propagation import verdict
+    from bigin.inspect.propagation import verdict
 
     activations = [layer.activation for layer in chain]
     gradients = [layer.gradient for layer in reversed(chain)]

@@ -20,7 +20,7 @@ from bigin.cli.options import (
     sync_option,
 )
 from bigin.cli.printing import pace, progress_bar, summary, verdict
-from bigin.text import parse_fraction
+from bigin.core.text import parse_fraction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +85,7 @@ def create(
     bigin table create users.zarr --num-embeddings 200000000 --embedding-dim 64 \\
         --method normal --std 0.01 --dtype bfloat16 --padding-idx 0 --seed 3
     """
-    from bigin.embedding import EmbeddingTable
+    from bigin.api.tables import EmbeddingTable
 
     with progress_bar(path, quiet) as progress:
         made = EmbeddingTable.create(
@@ -125,7 +125,7 @@ def grow(
     \b
     bigin table grow users.zarr 250000000
     """
-    from bigin.embedding import EmbeddingTable
+    from bigin.api.tables import EmbeddingTable
 
     with progress_bar(path, quiet) as progress:
         grown = EmbeddingTable.open(path)
@@ -155,7 +155,7 @@ def rows(path: str, ids: list[int], as_json: bool) -> None:
     \b
     bigin table rows users.zarr 5,7,10
     """
-    from bigin.embedding import EmbeddingTable
+    from bigin.api.tables import EmbeddingTable
 
     values = EmbeddingTable.open(path).rows(ids)
     if as_json:
@@ -181,7 +181,7 @@ def reset(path: str, ids: list[int], threads: int | None, max_memory: str | None
     \b
     bigin table reset users.zarr 5,7,10
     """
-    from bigin.embedding import EmbeddingTable
+    from bigin.api.tables import EmbeddingTable
 
     start = time.perf_counter()
     done = EmbeddingTable.open(path).reset(ids, threads=threads, max_memory=beyond_base(max_memory), sync=not no_sync)
@@ -199,7 +199,7 @@ def verify(path: str, sample: str, sample_seed: int, threads: int | None, max_me
     \b
     bigin table verify users.zarr
     """
-    from bigin.embedding import EmbeddingTable
+    from bigin.api.tables import EmbeddingTable
 
     with progress_bar(path, quiet) as progress:
         found = EmbeddingTable.open(path).verify(

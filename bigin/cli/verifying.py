@@ -8,16 +8,9 @@ from typing import Any
 
 import click
 
-from bigin.cli.options import (
-    beyond_base,
-    given,
-    method_options,
-    running_options,
-    sample_options,
-    specification_options,
-)
+from bigin.cli.options import beyond_base, given, method_options, running_options, sample_options, specification_options
 from bigin.cli.printing import progress_bar, verdict
-from bigin.text import parse_fraction, parse_shape
+from bigin.core.text import parse_fraction, parse_shape
 
 
 @click.command(no_args_is_help=True)
@@ -55,7 +48,7 @@ def verify(
     bigin verify table.zarr
     bigin verify table.zarr --sample 1%
     """
-    from bigin import verification
+    from bigin.api import verifying as verification
 
     with progress_bar(target, quiet or as_json) as progress:
         found = verification.verify(

@@ -48,7 +48,7 @@ def fingerprint() -> str:
     facts = (sys.version, numba.__version__, llvmlite.__version__, cpu_target.target_context.codegen().magic_tuple())
     digest.update(repr(facts).encode())
     package = Path(__file__).parent.parent
-    for source in sorted([*package.glob("rng/*.py"), *package.glob("kernels/*.py")]):
+    for source in sorted([*package.glob("rng/**/*.py"), *package.glob("kernels/**/*.py")]):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()
 

@@ -18,14 +18,7 @@ from numba import njit
 from bigin.kernels.cache import cached
 from bigin.rng import draws
 from bigin.rng.philox import philox
-from bigin.rng.portable import (
-    bits_bfloat16,
-    bits_float8_e4m3fn,
-    bits_float8_e5m2,
-    bits_float16,
-    inlined,
-    u64,
-)
+from bigin.rng.portable import bits_bfloat16, bits_float8_e4m3fn, bits_float8_e5m2, bits_float16, inlined, u64
 
 if sys.byteorder != "little":
     raise ImportError("bigin's CPU kernels join words as little-endian memory does; this machine is big-endian")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 
 Axes = int | Sequence[int]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 
 GAINS = {
     "linear": 1.0,

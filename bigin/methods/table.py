@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 from bigin.methods import distributions
 from bigin.methods.distributions import Constant, Dirac, Distribution, Eye, Orthogonal, Sparse
 from bigin.methods.fans import fans

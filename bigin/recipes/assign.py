@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 from bigin.methods import table
 from bigin.methods.distributions import Distribution
 from bigin.methods.fans import fans

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 
 LONGEST = 400  # characters of an expression
 DEEPEST = 30  # levels of it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 
 LONGEST = 400  # characters of a pattern
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 from bigin.methods import table
 from bigin.methods.gain import NONLINEARITIES
 from bigin.methods.table import PARAMETERS, REQUIRED, Method
@@ -203,7 +203,7 @@ class Reader:
     def dtypes(self, path: Path, data: Mapping[str, Any]) -> tuple[str, ...] | None:
         if "dtype" not in data:
             return None
-        from bigin.dtypes import DTYPES  # numpy, which nothing else here needs
+        from bigin.core.dtypes import DTYPES  # numpy, which nothing else here needs
 
         names = self.words(path, data, "dtype")
         for name in names:

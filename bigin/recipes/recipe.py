@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 from bigin.methods.table import Method
 from bigin.recipes.expression import Expression
 from bigin.recipes.glob import Glob, Template

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 
 LARGEST = 1 << 18  # bytes of a recipe
 TRIES = 200  # parses that may be spent on finding a line

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from bigin import dtypes
-from bigin.errors import InputError
-from bigin.regions import Grid, Region, Shape, extent, slices
-from bigin.targets.base import Array, Parts, Scratch, Target
-from bigin.targets.record import Record
+from bigin.core import dtypes
+from bigin.core.errors import InputError
+from bigin.core.regions import Grid, Region, Shape, extent, slices
+from bigin.targets.ledger import Record
+from bigin.targets.target import Array, Parts, Scratch, Target
 
 LEGACY = 1  # the handle of the default stream that waits for all others, and all others for it
 CUDA, CUDA_MANAGED = 2, 13  # DLPack's kinds of devices
@@ -79,7 +79,7 @@ class DeviceTarget(Target):
 
     def read(self, region: Region) -> Array:
         """A copy of a region on the host."""
-        from bigin.kernels import cuda_device
+        from bigin.kernels.cuda import device as cuda_device
 
         part = self.array.part(region)
         view = cuda_device.View(part.first, self.dtype.itemsize, part.shape, part.strides, part.owner)
@@ -154,7 +154,7 @@ def from_interface(target: Any) -> DeviceArray:
     stream = interface.get("stream")
     device = getattr(getattr(target, "device", None), "id", None)  # cupy says which; else it is the current one
     if device is None:
-        from bigin.kernels import cuda_device
+        from bigin.kernels.cuda import device as cuda_device
 
         device = cuda_device.current_device()
     return DeviceArray(pointer, shape, steps, dtype, int(device), stream or LEGACY, stream is None, target)

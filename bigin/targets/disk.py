@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bigin.errors import FillError, TargetError
-from bigin.text import size_text
+from bigin.core.errors import FillError, TargetError
+from bigin.core.text import size_text
 
 SYNC_FILE_RANGE_WRITE = 2
 OTHER_FILES = 200  # that a process may have open beside those of a checkpoint

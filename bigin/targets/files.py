@@ -15,13 +15,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from bigin import dtypes
-from bigin.errors import FillError, InputError, TargetError
-from bigin.regions import Grid, Region, Shape, block_of_rows, extent, segments
-from bigin.targets.base import Array, Parts, Scratch, Target
+from bigin.core import dtypes
+from bigin.core.errors import FillError, InputError, TargetError
+from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent, segments
 from bigin.targets.disk import move_new, partial, read_all, reserve, start_writeback, sync_folder, write_all
-from bigin.targets.lock import Lock
-from bigin.targets.record import (
+from bigin.targets.ledger import (
     Progress,
     Record,
     journal,
@@ -32,6 +30,8 @@ from bigin.targets.record import (
     write_journal,
     write_sidecar,
 )
+from bigin.targets.lock import Lock
+from bigin.targets.target import Array, Parts, Scratch, Target
 
 BLOCK = 512 << 10  # bytes in a pwrite: it stays in the L2 cache between being made and being written
 

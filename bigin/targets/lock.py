@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 
 PATIENCE = 20.0  # seconds to wait for a lock that is held for a moment only
 

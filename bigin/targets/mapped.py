@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from bigin import dtypes
-from bigin.errors import InputError
-from bigin.regions import Shape, slices
-from bigin.targets.base import Array
-from bigin.targets.record import read_sidecar
+from bigin.core import dtypes
+from bigin.core.errors import InputError
+from bigin.core.regions import Shape, slices
+from bigin.targets.ledger import read_sidecar
+from bigin.targets.target import Array
 
 MODES = ("r", "r+")
 
@@ -128,7 +128,7 @@ def zarr_layout(path: Path) -> Layout:
     """A zarr array whose chunks are whole rows without a codec, each of them a file of the chunk's values."""
     import zarr  # takes a third of a second to import
 
-    from bigin.targets.zarr_chunks import chunk_key, stores_plain_bytes
+    from bigin.targets.zarr.chunks import chunk_key, stores_plain_bytes
 
     try:
         array = zarr.open(path, mode="r")

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from bigin import dtypes
-from bigin.errors import InputError
-from bigin.regions import Grid, Region, block_of_rows, extent, slices
-from bigin.targets.base import Array, Parts, Scratch, Target
-from bigin.targets.record import Record
+from bigin.core import dtypes
+from bigin.core.errors import InputError
+from bigin.core.regions import Grid, Region, block_of_rows, extent, slices
+from bigin.targets.ledger import Record
+from bigin.targets.target import Array, Parts, Scratch, Target
 
 BLOCK = 4 << 20  # bytes in a region: large enough that Python's share of the time is small
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from bigin.regions import Grid, Region, Shape
-from bigin.targets.base import Array, Parts, Scratch, Target
-from bigin.targets.record import Record
+from bigin.core.regions import Grid, Region, Shape
+from bigin.targets.ledger import Record
+from bigin.targets.target import Array, Parts, Scratch, Target
 
 
 @dataclass(frozen=True)

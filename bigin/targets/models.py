@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigin import dtypes
-from bigin.errors import InputError
-from bigin.regions import Shape
-from bigin.targets import safetensors
+from bigin.core import dtypes
+from bigin.core.errors import InputError
+from bigin.core.regions import Shape
+from bigin.core.text import counted
+from bigin.targets.ledger import KEY
 from bigin.targets.model import ModelTarget
-from bigin.targets.record import KEY
-from bigin.targets.safetensors import SINGLE, SUFFIX, Plan
-from bigin.targets.safetensors_header import read_header
-from bigin.text import counted
+from bigin.targets.safetensors import checkpoint as safetensors
+from bigin.targets.safetensors.checkpoint import SINGLE, SUFFIX, Plan
+from bigin.targets.safetensors.header import read_header
 
 if TYPE_CHECKING:
     import zarr
@@ -51,7 +51,7 @@ def read_model(place: Any, in_place: bool = False) -> Model:
             entries = read_header(file).entries
             files[file.name] = {name: (entry.dtype or entry.code, entry.shape) for name, entry in entries.items()}
         return Model(str(path), files)
-    from bigin.targets.group import group_arrays, open_group
+    from bigin.targets.zarr.group import group_arrays, open_group
 
     group = open_group(path or place, str(place), "r+" if in_place else "r")
     if group is None:
@@ -81,7 +81,7 @@ def open_model(place: Any) -> ModelTarget | None:
         return None
     if path is None and not isinstance(place, str):
         return None
-    from bigin.targets.group import group_arrays, group_target, open_group
+    from bigin.targets.zarr.group import group_arrays, group_target, open_group
 
     group = open_group(path or place, str(place))
     if group is None:

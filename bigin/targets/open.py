@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from bigin.errors import InputError
-from bigin.regions import Shape
-from bigin.targets.base import Target
+from bigin.core.errors import InputError
+from bigin.core.regions import Shape
 from bigin.targets.device import device_target
 from bigin.targets.files import FileTarget, memmap_target, npy_target
 from bigin.targets.memory import memory_target
 from bigin.targets.models import open_model
-from bigin.targets.safetensors import SUFFIX, is_checkpoint, tensor_files, tensor_target
+from bigin.targets.safetensors.checkpoint import SUFFIX, is_checkpoint, tensor_files, tensor_target
+from bigin.targets.target import Target
 
 MAGIC = b"\x93NUMPY"
 
@@ -67,7 +67,7 @@ def open_target(
             raise InputError(f"{path}: expected a .npy file, found nothing; give --shape (shape=) to make one")
         found = npy_target(path, shape, dtype if path.exists() else made, damaged=damaged)
     else:
-        from bigin.targets.hierarchy import zarr_target  # zarr takes a third of a second to import
+        from bigin.targets.zarr.hierarchy import zarr_target  # zarr takes a third of a second to import
 
         found = zarr_target(local_or_url(target), shape, made)
     for what, given, has in (("shape", shape, found.shape), ("dtype", dtype, found.dtype)):

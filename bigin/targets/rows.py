@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from bigin.errors import InputError
-from bigin.regions import Region, Shape
-from bigin.targets.base import Array, Target
+from bigin.core.errors import InputError
+from bigin.core.regions import Region, Shape
 from bigin.targets.files import FileTarget, npy_target
+from bigin.targets.ledger import Record
 from bigin.targets.open import is_npy, local_file, local_or_url, open_target
-from bigin.targets.record import Record
+from bigin.targets.target import Array, Target
 
 AT_ONCE = 8  # reads that wait for the disk together: 2000 cold rows took 0.45 s one by one, and 0.14 s so
 
@@ -94,8 +94,8 @@ def open_rows(place: Any) -> Rows:
         from bigin.targets.rows_npy import NpyRows
 
         return NpyRows(target)
-    from bigin.targets.rows_zarr import ZarrRows
-    from bigin.targets.zarr import ZarrTarget
+    from bigin.targets.zarr.array import ZarrTarget
+    from bigin.targets.zarr.rows import ZarrRows
 
     if not isinstance(target, ZarrTarget):
         raise InputError(f"expected the path of a .npy file, or a zarr array, got {target.label}")
@@ -131,7 +131,7 @@ def new_table(
         if path.exists():
             raise InputError(f"{path}: expected nothing there, found a file; choose another path or remove it")
         return npy_target(path, shape, dtype)
-    from bigin.targets.hierarchy import new_target, rows_in_chunk
+    from bigin.targets.zarr.hierarchy import new_target, rows_in_chunk
 
     if chunks is None:
         chunks = rows_in_chunk(shape, dtype)

@@ -10,13 +10,13 @@ from functools import cached_property
 
 import numpy as np
 
-from bigin.errors import InputError
-from bigin.regions import Region, Tail, stretches
-from bigin.targets.base import Array, Target
+from bigin.core.errors import InputError
+from bigin.core.regions import Region, Tail, stretches
 from bigin.targets.disk import write_all
 from bigin.targets.files import FileTarget
-from bigin.targets.record import Record, write_sidecar
+from bigin.targets.ledger import Record, write_sidecar
 from bigin.targets.rows import Rows, at_once
+from bigin.targets.target import Array, Target
 
 PART = 1024  # rows that are read by one call
 

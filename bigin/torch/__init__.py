@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 
 try:
     import torch as _torch  # noqa: F401

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bigin.api import Report
-from bigin.errors import InputError
-from bigin.filling.floats import default_modes
-from bigin.filling.specification import Specification
-from bigin.filling.split import Values
-from bigin.models import fill_model, resolve
+from bigin.api.filling import Report
+from bigin.api.models import fill_model, resolve
+from bigin.core.errors import InputError
+from bigin.core.floats import default_modes
+from bigin.core.text import parse_size
+from bigin.spec.fused import Values
+from bigin.spec.tensor import Specification
 from bigin.targets.models import Model
-from bigin.text import parse_size
 from bigin.torch.defaults import scheme
 from bigin.torch.modules import Member, Rules, Value, assign, members, padding_of, shape_of, specify
 

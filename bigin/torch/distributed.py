@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 import bigin
-from bigin.errors import InputError
-from bigin.regions import Shape
+from bigin.core.errors import InputError
+from bigin.core.regions import Shape
 
 Pieces = list[range]  # along an axis, the parts of the tensor that a rank holds one after the other
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from bigin import dtypes
-from bigin.errors import InputError
+from bigin.core import dtypes
+from bigin.core.errors import InputError
+from bigin.core.text import parse_shape
 from bigin.targets.mapped import map_array
-from bigin.text import parse_shape
 
 
 def open(

@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from bigin import dtypes
-from bigin.api import opened
-from bigin.errors import InputError
-from bigin.filling import memory
-from bigin.filling.run import workers_within
-from bigin.filling.specification import Specification
-from bigin.regions import Shape
+from bigin.api.filling import opened
+from bigin.core import dtypes, memory
+from bigin.core.errors import InputError
+from bigin.core.regions import Shape
+from bigin.jobs.run import workers_within
+from bigin.spec.tensor import Specification
 from bigin.torch.distributed import fill_dtensor, local_parts
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # parts of names that are no layers

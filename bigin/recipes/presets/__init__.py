@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigin.errors import InputError
+from bigin.core.errors import InputError
 from bigin.methods.table import REQUIRED
 
 FOLDER = Path(__file__).parent

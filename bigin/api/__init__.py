@@ -1,0 +1,1 @@
+"""The faces of Python: each is a few lines over a job."""

@@ -1,0 +1,328 @@
+"""Embedding tables on disk: made, grown, read by ids, and reset, row by row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bigin.api.filling import Report, fill_target
+from bigin.core import dtypes, memory
+from bigin.core.errors import InputError
+from bigin.core.floats import default_modes
+from bigin.core.threads import after_stragglers
+from bigin.jobs.grow import Undo, add_rows, larger, open_table, parse_ids, reset_rows
+from bigin.jobs.resume import values
+from bigin.spec.tensor import Specification
+from bigin.targets.rows import Rows, begun, fresh, new_table
+
+if TYPE_CHECKING:
+    from bigin.api.verifying import Verification
+
+ATTEMPTS = 5  # at opening a table, which another process may be growing just then
+PAUSE = 0.01  # seconds between two of them
+
+
+class EmbeddingTable:
+    """A table of shape (num_embeddings, embedding_dim) in a .npy file or a zarr array, which may be larger than memory.
+
+    A row's initial values depend on seed, name, method, embedding_dim and the row's number alone, so that rows can be
+    added, or brought back to what they were, at any time. What is written into the array in between (trained rows,
+    through zarr or numpy) stays as it is.
+
+    The shape is that of the moment of opening: another process's `grow` is seen by opening the table again. Any number
+    of processes may read; `grow` and `reset` keep each other away.
+
+    Attributes:
+        report: what the `create` or `grow` of this object did, or None.
+        specification: what decides the initial values.
+    """
+
+    def __init__(self, place: Any) -> None:
+        self._place = place
+        self.report: Report | None = None
+        self._load()
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        num_embeddings: int,
+        embedding_dim: int,
+        method: str,
+        *,
+        dtype: Any = "float32",
+        padding_idx: int | None = None,
+        seed: int = 0,
+        name: str | None = None,
+        chunks: int | None = None,
+        shards: int | None = None,
+        zarr_format: int = 3,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        sync: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+        **parameters: Any,
+    ) -> EmbeddingTable:
+        """Make a table with its initial values. What the same call has begun, and not finished, goes on.
+
+        Args:
+            path: of a new .npy file, or a path or URL where a new zarr array is made.
+            num_embeddings: the number of rows; 0 is a table that is still to grow.
+            embedding_dim: elements in a row.
+            padding_idx: the row that is zeros, as in torch.nn.Embedding; negative ones count from the end. Growing does
+                not move it.
+            chunks, shards: rows in a chunk and in a shard of the zarr array. By default chunks of 16 MiB, however few
+                rows there are yet, and no shards.
+            method, dtype, seed, name, threads, max_memory, sync, progress, **parameters: as in `bigin.fill`.
+
+        Raises:
+            InputError: something is wrong with what was asked for, or there is something at the path; nothing was made.
+            FillError, OSError: the table could not be finished.
+        """
+        shape = (count("num_embeddings", num_embeddings, 0), count("embedding_dim", embedding_dim, 1))
+        rows = [
+            None if given is None else count(what, given, 1) for what, given in (("chunks", chunks), ("shards", shards))
+        ]
+        with default_modes():
+            half = begun(path)
+            target = half or new_table(path, shape, dtypes.parse_dtype(dtype), rows[0], rows[1], zarr_format)
+            stream = target.name if name is None else name
+            specification = Specification.parse(
+                method, parameters, seed, stream, shape, dtypes.parse_dtype(dtype), padding_idx
+            )
+            record = specification.record()
+            if half is not None and values(half.record() or {}) != values(record):
+                raise InputError(f"{path}: expected nothing there, found another table that is half made; remove it")
+            record["name_from"] = "caller" if name is not None else "hierarchy" if stream else "unnamed"
+            try:
+                report = fill_target(target, specification.filler(), record, False, threads, max_memory, sync, progress)
+            finally:
+                target.close()
+        table = cls(path)
+        table.report = report
+        return table
+
+    @classmethod
+    def open(cls, place: Any) -> EmbeddingTable:
+        """Open a table: a path, a URL, a zarr.Array or a zarr store that `create` or `bigin.fill` has filled whole.
+
+        Raises InputError where there is none.
+        """
+        return cls(place)
+
+    def _load(self) -> None:
+        """Opens the array as it is now. What is read while another process replaces it is read again."""
+        for attempt in range(ATTEMPTS):
+            try:
+                self._rows, self.specification = open_table(self._place)
+                return
+            except InputError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                time.sleep(PAUSE)
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self._rows.target.label
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(num_embeddings, embedding_dim)"""
+        rows, columns = self.specification.shape
+        return rows, columns
+
+    @property
+    def num_embeddings(self) -> int:
+        """The number of rows."""
+        return self.shape[0]
+
+    @property
+    def embedding_dim(self) -> int:
+        """Elements in a row."""
+        return self.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the elements, in native byte order."""
+        return self.specification.dtype
+
+    @property
+    def padding_idx(self) -> int | None:
+        """The row that begins as zeros, if there is one."""
+        return self.specification.padding_idx
+
+    def __len__(self) -> int:
+        return self.num_embeddings
+
+    def __repr__(self) -> str:
+        return f"EmbeddingTable({self.label}: {self.specification})"
+
+    def rows(self, ids: Any) -> np.ndarray[Any, Any]:
+        """Read rows, in the order asked; an id may come more than once. What other processes have written is seen.
+
+        Negative ids are refused, as in torch.nn.Embedding: among ids they are more often a mistake than a row counted
+        from the end.
+
+        Args:
+            ids: integers from 0 to num_embeddings - 1, of any shape.
+
+        Returns:
+            The values, of shape (*ids.shape, embedding_dim) and the table's dtype.
+
+        Raises InputError for what is no id of the table.
+        """
+        numbers = parse_ids(ids, self.num_embeddings)
+        return self._rows.gather(numbers.reshape(-1)).reshape(*numbers.shape, self.embedding_dim)
+
+    def grow(
+        self,
+        num_embeddings: int,
+        *,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        sync: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Report:
+        """Add rows, with the values that a table of that size would have had from the start. Others stay as they are.
+
+        Killed at any moment, it leaves the table as it was (or grown), and can be run again.
+
+        Args:
+            num_embeddings: the number of rows in the end, not below what there is.
+            threads, max_memory, sync, progress: as in `bigin.fill`.
+
+        Raises:
+            InputError: the method's values depend on the number of rows, or something else is wrong with what was asked
+                for; nothing was changed. Or another writer is at work.
+            FillError, OSError: it could not be finished; the table is as it was.
+        """
+        number = count("num_embeddings", num_embeddings, 0)
+        with default_modes(), self._writing() as (rows, undo):
+            record = rows.target.record()
+            assert record is not None
+            if number < self.num_embeddings:
+                raise InputError(
+                    f"{self.label}: expected {self.num_embeddings} rows or more, got {number}; a table does not shrink"
+                )
+            wanted = larger(self.specification, number, self.label)
+            filler = wanted.filler()
+            start = time.perf_counter()  # kernels are compiled
+            record = add_rows(rows, filler, record, undo, *bounds(threads, max_memory), sync, progress)
+        added = (number - self.num_embeddings) * self.embedding_dim * self.dtype.itemsize
+        self._load()
+        self.report = Report(self.label, added, time.perf_counter() - start, record)
+        return self.report
+
+    def reset(
+        self, ids: Any, *, threads: int | None = None, max_memory: int | str | None = None, sync: bool = True
+    ) -> int:
+        """Bring rows back to their initial values; returns how many different ones there were.
+
+        In a chunk that is compressed the others are read and written again, so whoever writes them must wait.
+
+        Args:
+            ids: integers from 0 to num_embeddings - 1, of any shape.
+            threads, max_memory, sync: as in `bigin.fill`.
+
+        Raises:
+            InputError: something is no id of the table; nothing was changed. Or another writer is at work.
+            FillError: it could not be finished, and can be run again.
+        """
+        with default_modes(), self._writing() as (rows, _):
+            numbers = np.unique(parse_ids(ids, self.num_embeddings))
+            reset_rows(rows, self.specification.filler(), numbers, *bounds(threads, max_memory), sync)
+        return int(numbers.size)
+
+    def verify(
+        self,
+        *,
+        sample: float = 1.0,
+        sample_seed: int = 0,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Verification:
+        """Make all rows again and compare them with what the table holds, bit for bit: which ones were changed?
+
+        As `bigin.verify`, which see, with what the table's record says.
+        """
+        from bigin.api.verifying import verify
+
+        what = self.specification
+        return verify(
+            fresh(self._place),
+            what.method,
+            seed=what.seed,
+            name=what.name,
+            padding_idx=what.padding_idx,
+            sample=sample,
+            sample_seed=sample_seed,
+            threads=threads,
+            max_memory=max_memory,
+            progress=progress,
+            **what.parameters,
+        )
+
+    def torch(self, mode: str = "r") -> Any:
+        """The table as a torch tensor that is mapped into memory, without a copy, where the layout allows.
+
+        See `bigin.torch.open`.
+        """
+        import bigin.torch
+
+        return bigin.torch.open(self._place, mode)
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Rows, Undo]]:
+        """The table as it is now, with all other writers kept away until the last thread is done.
+
+        What is in the list at the end takes back what was begun.
+        """
+        held = self._rows.target
+        undo: Undo = []
+
+        def end() -> None:
+            try:
+                with suppress(Exception):  # the first error is the one to tell
+                    for step in reversed(undo):
+                        step()
+            finally:
+                held.close()
+
+        held.lock()
+        try:
+            self._load()
+            yield self._rows, undo
+        finally:
+            after_stragglers(end)
+
+    def close(self) -> None:
+        """Gives back what is open."""
+        self._rows.target.close()
+
+    def __enter__(self) -> EmbeddingTable:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def count(what: str, value: Any, least: int) -> int:
+    """An integer that is not below `least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < least:
+        raise InputError(f"expected {what} to be an integer of {least} or more, got {value!r}")
+    return int(value.__index__())
+
+
+def bounds(threads: int | None, max_memory: int | str | None) -> tuple[int, int]:
+    """How many threads and bytes of memory there may be."""
+    return (
+        memory.threads() if threads is None else threads,
+        memory.limit(max_memory),
+    )

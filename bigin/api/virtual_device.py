@@ -1,0 +1,57 @@
+"""Virtual arrays on a CUDA device: parts that are made there, and stay."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from bigin.api.virtual import VirtualArray
+from bigin.core.indexing import pick
+from bigin.core.text import parse_size
+from bigin.fillers.filler import Array
+from bigin.jobs.device import placed_on, require_device_memory
+from bigin.spec.tensor import Specification
+
+if TYPE_CHECKING:
+    from bigin.targets.device import DeviceValues
+
+
+class DeviceVirtualArray(VirtualArray):
+    """A virtual array whose parts are arrays on a CUDA device.
+
+    Indexed by integers and by slices with steps above 0. A part is a DeviceValues, which torch.from_dlpack and
+    cupy.from_dlpack take without a copy; an InputError is raised where the device has no room for it.
+    """
+
+    def __init__(self, specification: Specification, number: int, max_device_memory: int | str | None) -> None:
+        super().__init__(specification)
+        self._number = number
+        self._device_limit = None if max_device_memory is None else parse_size(max_device_memory)
+        plan = self._plan
+        self._plan = lambda: placed_on(plan(), self.dtype, number)
+
+    def __getitem__(self, key: Any) -> DeviceValues:
+        picked = pick(key, self.shape)
+        if picked.points is not None or picked.turn is not None:
+            raise IndexError("expected integers and slices with steps above 0 of a virtual array on a device")
+        ranges = [r for r in picked.ranges if r is not None]
+        size = math.prod(map(len, ranges))
+        placed: Any = self._filler or self._plan()
+        setup = placed.device_memory(1, 0) if placed.has_setup else 0
+        require_device_memory(placed, setup + size * self.itemsize, self._device_limit)
+        self._filler = placed
+        values: DeviceValues = self._ready(size).part(ranges, picked.shape)  # type: ignore[attr-defined]
+        return values
+
+    def __iter__(self) -> Any:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d array")
+        return (self[i] for i in range(self.shape[0]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("Unable to avoid copy while creating an array as requested.")
+        return self[...].__array__(dtype)
+
+    def __reduce__(self) -> Any:
+        return DeviceVirtualArray, (self.specification, self._number, self._device_limit)

@@ -1,0 +1,1 @@
+"""The ground: dtypes, regions, indexing, text, errors, threads, memory."""

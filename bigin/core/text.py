@@ -1,0 +1,79 @@
+"""Sizes and shapes as people write and read them."""
+
+from __future__ import annotations
+
+import re
+
+from bigin.core.errors import InputError
+
+UNITS = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 1 << 10,
+    "mi": 1 << 20,
+    "gi": 1 << 30,
+    "ti": 1 << 40,
+}
+
+
+def size_text(size: float) -> str:
+    """A number of bytes, in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def parse_size(text: str | int) -> int:
+    """A number of bytes: an integer, or a text such as 512MiB, 2GB or 1.5G."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        size = text
+    else:
+        match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([kmgt]i?)?b?", str(text).strip().lower())
+        if not match:
+            raise InputError(f"expected a size such as 512MiB or 2GB, got {text!r}")
+        size = int(float(match[1]) * UNITS[match[2] or ""])
+    if size <= 0:
+        raise InputError(f"expected a size above 0, got {text!r}")
+    return size
+
+
+def parse_fraction(text: str) -> float:
+    """A fraction: a percentage such as 1%, or a number from 0 to 1."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", text.strip())
+    if not match:
+        raise InputError(f"expected a fraction such as 1% or 0.01, got {text!r}")
+    return float(match[1]) / (100 if match[2] else 1)
+
+
+def parse_shape(shape: object) -> tuple[int, ...]:
+    """A shape: an integer, a sequence of them, or a text such as 1000,256 or 1000x256."""
+    if isinstance(shape, str):
+        text = shape.strip("()[] ").replace(" ", "")
+        if not re.fullmatch(r"(\d+([,x]\d+)*,?)?", text):
+            raise InputError(f"expected a shape such as 1000,256, got {shape!r}")
+        sizes = tuple(int(size) for size in re.findall(r"\d+", text))
+    elif hasattr(shape, "__index__"):
+        sizes = (shape.__index__(),)
+    else:
+        try:
+            sizes = tuple(size.__index__() for size in shape)  # type: ignore[attr-defined]
+        except (TypeError, AttributeError):
+            raise InputError(f"expected a shape of integers, got {shape!r}") from None
+    elements = 1
+    for size in sizes:
+        if size < 0:
+            raise InputError(f"expected sizes that are not negative, got shape {sizes}")
+        elements *= max(size, 1)
+    if elements >= 1 << 63:
+        raise InputError(f"expected fewer than 2^63 elements, got shape {sizes}")
+    return sizes
+
+
+def counted(count: int, what: str) -> str:
+    """1 tensor, 2 tensors."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

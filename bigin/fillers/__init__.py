@@ -1,0 +1,1 @@
+"""From a distribution to what makes the values of any region."""

@@ -1,0 +1,1 @@
+"""Fillers on a CUDA device."""

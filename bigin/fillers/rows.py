@@ -1,0 +1,90 @@
+"""Some rows of a table with their initial values, beside others that stay as they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from bigin.core.regions import Region, extent, stretches
+from bigin.core.threads import Stopping, run_threads
+from bigin.fillers.filler import Array, Filler
+from bigin.fillers.parts import PartFilled
+from bigin.jobs.retries import Retries
+from bigin.jobs.run import Progress, store
+from bigin.targets.target import Scratch, Target
+
+Read = Callable[[Region], Array]
+
+
+class KeptFilled(PartFilled):
+    """The first rows as they are read, and another filler's values from row `kept` on."""
+
+    def __init__(self, whole: Filler, kept: int, read: Read, read_memory: int) -> None:
+        super().__init__(whole, whole.shape)
+        self.worker_memory += read_memory
+        self.kept = kept
+        self.read = read
+
+    def __call__(self, region: Region, out: Array) -> None:
+        (top, bottom), *columns = region
+        edge = min(max(top, self.kept), bottom)
+        if top < edge:
+            out[: edge - top] = self.read(((top, edge), *columns))
+        if edge < bottom:
+            self.whole(((edge, bottom), *columns), out[edge - top :])
+
+
+class ResetFilled(PartFilled):
+    """Another filler's values in the rows `ids` (sorted), and all other rows as they are read."""
+
+    def __init__(self, whole: Filler, ids: Array, read: Read, read_memory: int) -> None:
+        super().__init__(whole, whole.shape)
+        self.worker_memory += read_memory
+        self.ids = ids
+        self.read = read
+
+    def __call__(self, region: Region, out: Array) -> None:
+        (top, bottom), *columns = region
+        out[...] = self.read(region)
+        first, last = np.searchsorted(self.ids, (top, bottom))
+        for start, stop in stretches(self.ids[first:last]):
+            self.whole(((start, stop), *columns), out[start - top : stop - top])
+
+
+def initial_rows(filler: Filler, ids: Array, dtype: np.dtype[np.generic]) -> Array:
+    """The initial values of rows, in the order asked: ids of shape (n,) to values of shape (n, elements of a row)."""
+    size = math.prod(filler.shape[1:])
+    out = np.empty((ids.size, size), dtype)
+    filler.gather(ids.astype(np.uint64) * np.uint64(size), out)
+    return out
+
+
+def fill_regions(
+    target: Target,
+    filler: Filler,
+    regions: Sequence[Region],
+    threads: int,
+    retries: Retries,
+    progress: Progress | None = None,
+) -> None:
+    """Fills some regions of a target's grid, without a journal."""
+    total = sum(math.prod(extent(region)) for region in regions) * target.dtype.itemsize
+
+    def worker(stopping: Stopping) -> Callable[[Region], int]:
+        scratch = Scratch(filler.buffer)
+
+        def fill_region(region: Region) -> int:
+            return retries.attempt(lambda: store(target, filler, region, scratch, stopping), stopping)
+
+        return fill_region
+
+    def report(size: int, front: int) -> None:
+        target.advance()
+        if progress is not None:
+            progress(size, total)
+
+    run_threads(regions, worker, threads, report)
+    if progress is not None:
+        progress(total, total)

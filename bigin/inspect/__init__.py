@@ -1,0 +1,1 @@
+"""Stored values beside what is expected of them."""

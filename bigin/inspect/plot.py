@@ -1,0 +1,78 @@
+"""An overview's histogram as a picture, drawn by matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bigin.core.errors import FillError, InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from bigin.inspect.overview import Histogram, Overview
+
+BINS = 128
+SIZE = (10.0, 4.2)  # inches
+DPI = 150
+INK, GREY, COLOUR = "#30343b", "#8a9099", "#0b7285"
+TITLE: dict[str, Any] = {"loc": "left", "fontsize": 9, "color": GREY}
+
+
+def check_plot(path: str | Path) -> None:
+    """Refuses a picture that cannot be drawn, before anything is read."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise InputError("expected matplotlib for a plot, found none; pip install 'bigin[plot]'") from None
+    if not Path(path).absolute().parent.is_dir():
+        raise InputError(f"{path}: expected an existing folder {Path(path).absolute().parent}; make it first")
+
+
+def plot(overview: Overview, path: str | Path) -> None:
+    """Draws the density of the values beside the one that is promised: the middle, and the tails on a log scale."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    found = overview.statistics
+    if found is None or overview.histogram(BINS) is None:
+        raise InputError(f"{overview.target}: expected values that differ to plot, found none")
+    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+    shape = "x".join(map(str, overview.shape)) or "scalar"
+    figure.suptitle(f"{overview.target}: {shape} {overview.dtype}", x=0.01, ha="left", color=INK, fontweight="bold")
+    linear, log = figure.subplots(1, 2)
+    for axes, outside in ((linear, 5e-4), (log, 1e-7)):
+        histogram = overview.histogram(BINS, outside)
+        assert histogram is not None
+        draw(axes, histogram, found.finite, overview.wanted)
+    linear.set_title(f"{found.finite:,} values, mean {found.mean:.4g}, std {found.std:.4g}", **TITLE)
+    linear.set_ylim(0, 1.25 * max(float(patch.get_data().values.max()) for patch in linear.patches))
+    linear.legend(frameon=False, fontsize=8, loc="upper left", labelcolor=INK)
+    log.set_title("the same on a logarithmic scale", **TITLE)
+    log.set_yscale("log")
+    seen = log.patches[0].get_data().values
+    log.set_ylim(seen[seen > 0].min() / 3, seen.max() * 3)
+    for axes in (linear, log):
+        axes.tick_params(which="both", colors=GREY, labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["bottom", "left"]].set_color(GREY)
+    try:
+        figure.savefig(path)
+    except ValueError as error:  # an ending that is none of a picture's
+        raise InputError(f"{path}: {error}") from None
+    except OSError as error:
+        raise FillError(f"{path}: {error.strerror or error}") from error
+
+
+def draw(axes: Axes, histogram: Histogram, count: int, wanted: str) -> None:
+    """The density of so many values, and a line for the promised one."""
+    scale = np.diff(histogram.edges) * count
+    axes.stairs(histogram.counts / scale, histogram.edges, fill=True, color=COLOUR, alpha=0.35, lw=0, label="values")
+    if histogram.expected is not None:
+        axes.stairs(histogram.expected / scale, histogram.edges, baseline=None, color=INK, lw=1.1, label=wanted)
+    axes.set_xlabel("value" + (", zeros left out" if histogram.without_zeros else ""), color=INK)
+    axes.set_ylabel("density", color=INK)

@@ -1,0 +1,1 @@
+"""One spec, one target and limits, opened together."""

@@ -1,0 +1,150 @@
+"""Where a fill's values are made: on the CPU, or on a CUDA device where that is asked for or pays."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bigin.core.errors import InputError
+from bigin.core.text import size_text
+from bigin.fillers.filler import Drawn, Filler
+from bigin.fillers.structured import SparseFilled
+from bigin.targets.device import DeviceTarget
+from bigin.targets.target import Target
+
+if TYPE_CHECKING:
+    from bigin.fillers.cuda.placed import OnDevice
+
+# For `auto`, in bytes or operations a second: what a core of the CPU makes (README), what reaches the host from a
+# device over PCI Express, and what a device's product does; and the seconds until a device has begun. The device's are
+# cautious guesses, on which nothing but time depends.
+MADE = {"uniform": 12e9, "normal": 8e9, "trunc_normal": 3.3e9}
+MADE_SPARSE, PRODUCT = 1.6e9, 150e9
+COPIED, DEVICE_PRODUCT, BEGUN = 12e9, 5e12, 4.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The filler to use, by how many threads, and where it makes the values, in words."""
+
+    filler: Filler
+    threads: int
+    device: str
+
+
+def choose(target: Target, filler: Filler, device: str | None, threads: int, max_device_memory: int | None) -> Choice:
+    """The filler for a device: "cpu", "cuda", "cuda:1", "auto", or None for the target's own.
+
+    Raises InputError where the device cannot be had, or cannot reach the target.
+    """
+    here = isinstance(target, DeviceTarget)
+    number = parse_device(device, target)
+    if number is None:
+        if here:
+            raise InputError(f"{target.label}: expected device cuda, which it lies on, got cpu; leave the device out")
+        return Choice(filler, threads, "cpu")
+    if device == "auto" and not here and (why := no_gain(target, filler, threads)):
+        return Choice(filler, threads, f"cpu ({why})")
+    try:
+        placed = placed_on(filler, target.dtype, number)
+        # At least two workers, so that one writes while the other's values are made and copied.
+        workers = 1 if here else max(2, threads)
+        workers = within_device(placed, target, workers, max_device_memory)
+    except InputError as error:
+        if device != "auto" or here:
+            raise
+        return Choice(filler, threads, f"cpu ({error})")
+    return Choice(placed, workers, f"cuda:{number} ({placed.name})")
+
+
+def parse_device(device: str | None, target: Target | None = None) -> int | None:
+    """The number of a CUDA device; None for the CPU."""
+    own = target.array.device if isinstance(target, DeviceTarget) else None
+    if device in (None, "auto"):
+        return own if own is not None else (0 if device == "auto" else None)
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", str(device))
+    if match is None:
+        raise InputError(f"expected a device among cpu, cuda, cuda:0, cuda:1 ... and auto, got {device!r}")
+    if device == "cpu":
+        return None
+    number = int(match[1]) if match[1] else own or 0
+    if own is not None and number != own:
+        assert target is not None
+        raise InputError(f"{target.label}: expected the device that it lies on, got {device}; leave the device out")
+    return number
+
+
+def placed_on(filler: Filler, dtype: np.dtype[Any], number: int) -> OnDevice:
+    """The same values made on a device; raises InputError where there is none that works."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        raise InputError("expected the package numba-cuda, found none; pip install 'bigin[cuda13]' or 'bigin[cuda12]'")
+    from bigin.fillers.cuda.placed import OnDevice
+    from bigin.kernels.cuda import device as cuda_device
+
+    if (problem := cuda_device.problem()) is not None:
+        raise InputError(f"expected a CUDA device, found none that works: {problem}; use device cpu")
+    if number >= cuda_device.count():
+        raise InputError(f"expected a CUDA device from 0 to {cuda_device.count() - 1}, got {number}")
+    try:
+        placed = OnDevice(filler, dtype, number)
+        placed.try_out()
+    except InputError:
+        raise
+    except Exception as error:  # an old driver, or a device that no longer answers
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"expected a CUDA device that runs bigin's kernels, got {text}; use device cpu") from error
+    return placed
+
+
+def within_device(placed: OnDevice, target: Target, workers: int, limit: int | None) -> int:
+    """How many workers the device's memory allows; raises InputError where it does not allow one."""
+    block = 0 if isinstance(target, DeviceTarget) else _largest(target, placed)
+    most = placed.free_memory() if limit is None else min(placed.free_memory(), limit)
+    while workers > 1 and placed.device_memory(workers, block) > most:
+        workers -= 1
+    require_device_memory(placed, placed.device_memory(workers, block), limit)
+    return workers
+
+
+def require_device_memory(placed: OnDevice, need: int, limit: int | None) -> None:
+    """Raises InputError where the device has less that is free, or less may be taken."""
+    free = placed.free_memory()
+    most = free if limit is None else min(free, limit)
+    if need > most:
+        bound = f"{size_text(most)} that are free" if most == free else f"the {size_text(most)} of --max-device-memory"
+        raise InputError(f"expected {size_text(need)} of the device's memory, got {bound}; use device cpu")
+
+
+def _largest(target: Target, filler: Filler) -> int:
+    """Bytes in a region of the target's grid."""
+    return int(np.prod(target.grid(filler.region_bytes).block, dtype=object)) * target.dtype.itemsize
+
+
+def no_gain(target: Target, filler: Filler, threads: int) -> str | None:
+    """Why a device would not be faster; None where it would."""
+    on_cpu, on_device = seconds(filler, target.nbytes, threads)
+    if on_device < on_cpu:
+        return None
+    return f"CUDA would not pay: about {on_cpu:.1f} s of work here, {on_device:.1f} s there"
+
+
+def seconds(filler: Any, nbytes: int, threads: int) -> tuple[float, float]:
+    """About how long the values take on the CPU and on a device, without what it takes to write them."""
+    while hasattr(filler, "whole"):
+        filler = filler.whole
+    filler = getattr(filler, "matrix", filler)
+    copied = BEGUN + nbytes / COPIED
+    if isinstance(filler, Drawn):
+        return nbytes / (MADE[filler.kind] * threads), copied
+    if isinstance(filler, SparseFilled):
+        return nbytes / (MADE_SPARSE * threads), copied
+    if hasattr(filler, "reflections"):
+        m, n = filler.reflections.m, filler.reflections.n
+        work = 3.0 * m * n * n - 5 / 3 * n**3
+        speed = PRODUCT / (filler.drawn.itemsize / 4)
+        return work / (speed * threads), copied + work / DEVICE_PRODUCT
+    return 0.0, copied

@@ -1,0 +1,102 @@
+"""From a distribution and a dtype to a kernel's scalars, or to one clear line about why they do not go together."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from typing import Any
+
+import numpy as np
+
+from bigin.core import dtypes
+from bigin.core.errors import InputError
+from bigin.methods import normal_cdf
+from bigin.methods.distributions import Normal, TruncNormal, Uniform
+
+# Half-way between two words, where every symmetric interval has its median, the last of the digits must not decide.
+TIES = Context(prec=normal_cdf.DIGITS - 10, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
+
+# How far a normal draw can lie from the mean, in standard deviations: sqrt(-2 ln 2^-33) and sqrt(-2 ln 2^-65).
+REACH_32, REACH_64 = 6.77, 9.5
+
+
+def drawn_as(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
+    """The type that a float dtype's values are drawn in, before they are rounded to it."""
+    return np.float64 if dtype.name == "float64" else np.float32
+
+
+def constant(value: int | float, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The value in a dtype; floats narrower than float32 take the float32 value, rounded once."""
+    if dtype.name in dtypes.INTEGERS:
+        info = np.iinfo(dtype)
+        if value != int(value) or not info.min <= value <= info.max:
+            raise InputError(f"expected an integer from {info.min} to {info.max} for {dtype.name}, got {value}")
+        return np.asarray(int(value), dtype)
+    fits(value, value, dtype)
+    return np.asarray(drawn_as(dtype)(value)).astype(dtype)
+
+
+def fits(low: float, high: float, dtype: np.dtype[Any]) -> None:
+    """Refuses values that the dtype would turn into infinities or NaNs."""
+    most = dtypes.largest(dtype)
+    if low < -most or high > most:
+        raise InputError(
+            f"expected values within {dtype.name}'s range of +-{most:.6g}, got values from {low:.6g} to {high:.6g}; "
+            "choose smaller numbers or a wider dtype"
+        )
+
+
+def uniform(distribution: Uniform, dtype: np.dtype[Any]) -> tuple[str, list[float], int]:
+    """width, low, and the first and last number of the dtype in [low, high)."""
+    low, high = distribution.low, distribution.high
+    fits(low, high, dtype)
+    fits(0, high - low, np.dtype(drawn_as(dtype)))
+    first, last = dtypes.smallest_at_or_above(low, dtype), dtypes.largest_below(high, dtype)
+    if first > last:
+        raise InputError(f"expected [a, b) to hold a {dtype.name}, got [{low!r}, {high!r}), which holds none")
+    return "uniform", [high - low, low, first, last], 0
+
+
+def normal(distribution: Normal, dtype: np.dtype[Any]) -> tuple[str, list[float], int]:
+    """mean and std."""
+    mean, std = distribution.mean, distribution.std
+    reach = (REACH_64 if dtype.name == "float64" else REACH_32) * std
+    fits(mean - reach, mean + reach, dtype)
+    return "normal", [mean, std], 0
+
+
+def trunc_normal(distribution: TruncNormal, dtype: np.dtype[Any]) -> tuple[str, list[float], int]:
+    """The scalars of rng.draws.trunc_normal_32 and _64, in their order; computed in decimal arithmetic."""
+    mean, std, a, b = distribution.mean, distribution.std, distribution.a, distribution.b
+    fits(a, b, dtype)
+    fits(mean, mean + std, np.dtype(drawn_as(dtype)))
+    first, last = dtypes.smallest_at_or_above(a, dtype), dtypes.largest_at_or_below(b, dtype)
+    if first > last:
+        raise InputError(f"expected [a, b] to hold a {dtype.name}, got [{a!r}, {b!r}], which holds none")
+    bits = 53 if dtype.name == "float64" else 32
+    with localcontext(normal_cdf.CONTEXT):
+        alpha = (Decimal(a) - Decimal(mean)) / Decimal(std)
+        beta = (Decimal(b) - Decimal(mean)) / Decimal(std)
+        below, above = normal_cdf.cdf(alpha), normal_cdf.cdf(-beta)
+        width = normal_cdf.cdf(beta) - below
+        # An interval in one tail is counted in units of that tail's probability, which may be 1e-300.
+        p_unit = normal_cdf.cdf(beta) if beta < 0 else Decimal(1)
+        q_unit = normal_cdf.cdf(-alpha) if alpha > 0 else Decimal(1)
+        step = width / 2**bits
+        if float(max(step / p_unit, step / q_unit)) < np.finfo(drawn_as(dtype)).tiny:
+            raise InputError(
+                f"expected [a, b] to be wider against std={std!r}, got [{a!r}, {b!r}], where {dtype.name} cannot tell "
+                "the normal from a constant; use uniform"
+            )
+        # Element x has the probability below + (x + 1/2) step, which is 1/2 at x = centre.
+        centre = (Decimal("0.5") - below) / step - Decimal("0.5")
+        anchor = max(0, min(2**bits - 1, int(TIES.plus(centre).to_integral_value())))
+        numbers = [
+            below / p_unit,
+            step / p_unit,
+            above / q_unit,
+            step / q_unit,
+            -(4 * p_unit * q_unit).ln(),
+            (anchor - centre) * step,
+            step,
+        ]
+        return "trunc_normal", [*map(float, numbers), mean, std, first, last], anchor

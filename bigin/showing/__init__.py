@@ -1,1 +1,0 @@
-"""What a target holds, for people: an overview, on the terminal and as a picture."""

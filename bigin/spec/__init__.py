@@ -1,0 +1,1 @@
+"""What a tensor's values are, and the record of it."""

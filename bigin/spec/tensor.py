@@ -1,0 +1,158 @@
+"""What decides every value of a tensor, and nothing that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import bigin
+from bigin.core import dtypes
+from bigin.core.errors import InputError
+from bigin.core.regions import Shape
+from bigin.core.text import parse_shape
+from bigin.fillers.filler import Filler
+from bigin.fillers.parts import PaddedFilled
+from bigin.fillers.prepare import plan
+from bigin.methods import table
+from bigin.methods.distributions import Distribution
+
+STREAM = 1  # the version of the stream, docs/stream-v1.md
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A tensor's values: method with all its parameters, seed, name, global shape, dtype.
+
+    padding_idx is the row that is zeros, as in torch.nn.Embedding, or None.
+    """
+
+    method: str
+    parameters: Mapping[str, Any]
+    seed: int
+    name: str
+    shape: Shape
+    dtype: np.dtype[Any]
+    padding_idx: int | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        method: str,
+        parameters: Mapping[str, Any],
+        seed: Any,
+        name: Any,
+        shape: Shape,
+        dtype: np.dtype[Any],
+        padding_idx: Any = None,
+    ) -> Specification:
+        """What a user asks for, checked; raises InputError."""
+        row = table.find(method)
+        values = row.parse(parameters)
+        if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed.__index__() < 1 << 64:
+            raise InputError(f"expected a seed from 0 to 2^64 - 1, got {seed!r}")
+        padding = None if padding_idx is None else parse_padding(padding_idx, shape)
+        return cls(row.name, values, seed.__index__(), parse_name(name), shape, dtype, padding)
+
+    @property
+    def distribution(self) -> Distribution:
+        """What the method resolves to at the global shape; raises InputError where they do not go together."""
+        return table.resolve(table.find(self.method), self.shape, self.parameters)
+
+    def filler(self) -> Filler:
+        """What makes the values of any region; raises InputError where the dtype cannot hold them."""
+        return self.plan()()
+
+    def plan(self) -> Callable[[], Filler]:
+        """What makes the filler: all checks are done, and nothing is compiled."""
+        make = plan(self.distribution, self.shape, self.dtype, self.seed, self.name)
+        row = self.padding_idx
+        return make if row is None else lambda: PaddedFilled(make(), row)
+
+    def record(self) -> dict[str, Any]:
+        """As the record keeps it."""
+        record: dict[str, Any] = {
+            "method": self.method,
+            "parameters": dict(self.parameters),
+            "seed": self.seed,
+            "name": self.name,
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "stream": STREAM,
+            "bigin": bigin.__version__,
+        }
+        if self.padding_idx is not None:
+            record["padding_idx"] = self.padding_idx
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Specification:
+        """What a record says; raises InputError where it says nothing that could be filled."""
+        missing = [key for key in ("method", "seed", "shape", "dtype", "stream") if key not in record]
+        if missing:
+            raise InputError(f"expected a record of a fill, got one without {', '.join(missing)}")
+        if record["stream"] != STREAM:
+            raise InputError(
+                f"expected a record of stream version {STREAM}, got version {record['stream']!r}; use the bigin that "
+                "wrote it"
+            )
+        parameters = record.get("parameters") or {}
+        if not isinstance(parameters, dict) or not isinstance(record["method"], str):
+            raise InputError(f"expected a record of a fill, got method {record['method']!r} with {parameters!r}")
+        shape = record["shape"] if isinstance(record["shape"], list) else None
+        return cls.parse(
+            record["method"],
+            parameters,
+            record["seed"],
+            record.get("name", ""),
+            parse_shape(shape),
+            dtypes.parse_dtype(record["dtype"]),
+            record.get("padding_idx"),
+        )
+
+    @property
+    def call(self) -> str:
+        """The method with the parameters that are not its defaults: normal(std=0.02)."""
+        defaults = table.find(self.method).defaults
+        given = [f"{key}={value}" for key, value in self.parameters.items() if value != defaults[key]]
+        if self.padding_idx is not None:
+            given.append(f"padding_idx={self.padding_idx}")
+        return f"{self.method}({', '.join(given)})"
+
+    def __str__(self) -> str:
+        name = f", name {self.name}" if self.name else ""
+        shape = "x".join(map(str, self.shape)) or "scalar"
+        return f"{self.call}, seed {self.seed}{name}, {shape} {self.dtype.name}"
+
+
+def part_shape(shape: Shape | None, ranges: tuple[range, ...] | None) -> Shape | None:
+    """The shape of a target that holds a region of a tensor, or all of it."""
+    return shape if ranges is None else tuple(map(len, ranges))
+
+
+def part_record(ranges: tuple[range, ...] | None) -> dict[str, Any]:
+    """What the record says of the region of the tensor that the target holds."""
+    return {} if ranges is None else {"region": [[r.start, r.stop, r.step] for r in ranges]}
+
+
+def parse_name(name: Any) -> str:
+    """A tensor's name: text without NUL, which separates it from a purpose in the stream's hash."""
+    if not isinstance(name, str) or "\0" in name:
+        raise InputError(f"expected a name that is text without NUL characters, got {name!r}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"expected a name that can be encoded in UTF-8, got {name!r}") from None
+    return name
+
+
+def parse_padding(padding_idx: Any, shape: Shape) -> int:
+    """The row of zeros; negative ones count from the end, as torch has it."""
+    if isinstance(padding_idx, bool) or not hasattr(padding_idx, "__index__"):
+        raise InputError(f"expected padding_idx to be an integer, got {padding_idx!r}")
+    row = padding_idx.__index__()
+    if not shape or not -shape[0] <= row < shape[0]:
+        raise InputError(f"expected padding_idx to be a row of shape {shape}, got {row}")
+    return int(row % shape[0])

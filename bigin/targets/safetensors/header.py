@@ -1,0 +1,243 @@
+"""The header of a safetensors file, read strictly: what lies in the file, where, and nothing besides.
+
+The format: 8 bytes, the header's length as a little-endian integer; the header, JSON that begins with { and may end in
+spaces; the data, which the tensors fill without overlaps and holes (github.com/safetensors/safetensors). The JSON is
+read token by token, so that a hostile header costs no more memory than its tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bigin.core.errors import InputError
+
+LARGEST = 100_000_000  # bytes of a header, the format's limit
+MOST_DIMENSIONS = 64  # numpy's limit
+ALIGNMENT = 4096  # bytes: where the data of a new file begins
+METADATA = "__metadata__"
+
+# The format's name of a dtype -> its bits and its name here, where bigin fills it.
+DTYPES: dict[str, tuple[int, str | None]] = {
+    "F64": (64, "float64"), "F32": (32, "float32"), "F16": (16, "float16"), "BF16": (16, "bfloat16"),
+    "F8_E4M3": (8, "float8_e4m3fn"), "F8_E5M2": (8, "float8_e5m2"),
+    "I8": (8, "int8"), "I16": (16, "int16"), "I32": (32, "int32"), "I64": (64, "int64"),
+    "U8": (8, "uint8"), "U16": (16, "uint16"), "U32": (32, "uint32"), "U64": (64, "uint64"),
+    "BOOL": (8, None), "C64": (64, None), "F8_E8M0": (8, None), "F8_E4M3FNUZ": (8, None), "F8_E5M2FNUZ": (8, None),
+    "F6_E2M3": (6, None), "F6_E3M2": (6, None), "F4": (4, None),
+}  # fmt: skip
+CODES = {name: code for code, (_, name) in DTYPES.items() if name is not None}
+
+TOKEN = re.compile(  # text, an integer, or a sign
+    rb"[ \t\r\n]*(?:"
+    rb'("[^"\\\x00-\x1f]*+(?:\\["\\/bfnrtu][^"\\\x00-\x1f]*+)*+")|(0|[1-9][0-9]{0,18})(?![0-9.eE])|([{}\[\]:,]))'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tensor in the file: `begin` and `end` are bytes behind the header. `code` is the format's name of its dtype."""
+
+    code: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def dtype(self) -> str | None:
+        """The name of the dtype here; None for one that bigin does not fill."""
+        return DTYPES[self.code][1]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says: its tensors by name, in the order of their data; text about it; where the data begins."""
+
+    entries: Mapping[str, Entry]
+    metadata: Mapping[str, str]
+    start: int
+
+
+def read_header(path: Path) -> Header:
+    """The header of a file; raises InputError where it is no safetensors file, whole and true."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(LARGEST, size - 8):
+                limit = f"at most {LARGEST}" if length > LARGEST and size >= 8 else f"at most {max(0, size - 8)}"
+                raise InputError(
+                    f"{path}: expected a safetensors file with a header of {limit} bytes, got one of {length}; the "
+                    "file is cut off, or no safetensors file"
+                )
+            data = file.read(length)
+    except OSError as error:
+        raise InputError(
+            f"{path}: expected a safetensors file, found none that can be read: {error.strerror}"
+        ) from None
+    try:
+        return parse_header(data, size - 8 - length)
+    except InputError as error:
+        raise InputError(f"{path}: expected a safetensors file, got one whose header is wrong: {error}") from None
+
+
+def parse_header(data: bytes, size: int) -> Header:
+    """A header from its JSON and the number of bytes behind it; raises InputError."""
+    entries, metadata = _Reader(data).header()
+    ordered = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)))
+    place = 0
+    for name, entry in ordered.items():
+        if entry.begin != place:
+            what = "overlaps the one before it" if entry.begin < place else f"leaves bytes {place} to {entry.begin} out"
+            raise InputError(f"{name!r} {what}")
+        if math.prod(max(size, 1) for size in entry.shape) >= 1 << 63:
+            raise InputError(f"{name!r} has a shape of 2^63 elements or more")
+        expected = math.prod(entry.shape) * DTYPES[entry.code][0]
+        if (entry.end - entry.begin) * 8 != expected:
+            held = entry.end - entry.begin
+            raise InputError(f"{name!r} has {held} bytes, where {entry.code} of {entry.shape} takes {expected / 8:g}")
+        place = entry.end
+    if place != size:
+        raise InputError(f"its tensors take {place} bytes, but {size} follow it")
+    return Header(ordered, metadata, 8 + len(data))
+
+
+class _Reader:
+    """Reads the one form that a header has: objects of known keys."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.place = 0
+
+    def header(self) -> tuple[dict[str, Entry], dict[str, str]]:
+        if not self.data.startswith(b"{"):
+            raise InputError("it does not begin with {")
+        entries: dict[str, Entry] = {}
+        metadata: dict[str, str] | None = None
+        for key in self.keys(entries):
+            if key == METADATA and metadata is None:
+                metadata = {}
+                for name in self.keys(metadata):
+                    metadata[name] = self.text()
+            elif key == METADATA:
+                raise InputError(f"{METADATA} stands twice")
+            else:
+                entries[key] = self.entry(key)
+        if self.data[self.place :].strip(b" \t\r\n"):
+            raise InputError("something stands behind it")
+        return entries, metadata or {}
+
+    def entry(self, name: str) -> Entry:
+        fields: dict[str, Any] = {}
+        for key in self.keys(fields):
+            if key == "dtype":
+                fields[key] = self.text()
+            elif key in ("shape", "data_offsets"):
+                fields[key] = self.numbers(name)
+            else:
+                raise InputError(f"{name!r} has a key {key!r}, where dtype, shape and data_offsets are all")
+        if len(fields) < 3:
+            raise InputError(f"{name!r} lacks one of dtype, shape and data_offsets")
+        code, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+        if code not in DTYPES:
+            raise InputError(f"{name!r} has a dtype {code[:40]!r}, which the format does not know")
+        if len(offsets) != 2 or offsets[0] > offsets[1]:
+            raise InputError(f"{name!r} has data_offsets {list(offsets)}, where a begin and an end belong")
+        return Entry(code, shape, *offsets)
+
+    def keys(self, seen: Mapping[str, Any]) -> Iterable[str]:
+        """The keys of an object, whose values are read between two of them."""
+        self.sign(b"{")
+        if self.peek() == b"}":
+            self.sign(b"}")
+            return
+        while True:
+            key = self.text()
+            if key in seen:
+                raise InputError(f"{key!r} stands twice")
+            self.sign(b":")
+            yield key
+            if self.sign(b",", b"}") == b"}":
+                return
+
+    def numbers(self, name: str) -> tuple[int, ...]:
+        self.sign(b"[")
+        numbers: list[int] = []
+        if self.peek() == b"]":
+            self.sign(b"]")
+            return ()
+        while True:
+            numbers.append(self.number())
+            if len(numbers) > MOST_DIMENSIONS:
+                raise InputError(f"{name!r} has more than {MOST_DIMENSIONS} dimensions")
+            if self.sign(b",", b"]") == b"]":
+                return tuple(numbers)
+
+    def text(self) -> str:
+        token = self.token()[1]
+        if token is None:
+            raise InputError(f"text is expected at byte {self.place}")
+        try:
+            text = json.loads(token)
+            text.encode()  # no halves of surrogate pairs
+        except ValueError:
+            raise InputError(f"text is expected at byte {self.place}, in UTF-8") from None
+        return str(text)
+
+    def number(self) -> int:
+        token = self.token()[2]
+        if token is None:
+            raise InputError(f"an integer is expected at byte {self.place}")
+        return int(token)
+
+    def sign(self, *expected: bytes) -> bytes:
+        token = self.token()[3]
+        if token is None or token not in expected:
+            signs = " or ".join(sign.decode() for sign in expected)
+            raise InputError(f"{signs} is expected at byte {self.place}")
+        return bytes(token)
+
+    def peek(self) -> bytes | None:
+        place = self.place
+        sign = self.token()[3]
+        self.place = place
+        return sign
+
+    def token(self) -> re.Match[bytes]:
+        found = TOKEN.match(self.data, self.place)
+        if found is None:
+            raise InputError(f"it is no JSON from byte {self.place} on")
+        self.place = found.end()
+        return found
+
+
+def lay_out(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> dict[str, Entry]:
+    """Where tensors (name, dtype, shape) lie in a new file: the widest dtypes first, so that each is aligned."""
+    entries: dict[str, Entry] = {}
+    place = 0
+    for name, dtype, shape in sorted(tensors, key=lambda tensor: -DTYPES[CODES[tensor[1]]][0]):
+        size = math.prod(shape) * DTYPES[CODES[dtype]][0] // 8
+        entries[name] = Entry(CODES[dtype], shape, place, place + size)
+        place += size
+    return entries
+
+
+def pack_header(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
+    """A file's first bytes, up to where the data begins: padded with spaces, so that this is aligned."""
+    header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
+    for name, entry in entries.items():
+        header[name] = {"dtype": entry.code, "shape": entry.shape, "data_offsets": (entry.begin, entry.end)}
+    data = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    data += b" " * (-(8 + len(data)) % ALIGNMENT)
+    if len(data) > LARGEST:
+        raise InputError(
+            f"expected tensors whose header takes at most {LARGEST} bytes, got {len(entries)} that take {len(data)}; "
+            "use more files (--max-shard-size)"
+        )
+    return len(data).to_bytes(8, "little") + data

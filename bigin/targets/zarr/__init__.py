@@ -1,0 +1,1 @@
+"""zarr arrays and groups. zarr is imported here alone."""

@@ -1,0 +1,268 @@
+"""zarr arrays, format 2 and 3, in any store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr import AsyncArray
+from zarr.abc.store import Store
+from zarr.codecs import ShardingCodec
+from zarr.core.sync import sync
+from zarr.errors import ContainsArrayError, ContainsGroupError
+from zarr.storage import LocalStore, MemoryStore, StorePath
+
+from bigin.core import dtypes
+from bigin.core.errors import FillError, InputError, TargetError
+from bigin.core.regions import Grid, Region, slices
+from bigin.targets.disk import remove_partials, remove_stale, require_space, sync_file_system
+from bigin.targets.ledger import JOURNAL, KEY, Progress, Record
+from bigin.targets.lock import Lock
+from bigin.targets.target import Array, Parts, Scratch, Target
+from bigin.targets.zarr.chunks import LocalWriter, is_plain, stores_plain_bytes, writer
+from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
+
+METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", JOURNAL)
+
+
+class ZarrTarget(Target):
+    """An array of a zarr store. `make` makes it with a record where it is missing; until then `array` stands for it in
+    memory."""
+
+    keeps_progress = True
+
+    def __init__(
+        self,
+        array: zarr.Array[Any],
+        label: str,
+        name: str,
+        folder: Path | None,
+        make: Callable[[Record | None], zarr.Array[Any]] | None = None,
+        above: Path | None = None,
+    ) -> None:
+        self.label = label
+        self.array = array
+        self.name = name
+        self.make = make
+        self.folder = folder  # where it lies, in a local store
+        self.above = above  # where its hierarchy lies, whose makers take turns
+        self.shape = array.shape
+        self.dtype = dtypes.stored_dtype(array.dtype, label)
+        for blocks in (array.chunks, array.shards or array.chunks):
+            if any(block < 1 <= size for block, size in zip(blocks, array.shape, strict=True)):
+                raise InputError(f"{label}: expected chunks of at least 1, got {blocks}")
+        self.writer = writer(array)
+        self.remote = make is None and not isinstance(array.store_path.store, LocalStore | MemoryStore)
+        self._lock: Lock | None = None
+
+    def grid(self, size: int = 0) -> Grid:
+        """The grid of the shards, or of the chunks where there are none."""
+        return Grid(self.shape, self.writer.outer)
+
+    def block_memory(self, size: int = 0) -> int:
+        """What the writer needs for a chunk or shard."""
+        return self.writer.memory()
+
+    def block(self, region: Region, scratch: Scratch) -> Parts:
+        """Arrays that the writer has laid out for the chunk or shard."""
+        return self.writer.block(region, scratch, self.sync)
+
+    def read(self, region: Region) -> Array:
+        """The values of a region."""
+        return np.asarray(self.array[slices(region)], dtype=self.dtype)
+
+    def exists(self) -> bool:
+        return self.make is None
+
+    def holds_data(self) -> bool:
+        """Whether the store holds any chunk of the array."""
+        return self.make is None and sync(_holds_chunk(self.array))
+
+    def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """The chunk or shard, read as the writer lays it out."""
+        return self.writer.stored(region, scratch)
+
+    def place(self, region: Region) -> str:
+        """The chunk's or shard's key."""
+        return ("shard " if self.array.shards else "chunk ") + self.writer.key(region)
+
+    def layout(self) -> dict[str, Any]:
+        """The format, the grid, what chunks pass through, and how many chunks (or shards) there are of how many."""
+        array = self.array
+        return {
+            "format": f"zarr {array.metadata.zarr_format}",
+            "chunks": list(array.chunks),
+            "shards": None if array.shards is None else list(array.shards),
+            "codecs": codecs(array.metadata),
+            "stored": sync(_count_chunks(array)),
+            "of": len(self.grid()),
+        }
+
+    def stored_bytes(self) -> int:
+        """What the store's keys take."""
+        return self.array.nbytes_stored()
+
+    def whole(self) -> bool:
+        """Whether all files have their sizes; other stores would have to be asked for every chunk."""
+        return not isinstance(self.writer, LocalWriter) or all(map(self.writer.intact, self.grid()))
+
+    def lock(self) -> None:
+        """Of a local store's folder, so that nothing is left behind. Other stores have no locks.
+
+        Raises InputError for an array that cannot be written. What the metadata said before may be old by now.
+        """
+        if self.make is None and self.array.store_path.store.read_only:
+            raise TargetError(f"{self.label}: expected a store that can be written, got a read-only one")
+        if self.make is None and self.folder is not None and not os.access(self.folder, os.W_OK):
+            raise TargetError(f"{self.label}: expected an array that can be written, got a read-only folder")
+        if self.make is None and self.folder is not None:
+            self._lock = Lock(self.folder, self.label)
+            place = self.array.store_path
+            now = zarr.open_array(place.store, path=place.path, mode="r+")
+            if now.shape != self.shape or now.chunks != self.array.chunks or now.dtype != self.array.dtype:
+                raise InputError(f"{self.label}: expected shape {self.shape}, but another process has just changed it")
+            attributes = self.array.metadata.attributes
+            attributes.clear()
+            attributes.update(now.metadata.attributes)
+
+    def begin(self, record: Record) -> None:
+        """Makes the array where it is missing, its record with it."""
+        if self.folder is not None and stores_plain_bytes(self.array) and not self.holds_data():
+            require_space(self.folder, self.nbytes)
+        if self.make is not None:
+            self._make(record)
+        else:
+            self._remove_partials()
+            self.forget_progress()
+            self.array.attrs[KEY] = record
+
+    def _make(self, record: Record) -> None:
+        assert self.make is not None
+        if self.above is not None:
+            self.above.mkdir(parents=True, exist_ok=True)
+        with Lock(self.above, self.label, wait=True) if self.above is not None else contextlib.nullcontext():
+            try:
+                self.array = self.make(record)
+            except (ContainsArrayError, ContainsGroupError):
+                raise InputError(
+                    f"{self.label}: expected nothing there, but another process has just made it"
+                ) from None
+            self.make = None
+            self.lock()
+        self._remove_partials()
+        self.writer = writer(self.array)
+        self.remote = not isinstance(self.array.store_path.store, LocalStore | MemoryStore)
+
+    def move(self, store: Store) -> None:
+        """To another store, which holds the same metadata at the same path."""
+        kept = self.array._async_array
+        moved = AsyncArray(kept.metadata, StorePath(store, kept.store_path.path), kept.config)
+        self.array = zarr.Array(moved)
+        self.writer = writer(self.array)
+
+    def clean(self) -> None:
+        self._remove_partials()
+        self.forget_progress()
+
+    def _remove_partials(self) -> None:
+        """The temporary files of a process that died."""
+        if self.folder is None:
+            return
+        remove_partials(self.folder)
+        for group in self.folder.parents[: len(Path(self.name).parts)]:
+            remove_stale(group)
+
+    def resume(self) -> None:
+        """Nothing is open between the chunks; only temporary files may be left."""
+        self._remove_partials()
+
+    def intact(self, region: Region) -> bool | None:
+        """Whether the chunk's or shard's key has the size that it was given."""
+        return self.writer.intact(region)
+
+    def checkpoint(self, progress: Progress) -> None:
+        """Brings a local store's chunks to the disk, and only then keeps the journal; other stores have kept theirs."""
+        self._bring_to_disk()
+        keep_journal(self.array.store_path, self.folder, progress)
+
+    def progress(self) -> Progress | None:
+        """The journal's."""
+        return kept_journal(self.array.store_path, self.folder)
+
+    def forget_progress(self) -> None:
+        forget_journal(self.array.store_path, self.folder)
+
+    def _bring_to_disk(self) -> None:
+        store = self.array.store_path.store
+        if self.sync and isinstance(store, LocalStore):
+            sync_file_system(store.root)
+
+    def finish(self, record: Record) -> None:
+        """Brings a local store's chunks to the disk, and only then keeps the complete record."""
+        self._bring_to_disk()
+        if self.writer.local is not None:
+            self.writer.check_there()
+            gone = sum(not self.writer.there(region) for region in self.grid())
+            if gone:
+                raise FillError(
+                    f"{self.label}: {gone} chunks or shards were removed or cut off while the others were filled; the "
+                    "same fill again makes them again"
+                )
+        self.array.attrs[KEY] = record
+        self._bring_to_disk()
+        self.forget_progress()
+
+    def close(self) -> None:
+        """Lets other writers in."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def record(self) -> Record | None:
+        """The array's attribute."""
+        record = self.array.attrs.asdict().get(KEY)
+        return record if isinstance(record, dict) else None
+
+
+async def _holds_chunk(array: zarr.Array[Any]) -> bool:
+    async for _ in _chunk_keys(array):
+        return True
+    return False
+
+
+async def _count_chunks(array: zarr.Array[Any]) -> int:
+    count = 0
+    async for _ in _chunk_keys(array):
+        count += 1
+    return count
+
+
+async def _chunk_keys(array: zarr.Array[Any]) -> AsyncIterator[str]:
+    prefix = array.store_path.path
+    async for key in array.store_path.store.list_prefix(f"{prefix}/" if prefix else ""):
+        if key.rsplit("/", 1)[-1] not in METADATA and not key.endswith(".partial"):
+            yield key
+
+
+def codecs(metadata: Any) -> list[str]:
+    """What a chunk's values pass through on their way to the store, as names with numbers; a plain chunk: nothing."""
+    if metadata.zarr_format == 2:
+        named = [*(metadata.filters or ()), *filter(None, [metadata.compressor])]
+        order = ["Fortran order"] if metadata.order == "F" else []
+        big = ["big-endian"] if getattr(metadata.dtype, "endianness", "little") == "big" else []
+        return [*order, *big, *(_codec_text(codec.get_config(), "id") for codec in named)]
+    found = metadata.codecs
+    if len(found) == 1 and isinstance(found[0], ShardingCodec):
+        found = found[0].codecs
+    return [_codec_text(codec.to_dict(), "name") for codec in found if not is_plain(codec)]
+
+
+def _codec_text(config: dict[str, Any], name: str) -> str:
+    given = config.get("configuration", config)
+    said = [f"{key}={value}" for key, value in given.items() if key != name and isinstance(value, int | str)]
+    return f"{config[name]}({', '.join(said)})" if said else str(config[name])

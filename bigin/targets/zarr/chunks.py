@@ -1,0 +1,332 @@
+"""How zarr's chunks and shards are laid out and stored.
+
+A chunk without a codec is its bytes, so those are made and stored as they are: streamed into a file of a local store,
+or handed to any other store. A shard of such chunks is the chunks and an index behind them. That is two to ten times
+faster than assigning to the array, which remains the way for every other layout (compressed, filtered, transposed,
+big-endian). A chunk or shard always belongs to one task.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore
+
+from bigin.core import dtypes
+from bigin.core.errors import FillError, InputError
+from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent, runs, slices, within
+from bigin.targets.disk import open_file, read_all, reserve, start_writeback, write_all
+from bigin.targets.target import Array, Parts, Scratch
+from bigin.targets.zarr.dtypes import register_dtypes
+
+register_dtypes()  # whoever opens an array by bigin comes by this file
+
+PART = 1 << 20  # bytes of a chunk that are made and written at once: they stay in the cache
+EMPTY = np.uint64(2**64 - 1)  # offset and size of an inner chunk that a shard does not hold
+
+
+def chunk_key(array: zarr.Array[Any], region: Region, block: Shape) -> str:
+    """The store's key of the chunk or shard that covers a region."""
+    places = tuple(start // size for (start, _), size in zip(region, block, strict=True))
+    path = array.store_path.path
+    return f"{path}/{array.metadata.encode_chunk_key(places)}".lstrip("/")
+
+
+class Writer:
+    """How a chunk or shard is laid out and stored."""
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self.array = array
+        self.dtype = dtypes.parse_dtype(array.dtype)
+        self.outer = tuple(max(1, size) for size in array.shards or array.chunks)
+        self.fill_value: Any = 0 if array.fill_value is None else array.fill_value  # format 2 knows none
+        store = array.store_path.store
+        self.local = store.root if isinstance(store, LocalStore) else None
+        self._checked: set[Path] = set()  # folders that lie in the array's
+
+    def file(self, region: Region) -> Path | None:
+        """The file of a chunk or shard in a local store."""
+        return None if self.local is None else self.local / self.key(region)
+
+    def there(self, region: Region) -> bool:
+        """Whether a chunk's file is where it was stored, as far as its size tells."""
+        path = self.file(region)
+        return path is None or path.is_file()
+
+    def check_there(self) -> None:
+        """Raises FillError where the array has been removed: writing would make a part of it again."""
+        if self.local is not None:
+            folder = self.local / self.array.store_path.path
+            if not any((folder / key).is_file() for key in ("zarr.json", ".zarray")):
+                raise FillError(f"{folder}: was removed while it was filled; fill it again")
+
+    def check_inside(self, region: Region) -> None:
+        """Raises FillError where a link would lead a chunk's file out of the array's folder, or that is gone."""
+        self.check_there()
+        path = self.file(region)
+        if path is None or path.parent in self._checked:
+            return
+        assert self.local is not None
+        folder = (self.local / self.array.store_path.path).resolve()
+        if not path.parent.resolve().is_relative_to(folder):
+            raise FillError(f"{path}: expected a place in {folder}, got a link that leads out of it; remove that")
+        self._checked.add(path.parent)
+
+    def memory(self) -> int:
+        """How many bytes a worker needs."""
+        raise NotImplementedError
+
+    def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
+        """See Target.block."""
+        raise NotImplementedError
+
+    def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """See Target.stored."""
+        path = self.file(region)
+        if path is not None and path.exists():
+            open_file(path).close()  # zarr would wait for a pipe
+        for part in self.readable(region):
+            yield part, np.asarray(self.array[slices(part)], dtype=self.dtype)
+
+    def readable(self, region: Region) -> Iterator[Region]:
+        """The parts that are read at once."""
+        yield region
+
+    def intact(self, region: Region) -> bool | None:
+        """See Target.intact."""
+        return None
+
+    def key(self, region: Region) -> str:
+        """The store's key of a chunk or shard."""
+        return chunk_key(self.array, region, self.outer)
+
+    def _bytes(self, shape: Shape) -> int:
+        return int(np.prod(shape, dtype=object)) * self.dtype.itemsize
+
+
+class AssignWriter(Writer):
+    """Leaves everything to zarr: z[region] = values."""
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        # Without this, zarr compares every chunk with the fill value, and deletes those that equal it.
+        super().__init__(array.with_config({"write_empty_chunks": True}))
+
+    def memory(self) -> int:
+        """The values, zarr's copy, its encoded form and what the encoder needs; tests/test_memory.py measures it."""
+        return 4 * self._bytes(self.outer)
+
+    def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
+        """Scratch that zarr encodes."""
+        self.check_inside(region)
+        made = scratch.array(extent(region), self.dtype)
+        yield region, made
+        try:
+            self.array[slices(region)] = made
+        except OSError:
+            raise
+        except Exception:  # zarr reads what is there before it replaces it, and that may be torn
+            store = self.array.store_path.store
+            if not store.supports_deletes:
+                raise
+            sync(store.delete(self.key(region)))
+            self.array[slices(region)] = made
+
+
+class BytesWriter(Writer):
+    """Makes the bytes of a chunk, or of a shard: its inner chunks in C order, and the index behind them."""
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        super().__init__(array)
+        self.inner = tuple(max(1, size) for size in array.chunks)
+        self.counts = tuple(o // i for o, i in zip(self.outer, self.inner, strict=True))
+        self.sharded = array.shards is not None
+        self.chunk_bytes = self._bytes(self.inner)
+
+    def memory(self) -> int:
+        """A chunk or shard, and a store's copy of it."""
+        return 2 * self._bytes(self.outer)
+
+    def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
+        """The chunks, in a buffer of their own: a store in memory keeps the very one that it is given."""
+        covered = self.covered(region)
+        size = len(covered) * self.chunk_bytes
+        buffer = np.empty(size + len(self.index(covered)), np.uint8)
+        for i, chunk in enumerate(covered):
+            whole = buffer[i * self.chunk_bytes : (i + 1) * self.chunk_bytes].view(self.dtype).reshape(self.inner)
+            if extent(chunk) == self.inner:
+                yield within(region, chunk), whole
+            else:
+                made = np.empty(extent(chunk), self.dtype)
+                yield within(region, chunk), made
+                self.pad(made, whole)
+        buffer[size:] = np.frombuffer(self.index(covered), np.uint8)
+        value = default_buffer_prototype().buffer.from_array_like(buffer)
+        sync(self.array.store_path.store.set(self.key(region), value))
+
+    def size(self, region: Region) -> int:
+        """How many bytes a chunk or shard takes."""
+        covered = self.covered(region)
+        return len(covered) * self.chunk_bytes + (16 * int(np.prod(self.counts)) + 4 if self.sharded else 0)
+
+    def intact(self, region: Region) -> bool | None:
+        try:
+            return sync(self.array.store_path.store.getsize(self.key(region))) == self.size(region)
+        except FileNotFoundError:
+            return False
+
+    def covered(self, region: Region) -> Grid:
+        """The inner chunks that hold elements of a chunk or shard, from its first element on."""
+        return Grid(extent(region), self.inner)
+
+    def pad(self, made: Array, whole: Array) -> None:
+        """A chunk at the array's edge is stored whole, with the fill value beyond."""
+        whole[...] = self.fill_value
+        whole[tuple(slice(0, size) for size in made.shape)] = made
+
+    def index(self, covered: Grid) -> bytes:
+        """A shard's index: (offset, size) of every inner chunk, in C order, and a CRC-32C; nothing for a chunk."""
+        if not self.sharded:
+            return b""
+        index = np.full((*self.counts, 2), EMPTY, "<u8")
+        held = index[tuple(slice(0, count) for count in covered.counts)]
+        held[..., 0] = np.arange(len(covered), dtype="<u8").reshape(covered.counts) * np.uint64(self.chunk_bytes)
+        held[..., 1] = self.chunk_bytes
+        data = index.tobytes()
+        return data + int(google_crc32c.value(data)).to_bytes(4, "little")
+
+
+class LocalWriter(BytesWriter):
+    """Streams the same bytes into a file: from a small buffer that stays in the cache, and without the event loop that
+    a store's calls pass through. Under a temporary name, so that a chunk is there whole or not at all.
+    """
+
+    def memory(self) -> int:
+        """A part; a whole chunk where some are at the array's edge."""
+        whole = all(size % chunk == 0 for size, chunk in zip(self.array.shape, self.inner, strict=True))
+        return min(PART, self.chunk_bytes) if whole else 2 * self.chunk_bytes
+
+    def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
+        """Parts of the chunks, one after the other."""
+        path = self.path(region)
+        self.check_inside(region)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        covered = self.covered(region)
+        index = self.index(covered)
+        size = len(covered) * self.chunk_bytes
+        try:
+            with temporary.open("wb") as file:
+                reserve(file.fileno(), size + len(index), path, FillError)
+                for i, chunk in enumerate(covered):
+                    for part, made, data, offset in self.pieces(chunk, scratch):
+                        yield within(region, part), made
+                        if data is not made:
+                            self.pad(made, data)
+                        write_all(file.fileno(), data.reshape(-1).view(np.uint8).data, i * self.chunk_bytes + offset)
+                write_all(file.fileno(), memoryview(index), size)
+                if sync_data:
+                    start_writeback(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def there(self, region: Region) -> bool:
+        return bool(self.intact(region))
+
+    def path(self, region: Region) -> Path:
+        """The file of a chunk or shard."""
+        path = self.file(region)
+        assert path is not None
+        return path
+
+    def readable(self, region: Region) -> Iterator[Region]:
+        """The inner chunks: a shard of another layout is not read as a whole, for which the memory is not counted."""
+        return (within(region, chunk) for chunk in self.covered(region))
+
+    def intact(self, region: Region) -> bool | None:
+        try:
+            return self.path(region).stat().st_size == self.size(region)
+        except FileNotFoundError:
+            return False
+
+    def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """The same parts, where the file is laid out as `block` does it; all other layouts are read through zarr."""
+        covered = self.covered(region)
+        index = self.index(covered)
+        try:
+            file = open_file(self.path(region))
+        except FileNotFoundError:  # a chunk of the fill value
+            for chunk in covered:
+                for part, made, _, _ in self.pieces(chunk, scratch):
+                    made.fill(self.fill_value)
+                    yield within(region, part), made
+            return
+        with file:
+            size, expected = os.fstat(file.fileno()).st_size, self.size(region)
+            if self.sharded and (size != expected or os.pread(file.fileno(), len(index), size - len(index)) != index):
+                yield from super().stored(region, scratch)
+                return
+            if size != expected:
+                raise ValueError(f"it has {size} bytes where {expected} were expected")
+            for i, chunk in enumerate(covered):
+                for part, made, data, offset in self.pieces(chunk, scratch):
+                    read_all(file.fileno(), data.reshape(-1).view(np.uint8).data, i * self.chunk_bytes + offset)
+                    if data is not made:
+                        made[...] = data[tuple(slice(0, size) for size in made.shape)]
+                    yield within(region, part), made
+
+    def pieces(self, chunk: Region, scratch: Scratch) -> Iterator[tuple[Region, Array, Array, int]]:
+        """What of a chunk is made at once: its part, the array to fill, the array to write, and where."""
+        if extent(chunk) != self.inner:
+            yield chunk, np.empty(extent(chunk), self.dtype), scratch.array(self.inner, self.dtype), 0
+            return
+        parts = Grid(self.inner, block_of_rows(self.inner, PART // self.dtype.itemsize))
+        for part in parts:
+            made = scratch.array(extent(part), self.dtype)
+            start = runs(self.inner, part)[0]
+            yield within(chunk, part), made, made, start * self.dtype.itemsize
+
+
+def writer(array: zarr.Array[Any]) -> Writer:
+    """The fastest writer that the array's layout allows."""
+    if array.metadata.zarr_format == 2 and array.dtype.name in dtypes.ML_DTYPES and not stores_plain_bytes(array):
+        raise InputError(
+            f"{array.store_path}: expected {array.dtype.name} in zarr format 3, or in format 2 without compressor, "
+            "filters and Fortran order, got such a layout, which numcodecs cannot encode; make the array in format 3"
+        )
+    if not stores_plain_bytes(array):
+        return AssignWriter(array)
+    return LocalWriter(array) if isinstance(array.store_path.store, LocalStore) else BytesWriter(array)
+
+
+def stores_plain_bytes(array: zarr.Array[Any]) -> bool:
+    """Whether a chunk is stored as its values' little-endian bytes in C order, alone or in a plain shard."""
+    metadata = array.metadata
+    if metadata.zarr_format == 2:
+        plain = metadata.compressor is None and not metadata.filters and metadata.order == "C"
+        return plain and getattr(metadata.dtype, "endianness", "little") == "little"
+    codecs = metadata.codecs
+    if len(codecs) == 1 and isinstance(codecs[0], ShardingCodec):
+        shard = codecs[0]
+        location = getattr(shard.index_location, "value", shard.index_location)
+        index_is_plain = len(shard.index_codecs) == 2 and isinstance(shard.index_codecs[1], Crc32cCodec)
+        if location != "end" or not index_is_plain or not is_plain(shard.index_codecs[0]):
+            return False
+        codecs = shard.codecs
+    return len(codecs) == 1 and is_plain(codecs[0])
+
+
+def is_plain(codec: Any) -> bool:
+    """Whether a codec makes a chunk's little-endian bytes, and nothing else."""
+    return isinstance(codec, BytesCodec) and getattr(codec.endian, "value", codec.endian) in (None, "little")
