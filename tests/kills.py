@@ -1,7 +1,7 @@
 """Fills that are killed and started again, in children of one process that has loaded everything.
 
 A child that is forked costs milliseconds where a new Python costs a second, so that many moments are tried. The
-parent starts no thread and touches no store. What came of it is printed as JSON; tests/test_resume.py judges.
+parent starts no thread and touches no store. What came of it is printed as JSON; tests/jobs/test_resume.py judges.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import reference
 import zarr
+from common import bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_law import FAN_METHODS, METHODS, NAMES, SEEDS, SHAPES, specifications, structured_methods
-from test_targets import bits
+from strategies import FAN_METHODS, METHODS, NAMES, SEEDS, SHAPES, specifications, structured_methods
 
 import bigin
 from bigin.core.dtypes import DTYPES, FLOATS

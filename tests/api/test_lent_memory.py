@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from test_targets import bits
+from common import bits
 
 import bigin
 from bigin.core.dtypes import DTYPES, FLOATS, ML_DTYPES

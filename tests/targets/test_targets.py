@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common import bits
 from layouts import LAYOUTS, Layout, stored
 
 import bigin
@@ -19,12 +20,6 @@ from bigin.targets.target import Scratch
 
 SHAPES = [(), (1,), (23,), (7, 11), (4, 3, 9), (2, 3, 4, 5), (0, 5)]
 every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-
-
-def bits(values: np.ndarray) -> np.ndarray:
-    """The values as native-endian integers, so that equal means equal bits."""
-    native = values.astype(values.dtype.newbyteorder("=")) if values.dtype.kind in "iuf" else values
-    return np.ascontiguousarray(native).view(f"u{values.dtype.itemsize}")
 
 
 def expected(shape: tuple[int, ...], dtype: str, **parameters: object) -> np.ndarray:

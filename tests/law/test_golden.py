@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
+from common import TESTS
 
 from bigin.core import dtypes
 from bigin.fillers.prepare import Filler, prepare
 from bigin.methods import table
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
 
-ALL = json.loads((Path(__file__).parent / "golden" / "stream-v1.json").read_text(encoding="utf-8"))
+ALL = json.loads((TESTS / "golden" / "stream-v1.json").read_text(encoding="utf-8"))
 STRUCTURED_METHODS = ["eye", "dirac", "sparse", "orthogonal", "delta_orthogonal"]
 CASES = [case for case in ALL if case["method"] not in STRUCTURED_METHODS]
 STRUCTURED = [case for case in ALL if case["method"] in STRUCTURED_METHODS]

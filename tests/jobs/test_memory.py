@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import zarr
+from common import MIB, PEAK
 
 import bigin
 from bigin.api.filling import opened
@@ -17,13 +18,7 @@ from bigin.core.text import parse_size
 from bigin.jobs.journal import progress
 from bigin.jobs.resume import identity
 
-MIB = 1 << 20
 BOUND = 288 * MIB
-PEAK = """
-import atexit, bigin.cli
-atexit.register(lambda: print([line for line in open("/proc/self/status") if line.startswith("VmHWM")][0]))
-bigin.cli.main()
-"""
 
 
 def peak_of(*command: str) -> int:

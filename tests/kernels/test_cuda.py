@@ -8,9 +8,9 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from common import ROOT, TESTS
 
 if importlib.util.find_spec("numba_cuda") is None:
     pytest.skip("numba-cuda is not installed: pip install bigin[test-cuda]", allow_module_level=True)
@@ -18,12 +18,12 @@ if importlib.util.find_spec("numba_cuda") is None:
 
 def test_under_the_simulator():
     """Numba reads the variable when it is imported, so these tests cannot run beside the others."""
-    paths = [Path(__file__).with_name(name) for name in ("on_device.py", "on_device_fills.py")]
+    paths = [TESTS / name for name in ("on_device.py", "on_device_fills.py")]
     command = [sys.executable, "-m", "pytest", *map(str, paths), "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
         command,
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
-        cwd=paths[0].parents[1],
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )
@@ -81,7 +81,7 @@ def test_the_measurement_under_the_simulator():
     small = ["--repeats", "1", "--elements", "40", "--rows", "4", "--store", "8192"]
     done = subprocess.run(
         [sys.executable, "-m", "bench.gpu", *small],
-        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )

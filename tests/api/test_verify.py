@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from common import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kills import tree
 from layouts import LAYOUTS, RAW_OFFSET
-from test_cli import run
 from zarr.storage import MemoryStore
 
 import bigin

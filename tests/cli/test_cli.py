@@ -15,18 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from common import BIGIN, run, snapshot
 
 import bigin
 from bigin.methods import table
-
-BIGIN = [sys.executable, "-m", "bigin"]
-
-
-def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*BIGIN, *map(str, arguments)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def test_the_main_line_fills_an_existing_store():
@@ -136,10 +128,6 @@ def zoo() -> None:
     Path("broken.zarr").mkdir()
     Path("broken.zarr/zarr.json").write_text('{"zarr_format": 3, "node_type": "array"}')
     zarr.create_array("big.zarr", shape=(2**16, 2**16), chunks=(2**14, 2**14), dtype="float32")
-
-
-def snapshot() -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in sorted(Path.cwd().rglob("*")) if path.is_file()}
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda value: " ".join(value) if value is list else None)

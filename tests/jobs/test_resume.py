@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from common import TESTS
 from kills import SHAPE, tree
 
 import bigin
@@ -22,7 +23,7 @@ from bigin.targets import disk, files
 from bigin.targets.ledger import read_journal, unpack_progress, write_journal
 from bigin.targets.lock import Lock
 
-KILLS = Path(__file__).with_name("kills.py")
+KILLS = TESTS / "kills.py"
 
 
 def killed(*arguments: object) -> dict[str, int]:

@@ -7,12 +7,12 @@ import itertools
 import math
 import re
 from functools import cache
-from pathlib import Path
 
 import mpmath as mp
 import numpy as np
 import pytest
 import reference
+from common import TESTS
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numba import njit
@@ -27,7 +27,7 @@ from bigin.methods.distributions import Normal, TruncNormal, Uniform
 from bigin.rng import coefficients, draws, portable
 from bigin.rng.philox import philox, stream_id
 
-VECTORS = Path(__file__).parent / "vectors" / "philox4x32.txt"
+VECTORS = TESTS / "vectors" / "philox4x32.txt"
 DOCUMENT = reference.DOCUMENT.read_text(encoding="utf-8")
 NARROW = {
     "float16": portable.bits_float16,

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import reference
 import zarr
+from common import bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
-from test_law import FAN_METHODS, METHODS, NAMES, SEEDS, specifications, structured_methods
-from test_targets import bits
+from strategies import FAN_METHODS, METHODS, NAMES, SEEDS, specifications, structured_methods
 from zarr.storage import MemoryStore
 
 import bigin

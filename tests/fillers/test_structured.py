@@ -16,12 +16,10 @@ import numpy as np
 import pytest
 import reference
 import zarr
+from common import CPUS, MIB, PEAK, ROOT, bits
 from layouts import LAYOUTS
 from numba import njit
 from scipy import stats
-from test_memory import MIB, PEAK
-from test_portable import CPUS, ROOT
-from test_targets import bits
 
 import bigin
 from bigin.core.dtypes import DTYPES, FLOATS, INTEGERS

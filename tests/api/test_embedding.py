@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 import reference
 import zarr
+from common import TESTS, run, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from test_cli import run, snapshot
 from zarr.storage import LocalStore, MemoryStore
 
 import bigin
@@ -35,7 +35,7 @@ bigin.register_dtypes()
 
 DIM, OLD, NEW = 12, 50, 123  # both end within a chunk and within a shard
 WHAT = {"std": 0.02, "seed": 5}
-GROW_AND_KILL = Path(__file__).with_name("grow_and_kill.py")
+GROW_AND_KILL = TESTS / "grow_and_kill.py"
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,12 @@ import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
+from common import CPUS, ROOT
 
 import bigin
-
-ROOT = Path(__file__).parent.parent
-CPUS = {
-    "host": {},
-    "generic": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
-    "haswell": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"},
-}
 
 # Every draw is here, and every rounding, but not every pair of the two, each of which takes seconds to compile.
 # Prints the code's fingerprint and {"distribution dtype": digest} of runs from even and odd places, long and short.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from common import TESTS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +26,7 @@ LIMIT = 120  # seconds
 def test_four_ranks_make_what_one_device_makes(tmp_path):
     ranks = [
         subprocess.Popen(
-            [sys.executable, Path(__file__).parent / "ranks.py", str(rank), "4", tmp_path / "meeting"],
+            [sys.executable, TESTS / "ranks.py", str(rank), "4", tmp_path / "meeting"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

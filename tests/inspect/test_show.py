@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import zarr
+from common import BIGIN
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -44,8 +45,6 @@ from bigin.spec.tensor import Specification
 from bigin.targets.open import open_target
 from bigin.targets.target import Scratch
 from tests.layouts import LAYOUTS, Layout
-
-BIGIN = [sys.executable, "-m", "bigin"]
 
 
 def run(*arguments: object, code: int = 0) -> str:

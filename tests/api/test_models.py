@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import reference
 import zarr
+from common import bits, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_targets import bits
 
 import bigin
 from bigin import cli
@@ -28,15 +28,7 @@ from bigin.spec.model import KEPT, ModelFilled, Setups
 from bigin.targets.models import open_model
 from bigin.targets.safetensors.header import lay_out, pack_header, read_header
 
-BIGIN = [sys.executable, "-m", "bigin"]
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
-
-
-def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*BIGIN, *map(str, arguments)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def checkpoint(path: str, tensors: Tensors) -> Path:
