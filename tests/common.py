@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from hypothesis import settings
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -27,6 +28,11 @@ import atexit, bigin.cli
 atexit.register(lambda: print([line for line in open("/proc/self/status") if line.startswith("VmHWM")][0]))
 bigin.cli.main()
 """
+
+
+def examples(count: int) -> settings:
+    """How many examples hypothesis tries in a run of every test; in a quick one a fifth of them (see conftest.py)."""
+    return settings(max_examples=max(5, count * settings.default.max_examples // 100))
 
 
 def bits(values: np.ndarray) -> np.ndarray:

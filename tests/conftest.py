@@ -1,18 +1,43 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Kernels are compiled once for the whole run, and not into the user's cache.
+# Kernels are compiled once for the whole run and all of its workers, and not into the user's cache.
 os.environ.setdefault("BIGIN_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"bigin-test-kernels-{os.getuid()}"))
 
-settings.register_profile(
-    "bigin", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-settings.load_profile("bigin")
+# A test that needs another number of examples writes @examples(300) of tests/common.py, a share of this one.
+common = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.register_profile("all", common, max_examples=100)
+settings.register_profile("quick", common, max_examples=20)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run the slow tests too, and every example of hypothesis")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("all" if config.getoption("--all") else "quick")
+    # nohup and many CI systems start their commands with signals ignored, and a child would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the slow tests out, unless they are asked for: by --all, by -m, or by name."""
+    if config.getoption("--all") or config.getoption("-m"):
+        return
+    named = {argument.partition("::")[2].partition("[")[0] for argument in config.args if "::" in argument}
+    slow = [item for item in items if item.get_closest_marker("slow") and item.name.partition("[")[0] not in named]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import reference
 import zarr
-from common import TESTS, run, snapshot
-from hypothesis import given, settings
+from common import TESTS, examples, run, snapshot
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from zarr.storage import LocalStore, MemoryStore
@@ -228,7 +228,7 @@ IDS = hnp.arrays(
 
 
 @given(ids=IDS, which=st.integers(0, len(KINDS) - 1))
-@settings(max_examples=300)
+@examples(300)
 def test_rows_are_what_numpy_takes(tables, ids, which):
     table, values = tables[which]
     found = table.rows(ids)

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import reference
 import zarr
-from common import bits, run
-from hypothesis import given, settings
+from common import bits, examples, run
+from hypothesis import given
 from hypothesis import strategies as st
 
 import bigin
@@ -248,7 +248,7 @@ def test_torch_reads_every_dtype():
 NAMES = st.text("abc.0123", min_size=1, max_size=8)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     st.data(),
     st.dictionaries(

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from common import run
-from hypothesis import given, settings
+from common import examples, run
+from hypothesis import given
 from hypothesis import strategies as st
 from kills import tree
 from layouts import LAYOUTS, RAW_OFFSET
@@ -58,7 +58,7 @@ def span(path: Path, layout) -> tuple[int, int]:
 
 
 @every_kept_layout
-@settings(max_examples=12)
+@examples(12)
 @given(data=st.data())
 def test_a_flipped_bit_anywhere_is_found(small, layout, data):
     """Of what no element is read from (the padding of a chunk at the array's edge, bits that a codec ignores) zarr

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import reference
 import zarr
-from common import bits
-from hypothesis import given, settings
+from common import bits, examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from strategies import FAN_METHODS, METHODS, NAMES, SEEDS, specifications, structured_methods
@@ -55,7 +55,7 @@ BOTH = {shape: both(shape, seed=3) for shape in INDEXED}
 shapes = st.sampled_from(INDEXED)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(shapes, st.data())
 def test_basic_indexing_is_numpys(shape, data):
     w, stored = BOTH[shape]
@@ -63,7 +63,7 @@ def test_basic_indexing_is_numpys(shape, data):
     same(w[key], stored[key])
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(shapes.filter(lambda shape: shape and 0 not in shape), st.data())
 def test_integer_array_indexing_is_numpys(shape, data):
     w, stored = BOTH[shape]
@@ -110,7 +110,7 @@ def mixed(draw: Any, shape: tuple[int, ...]) -> Any:
     return items[0] if len(items) == 1 and draw(st.booleans()) else tuple(items)
 
 
-@settings(max_examples=1000)
+@examples(1000)
 @given(shapes, st.data())
 def test_arrays_masks_and_slices_together_are_numpys_and_so_are_the_errors(shape, data):
     w, stored = BOTH[shape]
@@ -394,7 +394,7 @@ def test_what_is_printed():
     assert repr(bigin.virtual(3, "normal")) == "bigin.virtual((3,), 'normal', seed=0, dtype='float32')"
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(SEEDS, NAMES, SEEDS, NAMES)
 def test_dask_tells_arrays_apart(seed, name, other_seed, other_name):
     one = bigin.virtual((4, 3), "normal", seed=seed, name=name)

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
+from common import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from kills import child, tree, wait
 
@@ -122,7 +123,7 @@ def test_a_npy_header_that_lies_is_refused_and_nothing_is_unpickled(lie):
     assert not Path("exploded").exists()
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(data=st.data())
 def test_any_bytes_for_a_npy_file_are_read_or_refused(data):
     whole = header(described()) + bytes(48)
@@ -214,7 +215,7 @@ def places_of(value: object, above: tuple[object, ...] = ()) -> list[tuple[objec
     return found
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(data=st.data())
 def test_any_zarr_metadata_are_used_or_refused(data):
     place, found = metadata(data.draw(st.sampled_from([2, 3])))
@@ -239,7 +240,7 @@ def test_any_zarr_metadata_are_used_or_refused(data):
 RECORD = Specification.parse("normal", {}, 0, "", SHAPE, np.dtype("float32")).record()
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(data=st.data())
 def test_any_record_describes_a_fill_or_is_refused(data):
     record = json.loads(json.dumps(RECORD | {"region": [[0, 12, 1], [0, 10, 1]], "complete": True}))
@@ -270,7 +271,7 @@ def test_any_json_is_a_record_or_none(value):
         filler_of(value if isinstance(value, dict) else {})
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.binary(max_size=80) | json_values)
 def test_any_journal_says_how_far_or_nothing(content):
     bigin.fill("a.npy", "normal", shape=SHAPE, overwrite=True)

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import scipy.stats
 import zarr
-from common import BIGIN
-from hypothesis import example, given, settings
+from common import BIGIN, examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -124,7 +124,7 @@ def arrays(draw: st.DrawFn) -> np.ndarray:
     return values
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(arrays())
 @example(np.array([np.nan, np.inf, -np.inf, -0.0, 0.0], np.float32))
 @example(np.full(4096, np.nan, np.float64))
@@ -390,7 +390,7 @@ def test_broken_structure_is_seen():
     assert found.verdicts[-1].got == 51
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.sampled_from(["normal", "uniform", "sparse", "eye"]), st.integers(0, 40), st.integers(0, 40))
 def test_any_shape_may_be_shown(method, rows, columns):
     parameters = {"sparsity": 0.4} if method == "sparse" else {}

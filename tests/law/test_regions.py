@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import reference
 import zarr
-from common import bits
-from hypothesis import given, settings
+from common import bits, examples
+from hypothesis import given
 from hypothesis import strategies as st
 from strategies import FAN_METHODS, METHODS, NAMES, SEEDS, SHAPES, specifications, structured_methods
 
@@ -117,7 +117,7 @@ ORDERS = {
 }
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(specifications(), st.data(), st.sampled_from(list(ORDERS)), st.integers(1, 3))
 def test_any_region_has_the_references_bits(specification, data, order, threads):
     method, parameters, shape, dtype, seed, name = specification
@@ -129,7 +129,7 @@ def test_any_region_has_the_references_bits(specification, data, order, threads)
     same(local, expected)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(specifications(), st.data())
 def test_any_stretch_has_the_references_bits(specification, data):
     method, parameters, shape, dtype, seed, name = specification
@@ -142,7 +142,7 @@ def test_any_stretch_has_the_references_bits(specification, data):
     same(local, expected[start : start + local.size].reshape(local_shape))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(specifications(), st.data(), st.integers(1, 9))
 def test_parts_of_a_few_elements_at_once_change_no_bit(specification, data, batch):
     """What is placed at once is cut in halves as large parts are."""
@@ -373,7 +373,7 @@ def test_a_stretch_is_regions_that_follow_each_other(shape, data):
     assert np.concatenate([*places, []]).tolist() == list(range(start, stop))
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     st.sampled_from(["normal", "uniform", "trunc_normal"]),
     st.sampled_from(list(FLOATS)),

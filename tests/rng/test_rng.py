@@ -12,8 +12,8 @@ import mpmath as mp
 import numpy as np
 import pytest
 import reference
-from common import TESTS
-from hypothesis import assume, example, given, settings
+from common import TESTS, examples
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numba import njit
 from scipy import stats
@@ -597,7 +597,7 @@ METHODS = [
 @pytest.mark.parametrize("dtype", dtypes.FLOATS)
 @pytest.mark.parametrize(("method", "parameters"), METHODS)
 @given(data=st.data())
-@settings(max_examples=15)
+@examples(15)
 def test_every_value_is_the_references(method, parameters, dtype, data):
     p = data.draw(parameters)
     seed = data.draw(st.integers(0, 2**64 - 1))
