@@ -122,7 +122,7 @@ class AssignWriter(Writer):
         super().__init__(array.with_config({"write_empty_chunks": True}))
 
     def memory(self) -> int:
-        """The values, zarr's copy, its encoded form and what the encoder needs; tests/jobs/test_memory.py measures it."""
+        """The values, zarr's copy, its encoded form and what the encoder needs; tests/jobs/test_memory.py measures."""
         return 4 * self._bytes(self.outer)
 
     def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
