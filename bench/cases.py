@@ -10,9 +10,6 @@ from bench import models, ours, peers, reliability, structured, virtual
 from bench.check import QUICK
 from bench.measure import Work
 from bench.setting import Setting
-from bigin.targets.files import FileTarget
-from bigin.targets.target import Target
-from bigin.targets.zarr.array import ZarrTarget
 
 Side = Callable[[Setting], Work]
 MEMORY = "1 MiB blocks"
@@ -63,9 +60,9 @@ def orthogonal(shape: tuple[int, int], dtype: str, goal: float) -> Case:
     )
 
 
-def journal(name: str, side: Side, target: type[Target]) -> Case:
+def journal(name: str, side: Side) -> Case:
     """A fill beside the same without its journal."""
-    peer = partial(reliability.unjournalled, journalled=side, target=target)
+    peer = partial(reliability.unjournalled, journalled=side)
     return Case(f"{name}, with its journal", side, "bigin without", peer, 0.97)
 
 
@@ -113,8 +110,8 @@ CASES = (
     of_dtype("float64"),
     of_dtype("float16"),
     of_dtype("bfloat16"),
-    journal("normal into .npy, fsync", ours.npy, FileTarget),
-    journal("normal into zarr, 16 MiB chunks, fsync", partial(ours.in_zarr, sync=True), ZarrTarget),
+    journal("normal into .npy, fsync", ours.npy),
+    journal("normal into zarr, 16 MiB chunks, fsync", partial(ours.in_zarr, sync=True)),
     Case(f"a checkpoint of {models.TENSORS} tensors, fsync", models.checkpoint, "bigin, one .npy", ours.npy, 0.9),
     Case("verify .npy, from the disk", reliability.verified, "reading it", reliability.read, 1),
     Case(

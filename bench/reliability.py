@@ -13,17 +13,16 @@ from bench.measure import Work, WrongError
 from bench.setting import COLUMNS, Setting, cores
 from bigin.api.filling import fill
 from bigin.api.verifying import verify
-from bigin.targets.target import Target
 
 READ = 4 << 20  # bytes of a read
 
 
-def unjournalled(setting: Setting, journalled: Callable[[Setting], Work], target: type[Target]) -> Work:
+def unjournalled(setting: Setting, journalled: Callable[[Setting], Work]) -> Work:
     """The same fill, without checkpoints."""
     work = journalled(setting)
 
     def run() -> int:
-        with mock.patch.object(target, "keeps_progress", False):
+        with mock.patch("bigin.jobs.journal.FIRST", 1e6):
             return work.run()
 
     return replace(work, run=run)

@@ -26,8 +26,8 @@ from bigin.jobs.retries import Retries, explain
 from bigin.jobs.run import Plan, run, set_up, workers_within
 from bigin.spec.record import filler_of
 from bigin.spec.tensor import Specification, part_record, part_shape
-from bigin.targets.ledger import Record
 from bigin.targets.open import open_target
+from bigin.targets.records import Record
 from bigin.targets.target import Target
 
 if TYPE_CHECKING:
@@ -228,19 +228,24 @@ def fill_target(
     start = time.perf_counter()
     target.sync = sync
     grid, which = target.grid(filler.region_bytes), identity(record)
+    ledger = target.ledger
     retries = retries or Retries(target.remote)
     retries.remote = target.remote or (retries.remote and not target.exists())
     try:
         with told_as_fill_errors(target.label):
-            target.lock()
+            if ledger is not None:
+                ledger.lock()
             state = retries.attempt(lambda: state_of(target, record, overwrite))
             if state == "done":
-                target.clean()
+                assert ledger is not None
+                ledger.clean()
                 return Report(target.label, 0, 0.0, record | {"complete": True}, found=target.nbytes)
-            if state == "new":
-                retries.attempt(lambda: target.begin(record))
+            if ledger is None:
+                retries.attempt(target.start)
+            elif state == "new":
+                retries.attempt(lambda: ledger.begin(record))
             else:
-                retries.attempt(target.resume)
+                retries.attempt(ledger.resume)
             retries.remote = target.remote
             set_up(target, filler, workers, limit, progress)
             plan = Plan(grid, fill=which)
@@ -248,7 +253,7 @@ def fill_target(
                 plan = plan_on(target, filler, grid, which, max(1, workers // BUFFERS), retries)
             made = run(target, filler, plan, workers, retries, progress)
             record["complete"] = True
-            retries.attempt(lambda: apart(lambda: target.finish(record)))
+            retries.attempt(lambda: apart(target.flush if ledger is None else lambda: ledger.finish(record)))
     except KeyboardInterrupt as stop:
         raise stopped(stop, target, grid, which) from None
     seconds = time.perf_counter() - start
@@ -259,7 +264,7 @@ def stopped(stop: KeyboardInterrupt, target: Target, grid: Grid, which: str) -> 
     """The interruption, with how far the fill got and how it goes on."""
     kind = Terminated if isinstance(stop, Terminated) else Interrupted
     what = "terminated" if kind is Terminated else "interrupted"
-    if not target.keeps_progress:
+    if target.ledger is None:
         return kind(f"{target.label}: {what}; it is partly filled")
     done = 0.0
     if target.exists():
@@ -291,7 +296,9 @@ def create(
     if str(path).endswith(".npy"):
         if chunks is not None or shards is not None:
             raise InputError("expected no chunks or shards for a .npy file, which is one piece; leave them out")
-        return _create_npy(Path(path), parsed, kind)
+        from bigin.targets.npy import create_npy
+
+        return create_npy(Path(path), parsed, kind)
     from bigin.targets.zarr.hierarchy import create_array
 
     return create_array(
@@ -302,16 +309,3 @@ def create(
         None if shards is None else parse_shape(shards),
         zarr_format,
     )
-
-
-def _create_npy(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap[Any, Any]:
-    import numpy as np
-
-    from bigin.targets.files import npy_target
-
-    if path.exists():
-        raise InputError(f"{path}: expected nothing there, found a file; choose another path or remove it")
-    target = npy_target(path, shape, dtype)
-    target.make()
-    target.close()
-    return np.memmap(path, dtype, "r+", target.offset, shape)

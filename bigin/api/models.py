@@ -22,9 +22,9 @@ from bigin.recipes.recipe import Tensor
 from bigin.spec.fused import SplitSpecification, Values
 from bigin.spec.model import ModelSpecification
 from bigin.spec.tensor import Specification
-from bigin.targets.ledger import Record
 from bigin.targets.model import ModelTarget, model_record
 from bigin.targets.models import Model, nbytes_of, plan_checkpoint, read_model
+from bigin.targets.records import Record
 from bigin.targets.safetensors.checkpoint import new_checkpoint
 
 

@@ -19,6 +19,7 @@ from bigin.jobs.grow import Undo, add_rows, larger, open_table, parse_ids, reset
 from bigin.jobs.resume import values
 from bigin.spec.tensor import Specification
 from bigin.targets.rows import Rows, begun, fresh, new_table
+from bigin.targets.target import record_of
 
 if TYPE_CHECKING:
     from bigin.api.verifying import Verification
@@ -96,7 +97,7 @@ class EmbeddingTable:
                 method, parameters, seed, stream, shape, dtypes.parse_dtype(dtype), padding_idx
             )
             record = specification.record()
-            if half is not None and values(half.record() or {}) != values(record):
+            if half is not None and values(record_of(half) or {}) != values(record):
                 raise InputError(f"{path}: expected nothing there, found another table that is half made; remove it")
             record["name_from"] = "caller" if name is not None else "hierarchy" if stream else "unnamed"
             try:
@@ -204,7 +205,7 @@ class EmbeddingTable:
         """
         number = count("num_embeddings", num_embeddings, 0)
         with default_modes(), self._writing() as (rows, undo):
-            record = rows.target.record()
+            record = record_of(rows.target)
             assert record is not None
             if number < self.num_embeddings:
                 raise InputError(
@@ -295,7 +296,8 @@ class EmbeddingTable:
             finally:
                 held.close()
 
-        held.lock()
+        if held.ledger is not None:
+            held.ledger.lock()
         try:
             self._load()
             yield self._rows, undo

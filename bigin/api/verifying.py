@@ -23,9 +23,9 @@ from bigin.jobs.retries import Retries
 from bigin.jobs.run import Plan, run, set_up, workers_within
 from bigin.spec.record import filler_of, specification_of
 from bigin.spec.tensor import Specification, part_record, part_shape
-from bigin.targets.ledger import Record, read_sidecar
 from bigin.targets.model import ModelTarget
-from bigin.targets.target import Target
+from bigin.targets.records import Record, read_sidecar
+from bigin.targets.target import Target, record_of
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def recorded_layout(target: Any, offset: int) -> tuple[Any, Any, int]:
 
 def check_record(target: Target, record: Record) -> None:
     """Refuses to repair what the record says is something else: that would be another fill."""
-    held = target.record()
+    held = record_of(target)
     if held is not None and (held.get("complete") is not True or values(held) != values(record)):
         raise InputError(
             f"{target.label}: expected to repair what its record says, but it {describe(held, record)}; leave the "
@@ -156,7 +156,7 @@ def check_record(target: Target, record: Record) -> None:
 
 def recorded(target: Target) -> Record:
     """A target's record, if it says what all of it should hold."""
-    record = target.record()
+    record = record_of(target)
     if record is None:
         raise InputError(f"{target.label}: expected a record of a fill, found none; give --method and its parameters")
     try:
@@ -206,14 +206,14 @@ def _verify(
     grid = target.grid(filler.region_bytes)
     tasks = sampled(grid, sample, sample_seed)
     total = target.nbytes * len(tasks) // max(1, len(grid))
-    if repair:
-        target.lock()
+    if repair and target.ledger is not None:
+        target.ledger.lock()
     start = time.perf_counter()
     set_up(target, filler, workers, limit, None)
     report = None if progress is None else (lambda size: progress(min(size, total), total))
     differences = compare(target, filler, grid, tasks, workers, retries, report)
     if repair and differences:
-        keep = target.record() is not None or len(tasks) == len(grid)  # else it would speak of what nobody looked at
+        keep = record_of(target) is not None or len(tasks) == len(grid)  # else it would speak of what nobody looked at
         repair_regions(target, filler, record if keep else None, grid, differences, workers, retries)
     seconds = time.perf_counter() - start
     return Verification(
@@ -231,11 +231,14 @@ def repair_regions(
     retries: Retries,
 ) -> None:
     """Fills the differing regions again, and keeps the record, if there is one to keep."""
-    target.resume()
+    ledger = target.ledger
+    target.start() if ledger is None else ledger.resume()
     again = [difference.region for difference in differences]
     run(target, filler, Plan(grid, len(grid), again), workers, retries, None)
-    if record is not None:
-        retries.attempt(lambda: apart(lambda: target.finish(record)))
-    elif target.keeps_progress:
-        retries.attempt(lambda: apart(lambda: target.checkpoint({})))  # to the disk
-        target.forget_progress()
+    if ledger is None:
+        retries.attempt(lambda: apart(target.flush))
+    elif record is not None:
+        retries.attempt(lambda: apart(lambda: ledger.finish(record)))
+    else:
+        retries.attempt(lambda: apart(lambda: ledger.checkpoint({})))  # to the disk
+        ledger.forget()

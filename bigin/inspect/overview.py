@@ -29,8 +29,8 @@ from bigin.jobs.retries import Retries, one_line
 from bigin.methods.expected import Promise, promise_of
 from bigin.spec.record import filler_of, specification_of
 from bigin.spec.tensor import Specification, part_shape
-from bigin.targets.ledger import Record
-from bigin.targets.target import Target
+from bigin.targets.records import Record
+from bigin.targets.target import Target, record_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 REGION = 4 << 20  # bytes that are read at once where the target is free to choose
@@ -245,7 +245,7 @@ def show(
         retries.remote = place.remote
         if not place.exists():
             raise InputError(f"{place.label}: expected a target to show, found nothing")
-        record = retries.attempt(place.record)
+        record = retries.attempt(lambda: record_of(place))
         if method is None:
             if parameters or padding_idx is not None:
                 given = ", ".join([*parameters, *([] if padding_idx is None else ["padding_idx"])])

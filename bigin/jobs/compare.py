@@ -88,7 +88,7 @@ def difference_of(
         count, place = differing(*read, filler, made)
         elements += count
         first = place if first is None else first
-    return None if first is None else Difference(number, target.place(region), elements, target.index_of(first))
+    return None if first is None else Difference(number, target.where(region), elements, target.index_of(first))
 
 
 def next_part(parts: Iterator[tuple[Region, Array]]) -> tuple[Region, Array] | None:
@@ -104,7 +104,7 @@ def next_part(parts: Iterator[tuple[Region, Array]]) -> tuple[Region, Array] | N
 def unreadable(target: Target, number: int, region: Region, error: Exception) -> Difference:
     """What cannot be read differs as a whole."""
     elements, first = int(np.prod(extent(region), dtype=object)), tuple(start for start, _ in region)
-    return Difference(number, target.place(region), elements, target.index_of(first), one_line(error))
+    return Difference(number, target.where(region), elements, target.index_of(first), one_line(error))
 
 
 def differing(part: Region, values: Array, filler: Filler, scratch: Scratch) -> tuple[int, Shape | None]:

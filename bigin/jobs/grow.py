@@ -17,8 +17,9 @@ from bigin.jobs.retries import Retries, explain
 from bigin.jobs.run import Progress, workers_within
 from bigin.methods.distributions import Distribution, Orthogonal, Sparse
 from bigin.spec.tensor import Specification
-from bigin.targets.ledger import Record
+from bigin.targets.records import Record
 from bigin.targets.rows import Rows, open_rows
+from bigin.targets.target import record_of
 
 GROWING = "growing"  # the record's note of a grow that has begun, and may have been killed
 BATCH = 1 << 20  # elements of rows that are made at once
@@ -30,7 +31,7 @@ def open_table(place: Any) -> tuple[Rows, Specification]:
     if isinstance(place, str | os.PathLike) and "://" not in str(place) and not os.path.exists(place):
         raise InputError(f"{place}: expected a table, found nothing; make it with `bigin table create`")
     rows = open_rows(place)
-    target, record = rows.target, rows.target.record()
+    target, record = rows.target, record_of(rows.target)
     if record is None:
         raise InputError(
             f"{target.label}: expected a table that bigin has filled, got one without a record; make it with "

@@ -32,7 +32,7 @@ class Journal:
         self._stopping = False
         self._ended = threading.Event()
         self._error: BaseException | None = None
-        if target.keeps_progress:  # a thread that never runs would hold on to the target, and to an array in memory
+        if target.ledger is not None:  # a thread that never runs would hold on to the target, and to an array in memory
             threading.Thread(target=self._work, name="bigin-journal", daemon=True).start()
         else:
             self._ended.set()
@@ -62,9 +62,10 @@ class Journal:
     def checkpoint(self) -> None:
         """Keeps how far the fill has come."""
         reached = self._reached
-        if reached > self.kept and self._target.keeps_progress:
+        ledger = self._target.ledger
+        if reached > self.kept and ledger is not None:
             kept = progress(self._target, self._grid, reached, self._fill)
-            self._retries.attempt(lambda: self._target.checkpoint(kept), lambda: self._stopping)
+            self._retries.attempt(lambda: ledger.checkpoint(kept), lambda: self._stopping)
             self.kept = reached
 
     def _work(self) -> None:
@@ -102,7 +103,7 @@ def progress(target: Target, grid: Grid, reached: int, fill: str) -> dict[str, o
 
 def done_regions(target: Target, grid: Grid, fill: str) -> int:
     """How many regions at the front the journal of an incomplete fill says are stored; 0 where it speaks of another."""
-    kept = target.progress() or {}
+    kept = (target.ledger.progress() if target.ledger is not None else None) or {}
     reached = kept.get("done")
     if not isinstance(reached, int) or isinstance(reached, bool) or not 0 <= reached <= len(grid):
         return 0

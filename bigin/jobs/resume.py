@@ -14,7 +14,7 @@ from bigin.jobs.journal import done_regions
 from bigin.jobs.retries import Retries
 from bigin.jobs.run import Plan
 from bigin.spec.record import specification_of
-from bigin.targets.ledger import Record
+from bigin.targets.records import Record
 from bigin.targets.target import Target
 
 # What a record says beyond the values: the fill goes on if these alone are other than before.
@@ -27,7 +27,9 @@ def state_of(target: Target, record: Record, overwrite: bool) -> str:
 
     Raises InputError where the target holds something else, which only `overwrite` may replace.
     """
-    held = target.record()
+    if target.ledger is None:
+        return "new"
+    held = target.ledger.record()
     if overwrite or held is None:
         if not overwrite and target.holds_data():
             raise InputError(f"{target.label} already holds data; --overwrite (overwrite=True) fills it anew")
@@ -86,7 +88,8 @@ def plan_on(target: Target, filler: Filler, grid: Grid, fill: str, threads: int,
         elif not intact:
             again.append(number)
     if not believed(target, filler, grid, start, {*unknown, *again}, threads, retries):
-        target.forget_progress()
+        assert target.ledger is not None
+        target.ledger.forget()
         return Plan(grid, fill=fill)
     again += [difference.region for difference in compare(target, filler, grid, unknown, threads, retries)]
     return Plan(grid, start, sorted(again), fill)

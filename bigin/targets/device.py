@@ -13,7 +13,6 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.regions import Grid, Region, Shape, extent, slices
-from bigin.targets.ledger import Record
 from bigin.targets.target import Array, Parts, Scratch, Target
 
 LEGACY = 1  # the handle of the default stream that waits for all others, and all others for it
@@ -63,7 +62,7 @@ class DeviceTarget(Target):
         """All of it."""
         return Grid(self.shape, tuple(max(1, size) for size in self.shape))
 
-    def begin(self, record: Record) -> None:
+    def start(self) -> None:
         """Makes stale what a backward pass of torch has saved of the old values."""
         torch, owner = sys.modules.get("torch"), self.array.owner
         if torch is not None and isinstance(owner, torch.Tensor) and not owner.is_inference():

@@ -1,87 +1,74 @@
-"""What is kept beside the data: the record of what a target was filled with, and an incomplete fill's progress.
-
-The record is one JSON object, in a file beside a file (its sidecar) or in a zarr array's attribute "bigin". The
-progress (the journal) is one too, in a file or a store's key of its own, as it changes every second: with a checksum,
-so that a damaged one is no progress.
-"""
+"""What a target remembers between processes."""
 
 from __future__ import annotations
 
-import json
-import zlib
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
 
-from bigin.targets.disk import partial, read_small, replace_file, sync_folder
-
-Record = dict[str, Any]
-Progress = dict[str, Any]
-KEY = "bigin"  # the attribute of a zarr array that holds its record
-JOURNAL = ".bigin.journal"  # the key beside a zarr array's metadata that holds its progress
+from bigin.targets.lock import Lock
+from bigin.targets.records import Progress, Record
 
 
-def sidecar(path: Path) -> Path:
-    """The file that holds the record of a file."""
-    return path.with_name(path.name + ".bigin.json")
+class Ledger(ABC):
+    """The lock, the provenance record and the progress of a target.
 
+    A fill goes: lock, record (may the target be filled, or is it half filled?), begin or resume, checkpoint now and
+    then, finish. `Target.close` closes the ledger, too. `label` is what messages call the target.
+    """
 
-def journal(path: Path) -> Path:
-    """The file that holds the progress of a file."""
-    return path.with_name(path.name + ".bigin.journal")
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self._lock: Lock | None = None
 
+    @abstractmethod
+    def lock(self) -> None:
+        """Keeps other writers away until `close`.
 
-def read_sidecar(path: Path) -> Record | None:
-    """The record of a file; None where there is none or it cannot be read as one."""
-    try:
-        return parse_record(read_small(sidecar(path)))
-    except OSError:
-        return None
+        Raises InputError where another writer is at work, TargetError where the target is read-only.
+        """
 
+    @abstractmethod
+    def record(self) -> Record | None:
+        """The record of the fill that the target holds; None where there is none."""
 
-def parse_record(data: bytes) -> Record | None:
-    """A record from its text; None where it is none."""
-    try:
-        record = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
+    @abstractmethod
+    def begin(self, record: Record) -> None:
+        """Makes what is missing, reserves the space and keeps an incomplete record, once all input is checked.
 
+        Forgets the progress of an earlier fill.
+        """
 
-def write_sidecar(path: Path, record: Record) -> None:
-    """Replaces the record of a file, whole or not at all."""
-    replace_file(sidecar(path), json.dumps(record, indent=2).encode() + b"\n")
+    @abstractmethod
+    def resume(self) -> None:
+        """Opens what an earlier fill has begun, and removes what it left half-written."""
 
+    @abstractmethod
+    def clean(self) -> None:
+        """Removes what a process has left that died when its fill was complete."""
 
-def pack_progress(progress: Progress) -> bytes:
-    """The journal's text: a line of JSON, and its CRC-32."""
-    line = json.dumps(progress, sort_keys=True)
-    return f"{line}\n{zlib.crc32(line.encode()):08x}\n".encode()
+    @abstractmethod
+    def checkpoint(self, progress: Progress) -> None:
+        """Brings the data to the disk, and only then keeps the progress."""
 
+    @abstractmethod
+    def progress(self) -> Progress | None:
+        """The progress of an incomplete fill; None where it is not known."""
 
-def unpack_progress(data: bytes) -> Progress | None:
-    """The progress in a journal's text; None where it is damaged."""
-    line, _, check = data.partition(b"\n")
-    if check.strip() != f"{zlib.crc32(line):08x}".encode():
-        return None
-    return parse_record(line)
+    @abstractmethod
+    def finish(self, record: Record) -> None:
+        """Brings the data to the disk, then keeps the complete record, then forgets the progress."""
 
+    @abstractmethod
+    def forget(self) -> None:
+        """Forgets the progress: the fill begins anew."""
 
-def read_journal(path: Path) -> Progress | None:
-    """The progress that is kept in a file."""
-    try:
-        return unpack_progress(read_small(path))
-    except OSError:
-        return None
+    def close(self) -> None:
+        """Releases the lock."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
-
-def write_journal(path: Path, progress: Progress) -> None:
-    """Replaces the progress in a file, whole or not at all."""
-    replace_file(path, pack_progress(progress))
-
-
-def remove_journal(path: Path) -> None:
-    """Forgets the progress in a file, for good."""
-    partial(path).unlink(missing_ok=True)
-    if path.exists():
-        path.unlink()
-        sync_folder(path.parent)
+    def _hold(self, path: Path) -> None:
+        """Locks a path in place of the one that was locked before."""
+        self.close()
+        self._lock = Lock(path, self.label)

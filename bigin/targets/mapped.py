@@ -17,7 +17,7 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.regions import Shape, slices
-from bigin.targets.ledger import read_sidecar
+from bigin.targets.records import read_sidecar
 from bigin.targets.target import Array
 
 MODES = ("r", "r+")

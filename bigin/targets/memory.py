@@ -10,7 +10,6 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.regions import Grid, Region, block_of_rows, extent, slices
-from bigin.targets.ledger import Record
 from bigin.targets.target import Array, Parts, Scratch, Target
 
 BLOCK = 4 << 20  # bytes in a region: large enough that Python's share of the time is small
@@ -78,7 +77,7 @@ class TensorTarget(MemoryTarget):
             ) from None
         self.torch, self.tensor = torch, tensor
 
-    def begin(self, record: Record) -> None:
+    def start(self) -> None:
         """Makes stale what a backward pass has saved of the old values."""
         if not self.tensor.is_inference():  # those count no versions
             self.torch.autograd.graph.increment_version(self.tensor)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bigin.core.regions import Grid, Region, Shape
-from bigin.targets.ledger import Record
+from bigin.targets.records import Record
 from bigin.targets.target import Array, Parts, Scratch, Target
 
 
@@ -52,9 +52,7 @@ class ModelGrid(Grid):
 
 
 class ModelTarget(Target):
-    """Targets by the names of their tensors. What is kept beside them is for those to say who derive from this."""
-
-    keeps_progress = True
+    """Targets by the names of their tensors, which share one ledger."""
 
     def __init__(self, label: str, members: Mapping[str, Target]) -> None:
         self.label = label
@@ -101,13 +99,13 @@ class ModelTarget(Target):
     def intact(self, region: Region) -> bool | None:
         return self._members[region[0][0]].intact(region[1:])
 
-    def place(self, region: Region) -> str:
+    def where(self, region: Region) -> str:
         """The tensor, and where in it."""
         number = region[0][0]
-        return f"{list(self.members)[number]}, {self._members[number].place(region[1:])}"
+        return f"{list(self.members)[number]}, {self._members[number].where(region[1:])}"
 
-    def index_of(self, place: Shape) -> Shape:
-        return place[1:]
+    def index_of(self, index: Shape) -> Shape:
+        return index[1:]
 
     def stored_bytes(self) -> int:
         return sum(member.stored_bytes() for member in self._members)

@@ -12,8 +12,8 @@ from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.regions import Shape
 from bigin.core.text import counted
-from bigin.targets.ledger import KEY
 from bigin.targets.model import ModelTarget
+from bigin.targets.records import KEY
 from bigin.targets.safetensors import checkpoint as safetensors
 from bigin.targets.safetensors.checkpoint import SINGLE, SUFFIX, Plan
 from bigin.targets.safetensors.header import read_header

@@ -13,9 +13,11 @@ import numpy as np
 from bigin.core.errors import InputError
 from bigin.core.regions import Shape
 from bigin.targets.device import device_target
-from bigin.targets.files import FileTarget, memmap_target, npy_target
+from bigin.targets.file_ledger import raw_target
+from bigin.targets.memmap import memmap_target
 from bigin.targets.memory import memory_target
 from bigin.targets.models import open_model
+from bigin.targets.npy import npy_target
 from bigin.targets.safetensors.checkpoint import SUFFIX, is_checkpoint, tensor_files, tensor_target
 from bigin.targets.target import Target
 
@@ -38,7 +40,7 @@ def open_target(
 
     A path that ends in .npy or holds a .npy file is one; CHECKPOINT#NAME is a tensor of a safetensors file, an index or
     a folder of some; with `raw` it is a file of values from `offset` bytes on; everything else is zarr. With `models`,
-    a whole checkpoint or group is one target, too. What is missing is made by Target.begin if it is given a shape
+    a whole checkpoint or group is one target, too. What is missing is made by its ledger's begin if it is given a shape
     (float32 unless a dtype is given, too). Raises InputError where the target contradicts shape or dtype, or is none.
     """
     if offset and not raw:
@@ -56,7 +58,7 @@ def open_target(
             raise InputError("expected a shape and a dtype for a raw file, which names neither; give both")
         if offset < 0:
             raise InputError(f"expected an offset that is not negative, got {offset}")
-        found = FileTarget(local_file(target), shape, dtype, offset, raw=True)
+        found = raw_target(local_file(target), shape, dtype, offset)
     elif models and (model := open_model(target)) is not None:
         found = model
     elif (place := tensor_place(target)) is not None:

@@ -12,10 +12,11 @@ import numpy as np
 
 from bigin.core.errors import InputError
 from bigin.core.regions import Region, Shape
-from bigin.targets.files import FileTarget, npy_target
-from bigin.targets.ledger import Record
+from bigin.targets.files import FileTarget
+from bigin.targets.npy import npy_target
 from bigin.targets.open import is_npy, local_file, local_or_url, open_target
-from bigin.targets.target import Array, Target
+from bigin.targets.records import Record
+from bigin.targets.target import Array, Target, record_of
 
 AT_ONCE = 8  # reads that wait for the disk together: 2000 cold rows took 0.45 s one by one, and 0.14 s so
 
@@ -117,7 +118,7 @@ def begun(place: Any) -> Target | None:
         target = open_target(place)
     except InputError:
         return None
-    return target if (target.record() or {}).get("complete") is False else None
+    return target if (record_of(target) or {}).get("complete") is False else None
 
 
 def new_table(

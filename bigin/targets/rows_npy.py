@@ -14,7 +14,7 @@ from bigin.core.errors import InputError
 from bigin.core.regions import Region, Tail, stretches
 from bigin.targets.disk import write_all
 from bigin.targets.files import FileTarget
-from bigin.targets.ledger import Record, write_sidecar
+from bigin.targets.records import Record, write_sidecar
 from bigin.targets.rows import Rows, at_once
 from bigin.targets.target import Array, Target
 
@@ -77,8 +77,7 @@ class NpyRows(Rows):
         return target, Tail.of(target.grid(), old.shape[0])
 
     def reserve(self, grown: Target) -> None:
-        assert isinstance(grown, FileTarget)
-        grown.make()
+        grown.start()
 
     def keep(self, record: Record) -> None:
         write_sidecar(self.file.path, record)

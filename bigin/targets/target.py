@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from bigin.core.regions import Grid, Region, Shape, extent
-from bigin.targets.ledger import Progress, Record
+from bigin.targets.ledger import Ledger
+from bigin.targets.records import Record
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,19 +43,19 @@ Parts = Generator[tuple[Region, Array], None, None]
 class Target(ABC):
     """An array somewhere, which is filled region by region, from several threads, each region once.
 
-    shape and dtype (native byte order, as bigin names it) are what the filler sees; `label` is what messages call
-    the target; `name` is its path in a hierarchy, or empty.
+    shape and dtype (in native byte order) are what the filler sees; `label` is what messages call the target; `name`
+    is its path in a hierarchy, or empty.
 
-    A fill goes: lock, record (may it be filled, or is it half filled?), begin, block for every region and checkpoint
-    now and then, finish, close.
+    A target that outlives the process has a ledger, which begins and finishes a fill. One without is filled between
+    `start` and `flush`.
     """
 
     label: str
     shape: Shape
     dtype: np.dtype[Any]
     name: str = ""
+    ledger: Ledger | None = None
     sync: bool = True  # whether data must have reached the disk before the record says complete
-    keeps_progress: bool = False  # whether it outlives the process, so that a fill can go on in another one
     remote: bool = False  # whether any error may be a passing one, as on a network
 
     @property
@@ -93,13 +94,13 @@ class Target(ABC):
         """
         yield region, self.read(region)
 
-    def place(self, region: Region) -> str:
-        """Where a region of the grid lies, for messages."""
+    def where(self, region: Region) -> str:
+        """Text for messages that says where a region of the grid lies."""
         return "rows " + "-".join(map(str, region[0])) if region else "the value"
 
-    def index_of(self, place: Shape) -> Shape:
-        """An element's index in its own tensor, for messages, from that in regions of the grid."""
-        return place
+    def index_of(self, index: Shape) -> Shape:
+        """The index of an element in its own tensor, for messages, from its index in the grid's regions."""
+        return index
 
     def exists(self) -> bool:
         """Whether it is there, or still to be made."""
@@ -121,44 +122,25 @@ class Target(ABC):
         """How the values lie there: its `format`, and what else there is to say of that, for JSON."""
         return {"format": "memory"}
 
-    def lock(self) -> None:  # noqa: B027 (whoever shares an array in memory must know)
-        """Keeps other writers away until `close`; raises InputError where one is at work, or nothing can be written."""
-
-    def begin(self, record: Record) -> None:  # noqa: B027 (arrays in memory have nothing to begin)
-        """Makes what is missing, reserves the space and keeps an incomplete record, once all input is checked.
-
-        Forgets the progress of an earlier fill.
-        """
-
-    def resume(self) -> None:  # noqa: B027
-        """Opens what an earlier fill has begun, and removes what it left half-written."""
-
-    def clean(self) -> None:  # noqa: B027
-        """Removes what a process has left that died when its fill was complete."""
-
     def intact(self, region: Region) -> bool | None:
         """Whether a region that was stored is still there whole, so far as its size tells; None where it does not."""
         return None
 
-    def checkpoint(self, progress: Progress) -> None:  # noqa: B027
-        """Brings the data to the disk, and only then keeps the progress."""
+    def start(self) -> None:  # noqa: B027 (an array in memory has nothing to open)
+        """Called before the first region, where there is no ledger: opens what is written."""
 
-    def progress(self) -> Progress | None:
-        """How far an incomplete fill has come; None where that is not known."""
-        return None
-
-    def forget_progress(self) -> None:  # noqa: B027
-        """The fill begins anew."""
-
-    def finish(self, record: Record) -> None:  # noqa: B027
-        """Brings the data to the disk, then keeps the complete record, then forgets the progress."""
+    def flush(self) -> None:  # noqa: B027
+        """Called after the last region, where there is no ledger: brings the data to the disk if `sync` is set."""
 
     def advance(self) -> None:  # noqa: B027
         """Called now and then while the regions are filled: the time to start bringing data to the disk."""
 
-    def record(self) -> Record | None:
-        """What the target was filled with, where that is known."""
-        return None
+    def close(self) -> None:
+        """Closes what the target holds open, and its ledger."""
+        if self.ledger is not None:
+            self.ledger.close()
 
-    def close(self) -> None:  # noqa: B027
-        """Gives back what the target holds open, its lock too."""
+
+def record_of(target: Target) -> Record | None:
+    """The record of what a target was filled with, where it has one."""
+    return None if target.ledger is None else target.ledger.record()

@@ -371,10 +371,10 @@ def test_the_journal_of_one_tensor_says_nothing_of_another():
     from bigin.targets.safetensors.checkpoint import tensor_target
 
     first, second = tensor_target(like, "a"), tensor_target(like, "b")
-    first.begin({"method": "ones"})
-    first.checkpoint({"done": 1})
-    assert first.progress() == {"done": 1}
-    assert second.progress() is None
+    first.ledger.begin({"method": "ones"})
+    first.ledger.checkpoint({"done": 1})
+    assert first.ledger.progress() == {"done": 1}
+    assert second.ledger.progress() is None
     first.close()
 
 
@@ -502,7 +502,7 @@ def test_a_fill_that_is_killed_goes_on_and_ends_with_the_same_bytes(recipe, plac
         process = subprocess.run([sys.executable, "-c", DYING, str(stored), *command], capture_output=True, text=True)
         assert process.returncode == -signal.SIGKILL, process.stderr
         target = open_model(place) if Path(place).exists() else None
-        if target is not None and (record := target.record()) is not None:
+        if target is not None and (record := target.ledger.record()) is not None:
             assert record["complete"] is False
     run(*command)
     same(contents(Path(place)), contents(whole))
@@ -566,7 +566,7 @@ def test_two_fills_of_one_model_at_once_the_second_is_refused(recipe):
     like = checkpoint("like.safetensors", LARGE)
     bigin.initialize(recipe, "out", like=like)
     target = open_model("out")
-    target.lock()
+    target.ledger.lock()
     with pytest.raises(bigin.InputError, match="expected no other writer"):
         bigin.initialize(recipe, "out", like=like, seed=1, overwrite=True)
     target.close()

@@ -27,9 +27,9 @@ from bigin.core.regions import Grid
 from bigin.jobs.journal import done_regions
 from bigin.spec.record import filler_of
 from bigin.spec.tensor import Specification
-from bigin.targets.files import npy_target
-from bigin.targets.ledger import parse_record, read_sidecar, unpack_progress, write_journal
+from bigin.targets.npy import npy_target
 from bigin.targets.open import open_target
+from bigin.targets.records import parse_record, read_sidecar, unpack_progress, write_journal
 
 SHAPE = (12, 10)
 

@@ -406,13 +406,13 @@ def half_filled(path: Path, regions: int) -> None:
     specification = Specification.parse("normal", {"std": 0.5}, 3, "", (600, 1000), DTYPES["float32"])
     target = open_target(path, shape=specification.shape, dtype=specification.dtype)
     record = specification.record() | {"complete": False, "name_from": "unnamed"}
-    target.begin(record)
+    target.ledger.begin(record)
     filler = specification.filler()
     grid = target.grid(filler.region_bytes)
     for region in list(grid)[:regions]:
         for part, out in target.block(region, Scratch()):
             filler(part, out)
-    target.checkpoint(progress(target, grid, regions, identity(record)))
+    target.ledger.checkpoint(progress(target, grid, regions, identity(record)))
     target.close()
 
 

@@ -556,7 +556,7 @@ def test_a_fill_that_fails_leaves_no_thread_behind(kind, monkeypatch):
 def test_an_error_of_the_journal_surfaces_in_the_fill(kind, monkeypatch):
     path = new(kind)
     monkeypatch.setattr(journal, "FIRST", 0.0)
-    module = "files" if kind == "npy" else "zarr_journal"
+    module = "file_ledger" if kind == "npy" else "zarr.journal"
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr(f"bigin.targets.{module}.write_journal", lambda *a: (_ for _ in ()).throw(full))
     store = running.store

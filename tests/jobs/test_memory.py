@@ -36,9 +36,9 @@ def peak_of(*command: str) -> int:
 def interrupt(path: str) -> None:
     """Makes a complete fill one that was killed when all of its regions were stored."""
     with opened(path) as target:
-        record = target.record()
-        target.begin(record | {"complete": False})
-        target.checkpoint(progress(target, target.grid(), len(target.grid()), identity(record)))
+        record = target.ledger.record()
+        target.ledger.begin(record | {"complete": False})
+        target.ledger.checkpoint(progress(target, target.grid(), len(target.grid()), identity(record)))
 
 
 CASES = {

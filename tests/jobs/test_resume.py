@@ -20,8 +20,8 @@ import bigin
 from bigin.jobs import journal
 from bigin.jobs import run as running
 from bigin.targets import disk, files
-from bigin.targets.ledger import read_journal, unpack_progress, write_journal
 from bigin.targets.lock import Lock
+from bigin.targets.records import read_journal, unpack_progress, write_journal
 
 KILLS = TESTS / "kills.py"
 
@@ -273,9 +273,11 @@ def test_a_file_that_is_another_is_filled_anew(small, change):
 def test_a_crash_between_the_data_and_the_record(small, monkeypatch):
     for path, make in TARGETS.values():
         make(path)
-        target = {"a.npy": "bigin.targets.files.FileTarget", "a.zarr": "bigin.targets.zarr.array.ZarrTarget"}[path]
+        ledger = {"a.npy": "bigin.targets.file_ledger.FileLedger", "a.zarr": "bigin.targets.zarr.ledger.ZarrLedger"}[
+            path
+        ]
         with monkeypatch.context() as patch:
-            patch.setattr(f"{target}.finish", lambda self, record: (_ for _ in ()).throw(RuntimeError("crash")))
+            patch.setattr(f"{ledger}.finish", lambda self, record: (_ for _ in ()).throw(RuntimeError("crash")))
             with pytest.raises(bigin.FillError, match="crash"):
                 bigin.fill(path, "normal")
         with pytest.raises(bigin.InputError, match="got one that was interrupted; give its command again"):

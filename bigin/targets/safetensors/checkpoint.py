@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,8 +16,11 @@ from typing import Any, BinaryIO
 from bigin.core import dtypes
 from bigin.core.errors import FillError, InputError, TargetError
 from bigin.targets.disk import allow_open_files, partial, replace_file, reserve, start_writeback, sync_folder
+from bigin.targets.file_ledger import FileLedger
 from bigin.targets.files import FileTarget
-from bigin.targets.ledger import (
+from bigin.targets.ledger import Ledger
+from bigin.targets.model import ModelTarget, model_record
+from bigin.targets.records import (
     Progress,
     Record,
     journal,
@@ -29,8 +32,6 @@ from bigin.targets.ledger import (
     write_journal,
     write_sidecar,
 )
-from bigin.targets.lock import Lock
-from bigin.targets.model import ModelTarget, model_record
 from bigin.targets.safetensors.header import Entry, Header, lay_out, pack_header, parse_header, read_header
 
 KEY = "bigin"  # of the metadata, which holds the record
@@ -44,27 +45,33 @@ LARGEST_INDEX = 1 << 28  # bytes
 
 
 class TensorTarget(FileTarget):
-    """A tensor of a file that is there, filled in place. Its record is kept in the file's sidecar, under its name."""
+    """A tensor of a file that is there, filled in place."""
 
     def __init__(self, path: Path, name: str, entry: Entry, start: int) -> None:
         super().__init__(path, entry.shape, stored_dtype(path, name, entry), start + entry.begin)
         self.label = f"{path}#{name}"
         self.name = name
-
-    def _keep_record(self, record: Record) -> None:
-        write_sidecar(self.path, {"tensors": tensor_records(self.path) | {self.name: record}})
-
-    def _remove_partials(self) -> None:
-        """Not the file's own: that is a checkpoint which is to take its place."""
-        partial(sidecar(self.path)).unlink(missing_ok=True)
+        self.ledger = TensorLedger(self)
 
     def layout(self) -> dict[str, Any]:
         return super().layout() | {"format": "safetensors"}
 
+
+class TensorLedger(FileLedger):
+    """The ledger of one tensor: its record is kept in the file's sidecar, under its name."""
+
     def record(self) -> Record | None:
         """The sidecar's, else what the file's metadata says."""
-        record = tensor_records(self.path).get(self.name)
-        return record or unpack_records(read_header(self.path)).get(self.name)
+        path, name = self.target.path, self.target.name
+        return tensor_records(path).get(name) or unpack_records(read_header(path)).get(name)
+
+    def _keep(self, record: Record) -> None:
+        path = self.target.path
+        write_sidecar(path, {"tensors": tensor_records(path) | {self.target.name: record}})
+
+    def _remove_partials(self) -> None:
+        """Not the file's own: that is a checkpoint which is to replace it."""
+        partial(sidecar(self.target.path)).unlink(missing_ok=True)
 
 
 def tensor_records(path: Path) -> dict[str, Record]:
@@ -219,7 +226,7 @@ class Plan:
 class StoredTensor(FileTarget):
     """A tensor of a file that a checkpoint writes. The checkpoint opens the file, and says how large it was left."""
 
-    def place_at(self, path: Path, file: BinaryIO | None) -> None:
+    def move(self, path: Path, file: BinaryIO | None) -> None:
         """Where the file lies now."""
         self.path, self.file = path, file
 
@@ -262,7 +269,7 @@ class StoredFile:
     def _open(self, path: Path, flags: int) -> None:
         self.file = os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o666), "r+b")
         for target in self.tensors.values():
-            target.place_at(path, self.file)
+            target.move(path, self.file)
 
     def whole(self) -> bool:
         """Whether it has its size."""
@@ -273,10 +280,11 @@ class StoredFile:
         """Where it is now: under its temporary name while that is there."""
         return self.partial if self.partial.exists() else self.path
 
-    def bring_to_disk(self, sync: Any) -> None:
-        """Has the data written; raises FillError where another file has taken its place, or it was cut off."""
+    def bring_to_disk(self, sync: Callable[[int], None] | None) -> None:
+        """Has `sync` write the data; raises FillError where another file has replaced this one, or it was cut off."""
         assert self.file is not None
-        sync(self.file.fileno())
+        if sync is not None:
+            sync(self.file.fileno())
         status = os.fstat(self.file.fileno())
         path = self.written()
         if not path.exists() or not os.path.samestat(path.stat(), status):
@@ -290,20 +298,17 @@ class StoredFile:
             self.file.close()
             self.file = None
             for target in self.tensors.values():
-                target.place_at(target.path, None)
+                target.move(target.path, None)
 
 
 class CheckpointTarget(ModelTarget):
     """A checkpoint: what is there, or what is to be written in its place."""
 
-    def __init__(self, label: str, files: Iterable[StoredFile], index: Path | None, new: bool) -> None:
+    def __init__(self, label: str, files: Iterable[StoredFile], index: Path | None, *, new: bool) -> None:
         self.files = list(files)
         self.index = index
-        self.new = new
         super().__init__(label, {name: target for file in self.files for name, target in file.tensors.items()})
-        first = self.files[0].path
-        self._key = first.with_name((SINGLE if index is not None else first.name) + ".partial")
-        self._lock: Lock | None = None
+        self.ledger = CheckpointLedger(self, new=new)
 
     def exists(self) -> bool:
         return all(file.path.exists() for file in self.files)
@@ -312,59 +317,8 @@ class CheckpointTarget(ModelTarget):
         """Whether any of its files is there."""
         return any(file.path.exists() for file in self.files) or (self.index is not None and self.index.exists())
 
-    def lock(self) -> None:
-        """Of its first file, which is the last to lose its temporary name."""
-        for file in self.files:
-            if file.path.exists() and not os.access(file.path, os.W_OK):
-                raise TargetError(f"{file.path}: expected a file that can be written, got a read-only one")
-        path = self.files[0].written()
-        if self._lock is None and path.exists():
-            self._lock = Lock(path, self.label)
-
-    def begin(self, record: Record) -> None:
-        """Makes all files under temporary names; with an error, none of them stays."""
-        allow_open_files(len(self.files), self.label)
-        remove_journal(journal(self._key))
-        folder = self.files[0].path.parent
-        made = not folder.exists()
-        folder.mkdir(exist_ok=True)
-        created = []
-        try:
-            for file in self.files:
-                created.append(file)
-                file.create()
-                if file is self.files[0]:
-                    self._relock(file.partial)
-        except BaseException:
-            for file in created:
-                file.close()
-                file.partial.unlink(missing_ok=True)
-            if made:
-                folder.rmdir()
-            raise
-        write_sidecar(self._key, record)
-
-    def _relock(self, path: Path) -> None:
-        if self._lock is not None:
-            self._lock.release()
-        self._lock = Lock(path, self.label)
-
     def whole(self) -> bool:
         return all(file.whole() for file in self.files)
-
-    def resume(self) -> None:
-        """Opens the files. Where one was cut off, all is filled anew: its journal goes before it has its size again."""
-        if not self.whole():
-            self.forget_progress()
-        allow_open_files(len(self.files), self.label)
-        for file in self.files:
-            file.reopen()
-
-    def clean(self) -> None:
-        """Nothing that is left is of this fill: what it leaves is gone before it is complete."""
-
-    def forget_progress(self) -> None:
-        remove_journal(journal(self._key))
 
     def advance(self) -> None:
         """Starts to bring what is written to the disk."""
@@ -373,53 +327,39 @@ class CheckpointTarget(ModelTarget):
                 if file.file is not None:
                     start_writeback(file.file.fileno())
 
-    def checkpoint(self, progress: Progress) -> None:
-        """fdatasync of all files, and only then the journal."""
-        for file in self.files:
-            file.bring_to_disk((lambda fd: None) if not self.sync else getattr(os, "fdatasync", os.fsync))
-        write_journal(journal(self._key), progress | {"inodes": self._inodes()})
-
-    def _inodes(self) -> list[int]:
-        paths = [file.written() for file in self.files]
-        return [path.stat().st_ino if path.exists() else 0 for path in paths]
-
-    def progress(self) -> Progress | None:
-        """The journal's; none where other files have taken the place of those that it speaks of."""
-        kept = read_journal(journal(self._key))
-        return kept if kept is not None and kept.pop("inodes", None) == self._inodes() else None
-
-    def finish(self, record: Record) -> None:
-        """fsync of all files, then their names, then the index."""
-        for file in self.files:
-            file.bring_to_disk(os.fsync if self.sync else lambda fd: None)
-        if not self.new:  # some regions were repaired
-            remove_journal(journal(self._key))
-            return
-        for file in reversed(self.files):
-            sidecar(file.path).unlink(missing_ok=True)  # of tensors that were filled in the file before
-            if file.partial.exists():
-                file.partial.rename(file.path)
-        self._clear_index()
-        if self.index is not None:
-            replace_file(self.index, self._index_text())
-        sync_folder(self.files[0].path.parent)
-        sidecar(self._key).unlink(missing_ok=True)
-        remove_journal(journal(self._key))
-        for file in self.files:
-            for target in file.tensors.values():
-                target.place_at(file.path, target.file)
-
-    def _clear_index(self) -> None:
-        """A checkpoint of one file has none: an older one's would lead readers astray."""
-        folder = self.files[0].path.parent
-        if self.index is None and self.files[0].path.name == SINGLE:
-            (folder / INDEX).unlink(missing_ok=True)
-
-    def _index_text(self) -> bytes:
-        places = {name: file.path.name for file in self.files for name in file.tensors}
+    def index_text(self) -> bytes:
+        """The index: the file of every tensor."""
+        files = {name: file.path.name for file in self.files for name in file.tensors}
         total = sum(target.nbytes for target in self.members.values())
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
         return json.dumps(index, indent=2, ensure_ascii=False).encode() + b"\n"
+
+    def close(self) -> None:
+        """Closes the files, and lets other writers in."""
+        for file in self.files:
+            file.close()
+        super().close()
+
+
+class CheckpointLedger(Ledger):
+    """The ledger of a checkpoint. While it is written, the record and the progress lie beside its first file."""
+
+    def __init__(self, target: CheckpointTarget, *, new: bool) -> None:
+        super().__init__(target.label)
+        self.target = target
+        self.files = target.files
+        self.new = new
+        first = self.files[0].path
+        self._key = first.with_name((SINGLE if target.index is not None else first.name) + ".partial")
+
+    def lock(self) -> None:
+        """Of its first file, which is the last to lose its temporary name."""
+        for file in self.files:
+            if file.path.exists() and not os.access(file.path, os.W_OK):
+                raise TargetError(f"{file.path}: expected a file that can be written, got a read-only one")
+        path = self.files[0].written()
+        if self._lock is None and path.exists():
+            self._hold(path)
 
     def record(self) -> Record | None:
         """That of an incomplete fill, else what the files' metadata and sidecars say."""
@@ -430,16 +370,89 @@ class CheckpointTarget(ModelTarget):
         for file in self.files:
             if file.path.exists():
                 records |= unpack_records(read_header(file.path)) | tensor_records(file.path)
-        complete = len(records) == len(self.members) and all(r.get("complete") is True for r in records.values())
+        complete = len(records) == len(self.target.members) and all(r.get("complete") is True for r in records.values())
         return model_record(records, complete)
 
-    def close(self) -> None:
-        """Closes the files, and lets other writers in."""
+    def begin(self, record: Record) -> None:
+        """Makes all files under temporary names; with an error, none of them stays."""
+        allow_open_files(len(self.files), self.label)
+        self.forget()
+        folder = self.files[0].path.parent
+        made = not folder.exists()
+        folder.mkdir(exist_ok=True)
+        created = []
+        try:
+            for file in self.files:
+                created.append(file)
+                file.create()
+                if file is self.files[0]:
+                    self._hold(file.partial)
+        except BaseException:
+            for file in created:
+                file.close()
+                file.partial.unlink(missing_ok=True)
+            if made:
+                folder.rmdir()
+            raise
+        write_sidecar(self._key, record)
+
+    def resume(self) -> None:
+        """Opens the files. Where one was cut off, all is filled anew: its journal goes before it has its size again."""
+        if not self.target.whole():
+            self.forget()
+        allow_open_files(len(self.files), self.label)
         for file in self.files:
-            file.close()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+            file.reopen()
+
+    def clean(self) -> None:
+        """Nothing that is left is of this fill: what it leaves is gone before it is complete."""
+
+    def checkpoint(self, progress: Progress) -> None:
+        """fdatasync of all files, and only then the journal."""
+        self._bring_to_disk(getattr(os, "fdatasync", os.fsync))
+        write_journal(journal(self._key), progress | {"inodes": self._inodes()})
+
+    def _bring_to_disk(self, sync: Callable[[int], None]) -> None:
+        for file in self.files:
+            file.bring_to_disk(sync if self.target.sync else None)
+
+    def _inodes(self) -> list[int]:
+        paths = [file.written() for file in self.files]
+        return [path.stat().st_ino if path.exists() else 0 for path in paths]
+
+    def progress(self) -> Progress | None:
+        """The journal's; None where other files have replaced those that it speaks of."""
+        kept = read_journal(journal(self._key))
+        return kept if kept is not None and kept.pop("inodes", None) == self._inodes() else None
+
+    def forget(self) -> None:
+        remove_journal(journal(self._key))
+
+    def finish(self, record: Record) -> None:
+        """fsync of all files, then their names, then the index."""
+        self._bring_to_disk(os.fsync)
+        if not self.new:  # some regions were repaired
+            self.forget()
+            return
+        for file in reversed(self.files):
+            sidecar(file.path).unlink(missing_ok=True)  # of tensors that were filled in the file before
+            if file.partial.exists():
+                file.partial.rename(file.path)
+        self._replace_index()
+        sync_folder(self.files[0].path.parent)
+        sidecar(self._key).unlink(missing_ok=True)
+        self.forget()
+        for file in self.files:
+            for target in file.tensors.values():
+                target.move(file.path, target.file)
+
+    def _replace_index(self) -> None:
+        """A checkpoint of one file has none: an older one's would lead readers astray."""
+        first, index = self.files[0].path, self.target.index
+        if index is not None:
+            replace_file(index, self.target.index_text())
+        elif first.name == SINGLE:
+            first.with_name(INDEX).unlink(missing_ok=True)
 
 
 def existing_checkpoint(path: Path) -> CheckpointTarget:
@@ -451,7 +464,9 @@ def existing_checkpoint(path: Path) -> CheckpointTarget:
         with place.open("rb") as file:
             files.append(StoredFile(place, file.read(header.start), header.entries))
     index = path / INDEX if path.is_dir() else path
-    return CheckpointTarget(str(path), files, index if index.name.endswith(".json") and index.exists() else None, False)
+    return CheckpointTarget(
+        str(path), files, index if index.name.endswith(".json") and index.exists() else None, new=False
+    )
 
 
 def new_checkpoint(label: str, plan: Plan, records: Mapping[str, Record]) -> CheckpointTarget:
@@ -463,4 +478,4 @@ def new_checkpoint(label: str, plan: Plan, records: Mapping[str, Record]) -> Che
         header = pack_header(entries, {"format": "pt", KEY: held})
         parse_header(header[8:], max((entry.end for entry in entries.values()), default=0))  # nothing that we refuse
         files.append(StoredFile(plan.folder / name, header, entries))
-    return CheckpointTarget(label, files, plan.index, True)
+    return CheckpointTarget(label, files, plan.index, new=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,18 +12,15 @@ from zarr import AsyncArray
 from zarr.abc.store import Store
 from zarr.codecs import ShardingCodec
 from zarr.core.sync import sync
-from zarr.errors import ContainsArrayError, ContainsGroupError
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from bigin.core import dtypes
-from bigin.core.errors import FillError, InputError, TargetError
+from bigin.core.errors import InputError
 from bigin.core.regions import Grid, Region, slices
-from bigin.targets.disk import remove_partials, remove_stale, require_space, sync_file_system
-from bigin.targets.ledger import JOURNAL, KEY, Progress, Record
-from bigin.targets.lock import Lock
+from bigin.targets.disk import sync_file_system
+from bigin.targets.records import JOURNAL, Record
 from bigin.targets.target import Array, Parts, Scratch, Target
-from bigin.targets.zarr.chunks import LocalWriter, is_plain, stores_plain_bytes, writer
-from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
+from bigin.targets.zarr.chunks import LocalWriter, is_plain, writer
 
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", JOURNAL)
 
@@ -33,8 +28,6 @@ METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", JOURNAL)
 class ZarrTarget(Target):
     """An array of a zarr store. `make` makes it with a record where it is missing; until then `array` stands for it in
     memory."""
-
-    keeps_progress = True
 
     def __init__(
         self,
@@ -58,7 +51,6 @@ class ZarrTarget(Target):
                 raise InputError(f"{label}: expected chunks of at least 1, got {blocks}")
         self.writer = writer(array)
         self.remote = make is None and not isinstance(array.store_path.store, LocalStore | MemoryStore)
-        self._lock: Lock | None = None
 
     def grid(self, size: int = 0) -> Grid:
         """The grid of the shards, or of the chunks where there are none."""
@@ -87,7 +79,7 @@ class ZarrTarget(Target):
         """The chunk or shard, read as the writer lays it out."""
         return self.writer.stored(region, scratch)
 
-    def place(self, region: Region) -> str:
+    def where(self, region: Region) -> str:
         """The chunk's or shard's key."""
         return ("shard " if self.array.shards else "chunk ") + self.writer.key(region)
 
@@ -111,122 +103,30 @@ class ZarrTarget(Target):
         """Whether all files have their sizes; other stores would have to be asked for every chunk."""
         return not isinstance(self.writer, LocalWriter) or all(map(self.writer.intact, self.grid()))
 
-    def lock(self) -> None:
-        """Of a local store's folder, so that nothing is left behind. Other stores have no locks.
-
-        Raises InputError for an array that cannot be written. What the metadata said before may be old by now.
-        """
-        if self.make is None and self.array.store_path.store.read_only:
-            raise TargetError(f"{self.label}: expected a store that can be written, got a read-only one")
-        if self.make is None and self.folder is not None and not os.access(self.folder, os.W_OK):
-            raise TargetError(f"{self.label}: expected an array that can be written, got a read-only folder")
-        if self.make is None and self.folder is not None:
-            self._lock = Lock(self.folder, self.label)
-            place = self.array.store_path
-            now = zarr.open_array(place.store, path=place.path, mode="r+")
-            if now.shape != self.shape or now.chunks != self.array.chunks or now.dtype != self.array.dtype:
-                raise InputError(f"{self.label}: expected shape {self.shape}, but another process has just changed it")
-            attributes = self.array.metadata.attributes
-            attributes.clear()
-            attributes.update(now.metadata.attributes)
-
-    def begin(self, record: Record) -> None:
-        """Makes the array where it is missing, its record with it."""
-        if self.folder is not None and stores_plain_bytes(self.array) and not self.holds_data():
-            require_space(self.folder, self.nbytes)
-        if self.make is not None:
-            self._make(record)
-        else:
-            self._remove_partials()
-            self.forget_progress()
-            self.array.attrs[KEY] = record
-
-    def _make(self, record: Record) -> None:
-        assert self.make is not None
-        if self.above is not None:
-            self.above.mkdir(parents=True, exist_ok=True)
-        with Lock(self.above, self.label, wait=True) if self.above is not None else contextlib.nullcontext():
-            try:
-                self.array = self.make(record)
-            except (ContainsArrayError, ContainsGroupError):
-                raise InputError(
-                    f"{self.label}: expected nothing there, but another process has just made it"
-                ) from None
-            self.make = None
-            self.lock()
-        self._remove_partials()
-        self.writer = writer(self.array)
-        self.remote = not isinstance(self.array.store_path.store, LocalStore | MemoryStore)
+    def replace(self, array: zarr.Array[Any]) -> None:
+        """The array in its store, where one in memory stood for it."""
+        self.array = array
+        self.make = None
+        self.writer = writer(array)
+        self.remote = not isinstance(array.store_path.store, LocalStore | MemoryStore)
 
     def move(self, store: Store) -> None:
-        """To another store, which holds the same metadata at the same path."""
+        """Moves it to another store, which holds the same metadata under the same path."""
         kept = self.array._async_array
         moved = AsyncArray(kept.metadata, StorePath(store, kept.store_path.path), kept.config)
-        self.array = zarr.Array(moved)
-        self.writer = writer(self.array)
-
-    def clean(self) -> None:
-        self._remove_partials()
-        self.forget_progress()
-
-    def _remove_partials(self) -> None:
-        """The temporary files of a process that died."""
-        if self.folder is None:
-            return
-        remove_partials(self.folder)
-        for group in self.folder.parents[: len(Path(self.name).parts)]:
-            remove_stale(group)
-
-    def resume(self) -> None:
-        """Nothing is open between the chunks; only temporary files may be left."""
-        self._remove_partials()
+        self.replace(zarr.Array(moved))
 
     def intact(self, region: Region) -> bool | None:
         """Whether the chunk's or shard's key has the size that it was given."""
         return self.writer.intact(region)
 
-    def checkpoint(self, progress: Progress) -> None:
-        """Brings a local store's chunks to the disk, and only then keeps the journal; other stores have kept theirs."""
-        self._bring_to_disk()
-        keep_journal(self.array.store_path, self.folder, progress)
-
-    def progress(self) -> Progress | None:
-        """The journal's."""
-        return kept_journal(self.array.store_path, self.folder)
-
-    def forget_progress(self) -> None:
-        forget_journal(self.array.store_path, self.folder)
-
-    def _bring_to_disk(self) -> None:
+    def bring_to_disk(self) -> None:
+        """Brings a local store's chunks to the disk; other stores have kept theirs."""
         store = self.array.store_path.store
         if self.sync and isinstance(store, LocalStore):
             sync_file_system(store.root)
 
-    def finish(self, record: Record) -> None:
-        """Brings a local store's chunks to the disk, and only then keeps the complete record."""
-        self._bring_to_disk()
-        if self.writer.local is not None:
-            self.writer.check_there()
-            gone = sum(not self.writer.there(region) for region in self.grid())
-            if gone:
-                raise FillError(
-                    f"{self.label}: {gone} chunks or shards were removed or cut off while the others were filled; the "
-                    "same fill again makes them again"
-                )
-        self.array.attrs[KEY] = record
-        self._bring_to_disk()
-        self.forget_progress()
-
-    def close(self) -> None:
-        """Lets other writers in."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
-    def record(self) -> Record | None:
-        """The array's attribute."""
-        record = self.array.attrs.asdict().get(KEY)
-        return record if isinstance(record, dict) else None
+    flush = bring_to_disk
 
 
 async def _holds_chunk(array: zarr.Array[Any]) -> bool:

@@ -18,17 +18,18 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 from bigin.core.errors import FillError, InputError, TargetError
 from bigin.core.regions import Shape
 from bigin.targets.disk import remove_partials, require_space, sync_file_system
-from bigin.targets.ledger import KEY, Progress, Record
-from bigin.targets.lock import Lock
+from bigin.targets.ledger import Ledger
 from bigin.targets.model import ModelTarget, model_record
+from bigin.targets.records import KEY, Progress, Record
 from bigin.targets.zarr.array import ZarrTarget
 from bigin.targets.zarr.chunks import LocalWriter, stores_plain_bytes
 from bigin.targets.zarr.hierarchy import hierarchy_name, local_root, new_array
 from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
+from bigin.targets.zarr.ledger import record_of_array
 
 
 class GroupTarget(ModelTarget):
-    """Arrays of a group. Each keeps its own record; while they are filled, the group keeps that of all.
+    """Arrays of a group.
 
     A group that is missing is stood for by one in memory, which `begin` copies to the store `make`.
     """
@@ -47,7 +48,7 @@ class GroupTarget(ModelTarget):
             self.arrays[name] = ZarrTarget(array, f"{label}/{name}", name, inside)
         super().__init__(label, self.arrays)
         self.remote = not isinstance(store, LocalStore | MemoryStore)
-        self._lock: Lock | None = None
+        self.ledger = GroupLedger(self)
         self._held: bool | None = None  # looked up once: it takes a call of the store for every array
 
     @property
@@ -72,35 +73,16 @@ class GroupTarget(ModelTarget):
             self._held = self.make is None and super().holds_data()
         return self._held
 
-    def lock(self) -> None:
-        """Of a local store's folder. It keeps other fills of the group away, not those of one array in it."""
-        if self.make is None and self.group.store_path.store.read_only:
-            raise TargetError(f"{self.label}: expected a store that can be written, got a read-only one")
-        if self.make is None and self.folder is not None and not os.access(self.folder, os.W_OK):
-            raise TargetError(f"{self.label}: expected a group that can be written, got a read-only folder")
-        if self.make is None and self.folder is not None and self._lock is None:
-            self._lock = Lock(self.folder, self.label)
+    def bring_to_disk(self) -> None:
+        """Brings a local store's chunks to the disk; other stores have kept theirs."""
+        if self._sync and self.folder is not None:
+            sync_file_system(self.folder)
 
-    def begin(self, record: Record) -> None:
-        """Keeps the incomplete record; arrays that were filled before are complete no more."""
-        plain = all(stores_plain_bytes(target.array) for target in self.arrays.values())
-        if self.folder is not None and plain and not self.holds_data():
-            require_space(self.folder, self.nbytes)
-        if self.make is not None:
-            self._make(record)
-            return
-        self._remove_partials()
-        self.forget_progress()
-        self.group.attrs[KEY] = record
-        told = record["tensors"]
-        self._keep({n: told[n] | {"complete": False} for n, t in self.arrays.items() if t.record() is not None})
-
-    def _make(self, record: Record) -> None:
+    def make_in_store(self, record: Record) -> None:
         """Copies the metadata of the group in memory, its own last: until then it is no group."""
         assert self.make is not None
-        store, self.make = self.make, None
+        store, held = self.make, self.group.store_path.store
         self.group.attrs[KEY] = record
-        held = self.group.store_path.store
 
         async def copy_key(key: str) -> None:
             value = await held.get(key, default_buffer_prototype())
@@ -112,21 +94,71 @@ class GroupTarget(ModelTarget):
             await asyncio.gather(*map(copy_key, keys))
             await copy_key("zarr.json")
 
-        if self.folder is not None:
-            self.folder.mkdir(exist_ok=True)
-            self.lock()
-            self._remove_partials()
         sync(copy())
         self.group = zarr.open_group(store, mode="r+", use_consolidated=False)
         for target in self.arrays.values():
             target.move(store)
+        self.make = None  # only now: an attempt that failed is made again
+
+
+class GroupLedger(Ledger):
+    """The ledger of a group. While it is filled, the group keeps the record of all arrays; then each keeps its own."""
+
+    def __init__(self, target: GroupTarget) -> None:
+        super().__init__(target.label)
+        self.target = target
+
+    def lock(self) -> None:
+        """Of a local store's folder. It keeps other fills of the group away, not those of one array in it."""
+        target = self.target
+        if target.make is not None:
+            return
+        if target.group.store_path.store.read_only:
+            raise TargetError(f"{self.label}: expected a store that can be written, got a read-only one")
+        if target.folder is None:
+            return
+        if not os.access(target.folder, os.W_OK):
+            raise TargetError(f"{self.label}: expected a group that can be written, got a read-only folder")
+        self._hold(target.folder)
+
+    def record(self) -> Record | None:
+        """That of an incomplete fill, else what the arrays say."""
+        begun = self.target.group.attrs.asdict().get(KEY)
+        if isinstance(begun, dict):
+            return begun
+        records = {
+            name: record
+            for name, target in self.target.arrays.items()
+            if (record := record_of_array(target.array)) is not None
+        }
+        complete = len(records) == len(self.target.arrays) and all(r.get("complete") is True for r in records.values())
+        return model_record(records, complete)
+
+    def begin(self, record: Record) -> None:
+        """Keeps the incomplete record; arrays that were filled before are complete no more."""
+        target = self.target
+        plain = all(stores_plain_bytes(member.array) for member in target.arrays.values())
+        if target.folder is not None and plain and not target.holds_data():
+            require_space(target.folder, target.nbytes)
+        if target.make is not None:
+            if target.folder is not None:
+                target.folder.mkdir(exist_ok=True)
+                self._hold(target.folder)
+                self._remove_partials()
+            target.make_in_store(record)
+            return
+        self._remove_partials()
+        self.forget()
+        target.group.attrs[KEY] = record
+        filled = [name for name, member in target.arrays.items() if record_of_array(member.array) is not None]
+        self._keep({name: record["tensors"][name] | {"complete": False} for name in filled})
 
     def _keep(self, records: Mapping[str, Record]) -> None:
-        """Each array's record; all at once, as each takes a turn of zarr's event loop."""
+        """Keeps each array's record; all at once, as each takes a turn of zarr's event loop."""
 
         async def write() -> None:
             updates = [
-                self.arrays[name].array._async_array.update_attributes({KEY: record})
+                self.target.arrays[name].array._async_array.update_attributes({KEY: record})
                 for name, record in records.items()
             ]
             await asyncio.gather(*updates)
@@ -138,65 +170,43 @@ class GroupTarget(ModelTarget):
 
     def clean(self) -> None:
         self._remove_partials()
-        self.forget_progress()
+        self.forget()
 
     def _remove_partials(self) -> None:
         """Removes temporary files of a process that died."""
-        if self.folder is not None:
-            remove_partials(self.folder)
+        if self.target.folder is not None:
+            remove_partials(self.target.folder)
 
     def checkpoint(self, progress: Progress) -> None:
         """Brings a local store's chunks to the disk, and only then keeps the journal."""
-        self._bring_to_disk()
-        keep_journal(self.group.store_path, self.folder, progress)
+        self.target.bring_to_disk()
+        keep_journal(self.target.group.store_path, self.target.folder, progress)
 
     def progress(self) -> Progress | None:
-        return kept_journal(self.group.store_path, self.folder)
+        return kept_journal(self.target.group.store_path, self.target.folder)
 
-    def forget_progress(self) -> None:
-        forget_journal(self.group.store_path, self.folder)
-        if self.folder is not None:  # what fills of single arrays have left
-            for target in self.arrays.values():
+    def forget(self) -> None:
+        forget_journal(self.target.group.store_path, self.target.folder)
+        if self.target.folder is not None:  # what fills of single arrays have left
+            for target in self.target.arrays.values():
                 forget_journal(target.array.store_path, target.folder)
-
-    def _bring_to_disk(self) -> None:
-        if self._sync and self.folder is not None:
-            sync_file_system(self.folder)
 
     def finish(self, record: Record) -> None:
         """Brings the chunks to the disk, then keeps every array's record, then forgets the group's."""
-        self._bring_to_disk()
-        for name, target in self.arrays.items():
-            if isinstance(target.writer, LocalWriter) and not all(map(target.intact, target.grid())):
+        target = self.target
+        target.bring_to_disk()
+        for name, member in target.arrays.items():
+            if isinstance(member.writer, LocalWriter) and not all(map(member.intact, member.grid())):
                 raise FillError(
                     f"{self.label}: chunks of {name} were removed or cut off while others were filled; the same fill "
                     "again makes them again"
                 )
-        common = {key: record[key] for key in ("stream", "bigin")}
-        self._keep(
-            {
-                name: {**record["tensors"][name], **common, "name_from": "hierarchy", "complete": True}
-                for name in self.arrays
-            }
-        )
-        self._bring_to_disk()
-        if KEY in self.group.attrs:
-            del self.group.attrs[KEY]
-        self.forget_progress()
-
-    def record(self) -> Record | None:
-        """That of an incomplete fill, else what the arrays say."""
-        begun = self.group.attrs.asdict().get(KEY)
-        if isinstance(begun, dict):
-            return begun
-        records = {name: record for name, target in self.arrays.items() if (record := target.record()) is not None}
-        complete = len(records) == len(self.arrays) and all(r.get("complete") is True for r in records.values())
-        return model_record(records, complete)
-
-    def close(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        common = {key: record[key] for key in ("stream", "bigin")} | {"name_from": "hierarchy", "complete": True}
+        self._keep({name: record["tensors"][name] | common for name in target.arrays})
+        target.bring_to_disk()
+        if KEY in target.group.attrs:
+            del target.group.attrs[KEY]
+        self.forget()
 
 
 def open_group(place: Any, label: str, mode: str = "r+") -> zarr.Group | None:

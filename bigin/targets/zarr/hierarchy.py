@@ -19,8 +19,9 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 from bigin.core.errors import InputError, TargetError
 from bigin.core.regions import Shape, block_of_rows
 from bigin.targets.disk import SMALL, read_small, remove_stale
-from bigin.targets.ledger import KEY, Record
+from bigin.targets.records import KEY, Record
 from bigin.targets.zarr.array import METADATA, ZarrTarget
+from bigin.targets.zarr.ledger import ZarrLedger
 
 CHUNK = 16 << 20  # bytes in a chunk of a new array
 PLAIN_MISTAKES = (ImportError, ValueError, TypeError, KeyError, NotImplementedError)
@@ -80,7 +81,7 @@ def existing(array: zarr.Array[Any], label: str) -> ZarrTarget:
     folder = store.root / array.store_path.path if isinstance(store, LocalStore) else None
     name = hierarchy_name(store, array.store_path.path)
     try:
-        return ZarrTarget(array, label, name, folder)
+        return with_ledger(ZarrTarget(array, label, name, folder))
     except InputError:
         raise
     except Exception as error:  # metadata that zarr opens and that make no sense
@@ -148,14 +149,13 @@ def missing(
                 raise
             return found  # an attempt that failed has made it all the same
 
-    return ZarrTarget(
-        stand_in,
-        label,
-        inner,
-        folder,
-        above=above,
-        make=make,
-    )
+    return with_ledger(ZarrTarget(stand_in, label, inner, folder, above=above, make=make))
+
+
+def with_ledger(target: ZarrTarget) -> ZarrTarget:
+    """An array's target, with what is remembered of it."""
+    target.ledger = ZarrLedger(target)
+    return target
 
 
 def create_array(

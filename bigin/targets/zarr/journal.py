@@ -8,7 +8,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import StorePath
 
-from bigin.targets.ledger import (
+from bigin.targets.records import (
     JOURNAL,
     Progress,
     pack_progress,

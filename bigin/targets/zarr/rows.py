@@ -21,7 +21,7 @@ from zarr.storage import LocalStore
 from bigin.core.errors import FillError
 from bigin.core.regions import Region, Tail, stretches
 from bigin.targets.disk import read_all, replace_file, require_space, sync_file_system, write_all
-from bigin.targets.ledger import KEY, Record
+from bigin.targets.records import KEY, Record
 from bigin.targets.rows import Rows, at_once
 from bigin.targets.target import Array, Target
 from bigin.targets.zarr.array import ZarrTarget

@@ -1,0 +1,133 @@
+"""What is remembered of a zarr array: its record in an attribute, its progress under a key beside its metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.errors import ContainsArrayError, ContainsGroupError
+
+from bigin.core.errors import FillError, InputError, TargetError
+from bigin.targets.disk import remove_partials, remove_stale, require_space
+from bigin.targets.ledger import Ledger
+from bigin.targets.lock import Lock
+from bigin.targets.records import KEY, Progress, Record
+from bigin.targets.zarr.array import ZarrTarget
+from bigin.targets.zarr.chunks import stores_plain_bytes
+from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
+
+
+class ZarrLedger(Ledger):
+    """The ledger of a zarr array."""
+
+    def __init__(self, target: ZarrTarget) -> None:
+        super().__init__(target.label)
+        self.target = target
+
+    def lock(self) -> None:
+        """Of a local store's folder, so that nothing is left behind. Other stores have no locks."""
+        target = self.target
+        if target.make is not None:
+            return
+        if target.array.store_path.store.read_only:
+            raise TargetError(f"{target.label}: expected a store that can be written, got a read-only one")
+        if target.folder is None:
+            return
+        if not os.access(target.folder, os.W_OK):
+            raise TargetError(f"{target.label}: expected an array that can be written, got a read-only folder")
+        self._hold(target.folder)
+        self._read_again()
+
+    def _read_again(self) -> None:
+        """What the metadata said before the lock may be old by now."""
+        array = self.target.array
+        now = zarr.open_array(array.store_path.store, path=array.store_path.path, mode="r+")
+        if now.shape != array.shape or now.chunks != array.chunks or now.dtype != array.dtype:
+            raise InputError(
+                f"{self.target.label}: expected shape {array.shape}, but another process has just changed it"
+            )
+        attributes = array.metadata.attributes
+        attributes.clear()
+        attributes.update(now.metadata.attributes)
+
+    def record(self) -> Record | None:
+        return record_of_array(self.target.array)
+
+    def begin(self, record: Record) -> None:
+        """Makes the array where it is missing, its record with it."""
+        target = self.target
+        if target.folder is not None and stores_plain_bytes(target.array) and not target.holds_data():
+            require_space(target.folder, target.nbytes)
+        if target.make is not None:
+            self._make(record)
+        else:
+            self._remove_partials()
+            self.forget()
+            target.array.attrs[KEY] = record
+
+    def _make(self, record: Record) -> None:
+        target = self.target
+        assert target.make is not None
+        if target.above is not None:
+            target.above.mkdir(parents=True, exist_ok=True)
+        turn = Lock(target.above, target.label, wait=True) if target.above is not None else contextlib.nullcontext()
+        with turn:
+            try:
+                target.replace(target.make(record))
+            except (ContainsArrayError, ContainsGroupError):
+                raise InputError(
+                    f"{target.label}: expected nothing there, but another process has just made it"
+                ) from None
+            self.lock()
+        self._remove_partials()
+
+    def resume(self) -> None:
+        """Nothing is open between the chunks; only temporary files may be left."""
+        self._remove_partials()
+
+    def clean(self) -> None:
+        self._remove_partials()
+        self.forget()
+
+    def _remove_partials(self) -> None:
+        """Removes the temporary files of a process that died."""
+        folder = self.target.folder
+        if folder is None:
+            return
+        remove_partials(folder)
+        for group in folder.parents[: len(Path(self.target.name).parts)]:
+            remove_stale(group)
+
+    def checkpoint(self, progress: Progress) -> None:
+        self.target.bring_to_disk()
+        keep_journal(self.target.array.store_path, self.target.folder, progress)
+
+    def progress(self) -> Progress | None:
+        return kept_journal(self.target.array.store_path, self.target.folder)
+
+    def forget(self) -> None:
+        forget_journal(self.target.array.store_path, self.target.folder)
+
+    def finish(self, record: Record) -> None:
+        target = self.target
+        target.bring_to_disk()
+        if target.writer.local is not None:
+            target.writer.check_there()
+            gone = sum(not target.writer.there(region) for region in target.grid())
+            if gone:
+                raise FillError(
+                    f"{target.label}: {gone} chunks or shards were removed or cut off while the others were filled; "
+                    "the same fill again makes them again"
+                )
+        target.array.attrs[KEY] = record
+        target.bring_to_disk()
+        self.forget()
+
+
+def record_of_array(array: zarr.Array[Any]) -> Record | None:
+    """The record in an array's attribute; None where there is none."""
+    record = array.attrs.asdict().get(KEY)
+    return record if isinstance(record, dict) else None
