@@ -135,14 +135,26 @@ def test_numba_cuda_stays_in_kernels_cuda():
     assert all(file.startswith("bigin/kernels/cuda/") for file in users), users
 
 
-@pytest.mark.xfail(reason="zarr's private names are still to be gathered", strict=True)
+ZARRS_PRIVATE = {"_async_array", "AsyncArray", "nbytes_stored", "update_shape", "default_buffer_prototype"}
+
+
 def test_zarrs_private_names_are_used_in_one_file():
+    """Also names that are public and documented nowhere. What a data type of our own overrides is no use of them."""
+
     def private(name: str) -> bool:
         first, *rest = name.split(".")
-        return first == "zarr" and ("core" in rest or any(part.startswith("_") for part in rest))
+        return first == "zarr" and (
+            "core" in rest or any(part.startswith("_") or part in ZARRS_PRIVATE for part in rest)
+        )
 
     users = {file for file, tree in trees() if any(private(name) for name in imported(tree))}
-    assert len(users) <= 1, users
+    users |= {
+        file
+        for file, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ZARRS_PRIVATE
+    }
+    assert users == {"bigin/targets/zarr/private.py"}
 
 
 def test_the_rooms_import_only_what_is_below_them():

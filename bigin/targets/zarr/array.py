@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr import AsyncArray
 from zarr.abc.store import Store
 from zarr.codecs import ShardingCodec
-from zarr.core.sync import sync
-from zarr.storage import LocalStore, MemoryStore, StorePath
+from zarr.storage import LocalStore, MemoryStore
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
@@ -21,6 +19,7 @@ from bigin.targets.disk import sync_file_system
 from bigin.targets.records import JOURNAL, Record
 from bigin.targets.target import Array, Parts, Scratch, Target
 from bigin.targets.zarr.chunks import LocalWriter, is_plain, writer
+from bigin.targets.zarr.private import moved, stored_bytes, wait
 
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", JOURNAL)
 
@@ -73,7 +72,7 @@ class ZarrTarget(Target):
 
     def holds_data(self) -> bool:
         """Whether the store holds any chunk of the array."""
-        return self.make is None and sync(_holds_chunk(self.array))
+        return self.make is None and wait(_holds_chunk(self.array))
 
     def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
         """The chunk or shard, read as the writer lays it out."""
@@ -91,13 +90,13 @@ class ZarrTarget(Target):
             "chunks": list(array.chunks),
             "shards": None if array.shards is None else list(array.shards),
             "codecs": codecs(array.metadata),
-            "stored": sync(_count_chunks(array)),
+            "stored": wait(_count_chunks(array)),
             "of": len(self.grid()),
         }
 
     def stored_bytes(self) -> int:
         """What the store's keys take."""
-        return self.array.nbytes_stored()
+        return stored_bytes(self.array)
 
     def whole(self) -> bool:
         """Whether all files have their sizes; other stores would have to be asked for every chunk."""
@@ -112,9 +111,7 @@ class ZarrTarget(Target):
 
     def move(self, store: Store) -> None:
         """Moves it to another store, which holds the same metadata under the same path."""
-        kept = self.array._async_array
-        moved = AsyncArray(kept.metadata, StorePath(store, kept.store_path.path), kept.config)
-        self.replace(zarr.Array(moved))
+        self.replace(moved(self.array, store))
 
     def intact(self, region: Region) -> bool | None:
         """Whether the chunk's or shard's key has the size that it was given."""

@@ -18,8 +18,6 @@ import google_crc32c
 import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from bigin.core import dtypes
@@ -28,6 +26,7 @@ from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent, runs,
 from bigin.targets.disk import open_file, read_all, reserve, start_writeback, write_all
 from bigin.targets.target import Array, Parts, Scratch
 from bigin.targets.zarr.dtypes import register_dtypes
+from bigin.targets.zarr.private import encode_chunk_key, set_array, wait
 
 register_dtypes()  # whoever opens an array by bigin comes by this file
 
@@ -37,9 +36,7 @@ EMPTY = np.uint64(2**64 - 1)  # offset and size of an inner chunk that a shard d
 
 def chunk_key(array: zarr.Array[Any], region: Region, block: Shape) -> str:
     """The store's key of the chunk or shard that covers a region."""
-    places = tuple(start // size for (start, _), size in zip(region, block, strict=True))
-    path = array.store_path.path
-    return f"{path}/{array.metadata.encode_chunk_key(places)}".lstrip("/")
+    return encode_chunk_key(array, tuple(start // size for (start, _), size in zip(region, block, strict=True)))
 
 
 class Writer:
@@ -138,7 +135,7 @@ class AssignWriter(Writer):
             store = self.array.store_path.store
             if not store.supports_deletes:
                 raise
-            sync(store.delete(self.key(region)))
+            wait(store.delete(self.key(region)))
             self.array[slices(region)] = made
 
 
@@ -170,8 +167,7 @@ class BytesWriter(Writer):
                 yield within(region, chunk), made
                 self.pad(made, whole)
         buffer[size:] = np.frombuffer(self.index(covered), np.uint8)
-        value = default_buffer_prototype().buffer.from_array_like(buffer)
-        sync(self.array.store_path.store.set(self.key(region), value))
+        wait(set_array(self.array.store_path.store, self.key(region), buffer))
 
     def size(self, region: Region) -> int:
         """How many bytes a chunk or shard takes."""
@@ -180,7 +176,7 @@ class BytesWriter(Writer):
 
     def intact(self, region: Region) -> bool | None:
         try:
-            return sync(self.array.store_path.store.getsize(self.key(region))) == self.size(region)
+            return wait(self.array.store_path.store.getsize(self.key(region))) == self.size(region)
         except FileNotFoundError:
             return False
 

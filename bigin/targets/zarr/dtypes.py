@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from zarr.core.dtype.common import HasEndianness, HasItemSize
 from zarr.dtype import Float32, ZDType, data_type_registry
 
 try:
@@ -15,6 +14,7 @@ except ImportError:  # zarr before 3.2
     from zarr.dtype import DataTypeValidationError
 
 from bigin.core.dtypes import DTYPES
+from bigin.targets.zarr.private import HasEndianness, HasItemSize
 
 _AS_FLOAT32 = Float32()  # every value of these types is a float32, whose JSON forms serve
 

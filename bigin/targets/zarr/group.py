@@ -11,8 +11,6 @@ from typing import Any
 
 import zarr
 from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from bigin.core.errors import FillError, InputError, TargetError
@@ -26,6 +24,7 @@ from bigin.targets.zarr.chunks import LocalWriter, stores_plain_bytes
 from bigin.targets.zarr.hierarchy import hierarchy_name, local_root, new_array
 from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
 from bigin.targets.zarr.ledger import record_of_array
+from bigin.targets.zarr.private import get_bytes, set_bytes, update_attributes, wait
 
 
 class GroupTarget(ModelTarget):
@@ -85,16 +84,16 @@ class GroupTarget(ModelTarget):
         self.group.attrs[KEY] = record
 
         async def copy_key(key: str) -> None:
-            value = await held.get(key, default_buffer_prototype())
+            value = await get_bytes(held, key)
             assert value is not None
-            await store.set(key, value)
+            await set_bytes(store, key, value)
 
         async def copy() -> None:
             keys = [key async for key in held.list() if key != "zarr.json"]
             await asyncio.gather(*map(copy_key, keys))
             await copy_key("zarr.json")
 
-        sync(copy())
+        wait(copy())
         self.group = zarr.open_group(store, mode="r+", use_consolidated=False)
         for target in self.arrays.values():
             target.move(store)
@@ -154,16 +153,9 @@ class GroupLedger(Ledger):
         self._keep({name: record["tensors"][name] | {"complete": False} for name in filled})
 
     def _keep(self, records: Mapping[str, Record]) -> None:
-        """Keeps each array's record; all at once, as each takes a turn of zarr's event loop."""
-
-        async def write() -> None:
-            updates = [
-                self.target.arrays[name].array._async_array.update_attributes({KEY: record})
-                for name, record in records.items()
-            ]
-            await asyncio.gather(*updates)
-
-        sync(write())
+        """Keeps each array's record."""
+        arrays = {name: self.target.arrays[name].array for name in records}
+        update_attributes({name: {KEY: record} for name, record in records.items()}, arrays)
 
     def resume(self) -> None:
         self._remove_partials()

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
@@ -22,6 +20,7 @@ from bigin.targets.disk import SMALL, read_small, remove_stale
 from bigin.targets.records import KEY, Record
 from bigin.targets.zarr.array import METADATA, ZarrTarget
 from bigin.targets.zarr.ledger import ZarrLedger
+from bigin.targets.zarr.private import get_bytes, wait
 
 CHUNK = 16 << 20  # bytes in a chunk of a new array
 PLAIN_MISTAKES = (ImportError, ValueError, TypeError, KeyError, NotImplementedError)
@@ -273,7 +272,7 @@ def hierarchy_name(store: Store, path: str) -> str:
                 return full.relative_to(folder).as_posix()
         return ""
     for group, prefix, rest in levels(store, path):
-        if sync(_is_group(group, prefix)):
+        if wait(_is_group(group, prefix)):
             return rest
     return ""
 
@@ -293,9 +292,9 @@ def levels(store: Store, path: str) -> Iterator[tuple[Store, str, str]]:
 async def _is_group(store: Store, prefix: str) -> bool:
     slash = f"{prefix}/" if prefix else ""
     try:
-        data = await store.get(f"{slash}zarr.json", default_buffer_prototype())
+        data = await get_bytes(store, f"{slash}zarr.json")
         if data is not None:
-            return is_group_metadata(data.to_bytes())
+            return is_group_metadata(data)
         return await store.exists(f"{slash}.zgroup")
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return False  # a place that may not be looked at, such as a bucket's root; other errors must cost no name

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import StorePath
 
 from bigin.targets.records import (
@@ -17,6 +15,7 @@ from bigin.targets.records import (
     unpack_progress,
     write_journal,
 )
+from bigin.targets.zarr.private import get_bytes, set_bytes, wait
 
 
 def keep_journal(place: StorePath, folder: Path | None, progress: Progress) -> None:
@@ -24,16 +23,15 @@ def keep_journal(place: StorePath, folder: Path | None, progress: Progress) -> N
     if folder is not None:
         write_journal(folder / JOURNAL, progress)
     else:
-        value = default_buffer_prototype().buffer.from_bytes(pack_progress(progress))
-        sync(place.store.set(_key(place), value))
+        wait(set_bytes(place.store, _key(place), pack_progress(progress)))
 
 
 def kept_journal(place: StorePath, folder: Path | None) -> Progress | None:
     """The progress; None where there is none, or a damaged one."""
     if folder is not None:
         return read_journal(folder / JOURNAL)
-    data = sync(place.store.get(_key(place), default_buffer_prototype()))
-    return None if data is None else unpack_progress(data.to_bytes())
+    data = wait(get_bytes(place.store, _key(place)))
+    return None if data is None else unpack_progress(data)
 
 
 def forget_journal(place: StorePath, folder: Path | None) -> None:
@@ -41,7 +39,7 @@ def forget_journal(place: StorePath, folder: Path | None) -> None:
     if folder is not None:
         remove_journal(folder / JOURNAL)
     elif place.store.supports_deletes:
-        sync(place.store.delete(_key(place)))
+        wait(place.store.delete(_key(place)))
 
 
 def _key(place: StorePath) -> str:

@@ -18,6 +18,7 @@ from bigin.targets.records import KEY, Progress, Record
 from bigin.targets.zarr.array import ZarrTarget
 from bigin.targets.zarr.chunks import stores_plain_bytes
 from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
+from bigin.targets.zarr.private import replace_attributes
 
 
 class ZarrLedger(Ledger):
@@ -49,9 +50,7 @@ class ZarrLedger(Ledger):
             raise InputError(
                 f"{self.target.label}: expected shape {array.shape}, but another process has just changed it"
             )
-        attributes = array.metadata.attributes
-        attributes.clear()
-        attributes.update(now.metadata.attributes)
+        replace_attributes(array, now)
 
     def record(self) -> Record | None:
         return record_of_array(self.target.array)

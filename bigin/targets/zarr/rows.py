@@ -14,8 +14,6 @@ from typing import Any, BinaryIO
 import google_crc32c
 import numpy as np
 import zarr
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from bigin.core.errors import FillError
@@ -26,6 +24,7 @@ from bigin.targets.rows import Rows, at_once
 from bigin.targets.target import Array, Target
 from bigin.targets.zarr.array import ZarrTarget
 from bigin.targets.zarr.chunks import EMPTY, stores_plain_bytes
+from bigin.targets.zarr.private import encode_chunk_key, get_bytes, reshaped, set_bytes, wait
 
 FEW = 64  # rows of a file that are read one by one; mapping a file and its pages costs more than so many calls
 
@@ -84,9 +83,7 @@ class ZarrRows(Rows):
 
     def grown(self, rows: int) -> tuple[Target, Sequence[Region]]:
         old = self.zarr
-        metadata = self.array.metadata.update_shape((rows, old.shape[1]))
-        array: zarr.Array[Any] = zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=self.array.store_path))
-        target = ZarrTarget(array, old.label, old.name, old.folder)
+        target = ZarrTarget(reshaped(self.array, (rows, old.shape[1])), old.label, old.name, old.folder)
         return target, Tail.of(target.grid(), old.shape[0] // self.outer[0] * self.outer[0])
 
     def reserve(self, grown: Target) -> None:
@@ -117,7 +114,7 @@ class ZarrRows(Rows):
         for place in range(max(0, first - 1), last):
             for i in range(self.zarr.grid().counts[1]):
                 if place >= first:
-                    sync(store.delete(self._key(place, i)))
+                    wait(store.delete(self._key(place, i)))
                 if self.root is not None:
                     folder = self._path(place, i).parent
                     for partial in folder.glob("*.partial"):
@@ -126,8 +123,7 @@ class ZarrRows(Rows):
                         folder.rmdir()
 
     def _key(self, place: int, across: int = 0) -> str:
-        path = self.array.store_path.path
-        return f"{path}/{self.array.metadata.encode_chunk_key((place, across))}".lstrip("/")
+        return encode_chunk_key(self.array, (place, across))
 
     def _path(self, place: int, across: int = 0) -> Path:
         assert self.root is not None
@@ -137,12 +133,12 @@ class ZarrRows(Rows):
         """Replaces a document of the metadata, whole or not at all, and leaves what it does not know as it is."""
         store, prefix = self.array.store_path.store, self.array.store_path.path
         key = f"{prefix}/{name}".lstrip("/")
-        found = sync(store.get(key, default_buffer_prototype()))
-        data = json.dumps(change(json.loads(found.to_bytes()) if found is not None else {}), indent=2).encode()
+        found = wait(get_bytes(store, key))
+        data = json.dumps(change(json.loads(found) if found is not None else {}), indent=2).encode()
         if self.root is not None:
             replace_file(self.root / key, data)
         else:
-            sync(store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
+            wait(set_bytes(store, key, data))
 
 
 def _with_record(document: dict[str, Any], name: str, record: Record) -> dict[str, Any]:
