@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
 BIGIN = [sys.executable, "-m", "bigin"]
+LIMIT = 600  # seconds after which a process hangs, on a busy machine that compiles every kernel anew
 
 # What makes numba compile for another CPU: both variables, in a fresh process.
 CPUS = {
@@ -43,10 +46,28 @@ def bits(values: np.ndarray) -> np.ndarray:
 
 def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own, with the exit code that it must have."""
-    done = subprocess.run([*BIGIN, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*BIGIN, *map(str, arguments)], capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def stopped(process: subprocess.Popen[str], number: int) -> tuple[float, str]:
+    """Sends a signal and waits for the end: the seconds of CPU that the process took until then, and its errors.
+
+    Not the seconds of a clock, which on a busy machine say nothing of the process.
+    """
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    before = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    process.send_signal(number)
+    hangs = threading.Timer(LIMIT, process.kill)
+    hangs.start()
+    with process.stderr:
+        errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    hangs.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime - before, errors
 
 
 def snapshot() -> dict[str, bytes]:

@@ -176,7 +176,7 @@ def what_cannot_be_filled_is_refused() -> None:
 def main(rank: int, world: int, file: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{file}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{file}", rank=rank, world_size=world, timeout=timedelta(seconds=600)
     )
     every_cut_holds_what_one_device_makes()
     more_axes_and_no_axis()

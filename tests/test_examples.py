@@ -8,10 +8,9 @@ import sys
 
 import pytest
 import reference
-from common import ROOT
+from common import LIMIT, ROOT
 
 EXAMPLES = ROOT / "examples"
-LIMIT = 400  # seconds, for a busy machine that compiles every kernel anew
 
 
 def lines_of(example: str) -> list[str]:

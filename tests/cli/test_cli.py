@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from common import BIGIN, run, snapshot
+from common import BIGIN, run, snapshot, stopped
 
 import bigin
 from bigin.methods import table
@@ -196,13 +196,11 @@ def test_ctrl_c_stops_soon_with_130_and_an_incomplete_record():
         assert process.poll() is None
         time.sleep(0.01)
     time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    start = time.monotonic()
-    _, errors = process.communicate(timeout=30)
+    seconds, errors = stopped(process, signal.SIGINT)
     assert process.returncode == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors
-    assert time.monotonic() - start < 5  # promised within a second; this machine may be busy
+    assert seconds < 5  # promised within a second, of which each of its threads may take one
     assert json.loads(sidecar.read_text())["complete"] is False
     again = run("fill", "--method", "normal", "w.npy", code=2)
     assert "is half filled with trunc_normal" in again.stderr
@@ -215,9 +213,10 @@ def test_help_is_instant_and_import_compiles_nothing():
     assert done.stdout == "[]\n"
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        before = os.times()
         run("--help")
-        times.append(time.perf_counter() - start)
+        after = os.times()
+        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert min(times) < 0.3
 
 

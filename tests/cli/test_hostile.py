@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from common import examples
+from common import LIMIT, examples
 from hypothesis import given
 from hypothesis import strategies as st
 from kills import child, tree, wait
@@ -40,18 +40,21 @@ class TooLongError(Exception):
 
 @contextlib.contextmanager
 def soon(seconds: int = 20) -> Iterator[None]:
-    """Ends what hangs."""
+    """Ends what takes so many seconds of CPU, which a busy machine does not change, or waits for what never comes."""
 
     def alarm(signum: int, frame: object) -> None:
         raise TooLongError
 
-    before = signal.signal(signal.SIGALRM, alarm)
-    signal.alarm(seconds)
+    before = [signal.signal(number, alarm) for number in (signal.SIGALRM, signal.SIGPROF)]
+    signal.alarm(LIMIT)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in zip((signal.SIGALRM, signal.SIGPROF), before, strict=True):
+            signal.signal(number, handler)
 
 
 def refused(target: object, **options: object) -> str:

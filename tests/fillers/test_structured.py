@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import reference
 import zarr
-from common import CPUS, MIB, PEAK, ROOT, bits
+from common import CPUS, LIMIT, MIB, PEAK, ROOT, bits
 from layouts import LAYOUTS
 from numba import njit
 from scipy import stats
@@ -648,7 +648,7 @@ def test_bits_are_equal_on_other_cpus():
     def run(variables):
         environment = {**os.environ, "PYTHONPATH": path, **variables}
         command = [sys.executable, "-c", PROGRAM]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=600, check=True)
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=LIMIT, check=True)
         return json.loads(done.stdout)
 
     with ThreadPoolExecutor(2) as pool:
@@ -732,7 +732,7 @@ def test_the_command_line_has_them_all():
             shape,
             *options,
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
         assert done.returncode == 0, done.stderr
         assert f"filled with {method}, seed 0" in done.stdout
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from common import TESTS
+from common import LIMIT, TESTS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,8 +19,6 @@ from torch.distributed.tensor import Replicate, Shard  # noqa: E402
 from torch.distributed.tensor.placement_types import _StridedShard  # noqa: E402
 
 from bigin.torch.distributed import local_pieces  # noqa: E402
-
-LIMIT = 120  # seconds
 
 
 def test_four_ranks_make_what_one_device_makes(tmp_path):

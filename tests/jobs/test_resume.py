@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from common import TESTS
+from common import LIMIT, TESTS
 from kills import SHAPE, tree
 
 import bigin
@@ -30,7 +30,7 @@ def killed(*arguments: object) -> dict[str, int]:
     """What tests/kills.py tells."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, str(KILLS), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     print(told, done.stderr[-3000:])
@@ -80,7 +80,7 @@ def cut(target: object, regions: int, method: str = "normal", **options: object)
     def counted(*arguments: object) -> int:
         nonlocal done
         if done == regions:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + LIMIT
             while time.monotonic() < deadline and not told(target, regions):
                 time.sleep(0.001)
             raise Dies
@@ -363,7 +363,7 @@ def test_of_several_that_make_a_target_at_once_one_fills_it():
         processes = [forking.Process(target=racer, args=(start, n, path, results)) for n in range(racers)]
         for process in processes:
             process.start()
-        outcomes = dict(results.get(timeout=60) for _ in processes)
+        outcomes = dict(results.get(timeout=LIMIT) for _ in processes)
         for process in processes:
             process.join()
         winners = [number for number, outcome in outcomes.items() if outcome == "filled"]

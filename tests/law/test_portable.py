@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from common import CPUS, ROOT
+from common import CPUS, LIMIT, ROOT
 
 import bigin
 
@@ -60,7 +60,7 @@ def _made():
     def run(variables):
         environment = {**os.environ, "PYTHONPATH": path, **variables}
         command = [sys.executable, "-c", PROGRAM]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=600, check=True)
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=LIMIT, check=True)
         return json.loads(done.stdout)
 
     with ThreadPoolExecutor() as pool:
