@@ -36,6 +36,8 @@ def run_threads(
     state = _State(len(tasks), max(1, min(threads, len(tasks))))
 
     def work() -> None:
+        if not state.begin_one():
+            return
         try:
             with default_modes():
                 worker = make_worker(state.stopping)
@@ -64,9 +66,7 @@ def run_threads(
                 state.ended.wait()
     except BaseException:
         state.stop()
-        for thread in pool:
-            if thread.ident is None:  # never started
-                state.end_one()
+        state.begin_no_more()
         leave(state.ended)
         raise
     finally:
@@ -132,6 +132,9 @@ class _State:
         self._next = 0
         self._count = count
         self._stopping = False
+        self._closed = False
+        self._begun = 0
+        self._threads = running
         self._ahead: set[int] = set()  # done, but behind a task that is not
         self.running = running
         self.ended = threading.Event()
@@ -164,6 +167,23 @@ class _State:
         self.stop()
         with self._lock:
             self.error = self.error or error
+
+    def begin_one(self) -> bool:
+        """Whether a thread may still begin."""
+        with self._lock:
+            self._begun += not self._closed
+            return not self._closed
+
+    def begin_no_more(self) -> None:
+        """Nobody waits any longer for the threads that have not begun.
+
+        An interruption of Thread.start leaves it open whether there is a thread that will begin in a moment.
+        """
+        with self._lock:
+            self._closed = True
+            self.running -= self._threads - self._begun
+            if self.running == 0:
+                self.ended.set()
 
     def end_one(self) -> None:
         with self._lock:

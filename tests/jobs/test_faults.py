@@ -523,6 +523,34 @@ def test_an_interruption_does_not_wait_for_a_store_that_hangs(monkeypatch):
 # Threads.
 
 
+def test_an_interruption_while_a_thread_starts_waits_for_no_task(monkeypatch):
+    """Thread.start was interrupted: the thread begins a moment later, or never."""
+    hang, entered, waited, late = threading.Event(), threading.Event(), threading.Event(), []
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        if self.name != "bigin-1":
+            start(self)
+            return
+        entered.wait(LIMIT)
+        late.append(threading.Timer(0.1, start, [self]))
+        start(late[0])
+        raise KeyboardInterrupt
+
+    def task(number: int) -> int:
+        entered.set()
+        hang.wait(60)
+        waited.set()
+        return 1
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run_threads(range(10), lambda stopping: task, 2)
+    assert not waited.is_set()
+    hang.set()
+    late[0].join()
+
+
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_an_exception_in_a_worker_stops_the_rest_and_surfaces_once(threads):
     started, lock = [], threading.Lock()
