@@ -1,5 +1,5 @@
 """python -m bigin"""
 
-from bigin.cli import main
+from bigin.cli import run
 
-main()
+run()

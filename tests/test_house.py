@@ -48,8 +48,8 @@ def name_of(path: Path) -> str:
 
 
 def is_face(file: str, name: str) -> bool:
-    """Whether it is one of FACES, a function of bigin.init, or a command, whose parameters are its options."""
-    return name in FACES.get(file, ()) or file == "bigin/init.py" or file.startswith("bigin/cli/")
+    """Whether it is one of FACES, or a function of bigin.init."""
+    return name in FACES.get(file, ()) or file == "bigin/init.py"
 
 
 def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:

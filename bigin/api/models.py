@@ -16,6 +16,7 @@ from bigin.core.floats import default_modes
 from bigin.core.text import parse_size
 from bigin.methods.distributions import formula
 from bigin.recipes.assign import Assignment, Part, assign
+from bigin.recipes.check import check
 from bigin.recipes.presets import find_recipe
 from bigin.recipes.read import read_recipe
 from bigin.recipes.recipe import Tensor
@@ -46,10 +47,11 @@ def outline(
     *,
     seed: int | None = None,
     variables: Mapping[str, Any] | None = None,
+    strict: bool = False,
 ) -> list[Row]:
     """What `initialize` would do, without doing any of it: a row for every tensor, in the order of the names."""
     with default_modes():
-        assignments, values = resolve(recipe, read_model(like), seed, variables or {})
+        assignments, values = resolve(recipe, read_model(like), seed, variables or {}, strict=strict)
     return [_row(assignment, values[assignment.tensor.name]) for assignment in assignments]
 
 
@@ -60,6 +62,7 @@ def initialize(
     like: Any = None,
     seed: int | None = None,
     variables: Mapping[str, Any] | None = None,
+    strict: bool = False,
     max_shard_size: int | str | None = None,
     overwrite: bool = False,
     threads: int | None = None,
@@ -77,6 +80,8 @@ def initialize(
             checkpoint, or a zarr group. Its values are not read.
         seed: instead of the recipe's.
         variables: numbers or expressions that stand above those under the recipe's [vars].
+        strict: raise InputError, instead of warning, where a rule matches no tensor or a variable contradicts the
+            model.
         max_shard_size: bytes, or a text such as "5GB", that a file of a checkpoint has at most; by default the files
             are those of `like`, and 5 GiB where it has none.
         overwrite, threads, max_memory, sync, progress: as in `fill`.
@@ -87,7 +92,7 @@ def initialize(
     """
     with default_modes():
         model = read_model(out, in_place=True) if like is None else read_model(like)
-        _, values = resolve(recipe, model, seed, variables or {})
+        _, values = resolve(recipe, model, seed, variables or {}, strict=strict)
         shard = None if max_shard_size is None else parse_size(max_shard_size)
         return fill_model(values, model, out, like is None, shard, overwrite, threads, max_memory, sync, progress)
 
@@ -116,12 +121,18 @@ def fill_model(
 
 
 def resolve(
-    recipe: str | os.PathLike[str], model: Model, seed: int | None, variables: Mapping[str, Any]
+    recipe: str | os.PathLike[str],
+    model: Model,
+    seed: int | None,
+    variables: Mapping[str, Any],
+    *,
+    strict: bool = False,
 ) -> tuple[list[Assignment], dict[str, Values]]:
     """What a recipe says of the tensors of a model, and the specifications that follow, by name."""
     read = read_recipe(find_recipe(recipe), variables)
     tensors = [Tensor(name, shape, dtype) for name, (dtype, shape) in sorted(model.tensors.items())]
     assignments = assign(read, tensors)
+    check(read, tensors, assignments, strict=strict)
     if not assignments:
         raise InputError(f"{model.label}: expected tensors to fill, found none")
     chosen = read.seed if seed is None else seed

@@ -37,6 +37,7 @@ def signal(
     seed: int | None = None,
     batch_seed: int = 0,
     variables: Mapping[str, Any] | None = None,
+    strict: bool = False,
     max_memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Signal:
@@ -48,7 +49,7 @@ def signal(
     tells what a layer does.
 
     Args:
-        recipe, like, seed, variables: as in `initialize`.
+        recipe, like, seed, variables, strict: as in `initialize`.
         match: globs of the names of the weights, in the order in which the batch goes through them; by default all.
         nonlinearity: the function behind each layer: linear, relu, leaky_relu:SLOPE, tanh, sigmoid, selu, gelu, silu.
         batch: samples in the batch, which is random by batch_seed.
@@ -57,7 +58,7 @@ def signal(
 
     Raises InputError where something is wrong with what was asked for.
     """
-    assignments, values = resolve(recipe, read_model(like), seed, variables or {})
+    assignments, values = resolve(recipe, read_model(like), seed, variables or {}, strict=strict)
     chosen = ordered(list(filter(carries, assignments)), match)
     if not chosen:
         raise InputError(f"{like}: expected weights of linear or convolution layers, found none; see --match (match=)")

@@ -1,97 +1,139 @@
-"""The command line: one command, one call of bigin.api.filling."""
+"""The command line: each command is one call of bigin's Python functions."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
-from typing import Any
+import warnings
+from typing import Any, NoReturn
 
 import click
 
 from bigin import __version__
+from bigin.cli.commands import Group
 from bigin.cli.filling import fill
 from bigin.cli.methods import methods
 from bigin.cli.models import init, recipes
 from bigin.cli.showing import show
 from bigin.cli.signals import signal as signal_command
+from bigin.cli.streams import OutputError, guarded
 from bigin.cli.tables import table
 from bigin.cli.verifying import verify
 from bigin.core.errors import FillError, InputError, TargetError, Terminated
 
 LONGEST = 300  # characters of an unexpected error's text
+REPORT = "please report this defect with the traceback that BIGIN_TRACEBACK=1 prints"
+HELP = """Write the initial values of weights that do not fit in memory.
+
+A value depends on the seed, the tensor's name, the method, the global shape and the index, and on nothing else: not
+on the chunks, the threads, the machine or the order of the work.
+"""
 
 
 class Interruption(Exception):  # noqa: N818
     """A KeyboardInterrupt, which click would print an empty line for."""
 
 
-class Commands(click.Group):
+class Commands(Group):
     """Commands that may be interrupted."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command that was asked for."""
+        """Run a command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             raise Interruption from stop
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="bigin")
 def cli() -> None:
-    """Write the initial values of weights that do not fit in memory.
-
-    A value depends on the seed, the tensor's name, the method, the global shape and the index, and on nothing else:
-    not on the chunks, the threads, the machine or the order of the work.
-    """
+    """Group of all commands."""
 
 
 for command in (fill, init, methods, recipes, show, signal_command, table, verify):
     cli.add_command(command)
 
 
-def main() -> None:
-    """Runs a command. Exit codes: 0 done, 1 not finished or a difference found, 2 bad input, 130 interrupted."""
-    signal.signal(signal.SIGTERM, terminate)
+def run() -> None:
+    """Run a command as the whole of a process.
+
+    A command that has failed has said why. Nothing that libraries print while Python shuts down, such as the tracebacks
+    of their background threads, may follow, so the process ends at once.
+    """
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (FillError, TargetError) as error:
-        fail(str(error), 1)
-    except InputError as error:
-        fail(str(error), 2)
-    except (click.Abort, KeyboardInterrupt, Interruption) as stop:
-        cause = stop.__cause__ or stop
-        start = "\n" if sys.stderr.isatty() else ""  # behind the terminal's ^C
-        click.echo(f"{start}bigin: {str(cause) or 'interrupted'}", err=True)
+        main()
+    except SystemExit as done:
+        if done.code:
+            with contextlib.suppress(OSError):
+                sys.stderr.flush()
+            os._exit(int(done.code))
+        raise
+
+
+def main() -> None:
+    """Run a command. Exit codes: 0 done, 1 not finished or a difference, 2 bad input, 130 interrupted."""
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # not where the shell has it ignored
+        signal.signal(signal.SIGTERM, terminate)
+    with guarded(), warnings.catch_warnings():
+        warnings.showwarning = tell_warning
+        try:
+            code = cli(standalone_mode=False)  # not None where the command called Context.exit
+            sys.stdout.flush()
+        except (click.Abort, KeyboardInterrupt, Interruption) as stop:
+            leave(stop)
+        except BaseException as error:
+            code = tell(error)
+    if code:
+        sys.exit(code)
+
+
+def tell(error: BaseException) -> int:
+    """Print an error in one line, and return the exit code for it."""
+    match error:
+        case click.ClickException():
+            error.show()
+            return error.exit_code
+        case BrokenPipeError():  # whoever read the output has gone; there is nobody to tell
+            return 1
+        case FillError() | TargetError():
+            message, code = str(error), 1
+        case InputError():
+            message, code = str(error), 2
+        case OutputError():
+            message, code = str(error), 1
+        case OSError():
+            message, code = f"{error.filename or 'the target'}: {error.strerror or error}", 1
+        case MemoryError():
+            message, code = "out of memory; rerun the command with a smaller --max-memory", 1
+        case Exception() if not os.environ.get("BIGIN_TRACEBACK"):
+            text = " ".join(str(error).split())[:LONGEST]
+            message, code = f"unexpected {type(error).__name__}: {text}; {REPORT}", 1
+        case _:
+            raise error
+    click.echo(f"bigin: {message}", err=True)
+    return code
+
+
+def leave(stop: BaseException) -> NoReturn:
+    """End the process after an interruption. sys.exit would wait for what is still being written."""
+    cause = stop.__cause__ or stop
+    start = "\n" if sys.stderr.isatty() else ""  # after the terminal's ^C
+    click.echo(f"{start}bigin: {str(cause) or 'interrupted'}", err=True)
+    with contextlib.suppress(OSError, OutputError):
         sys.stdout.flush()
-        os._exit(1 if isinstance(cause, Terminated) else 130)  # sys.exit would wait for what is still being written
-    except BrokenPipeError:
-        os._exit(1)  # the reader went away; there is nobody to tell
-    except OSError as error:
-        fail(f"{error.filename or 'the target'}: {error.strerror or error}", 1)
-    except MemoryError:
-        fail("out of memory; give a smaller --max-memory", 1)
-    except Exception as error:
-        if os.environ.get("BIGIN_TRACEBACK"):
-            raise
-        text = " ".join(str(error).split())[:LONGEST]
-        fail(
-            f"unexpected {type(error).__name__}: {text}; BIGIN_TRACEBACK=1 shows where, for a report of this defect", 1
-        )
+    os._exit(1 if isinstance(cause, Terminated) else 130)
+
+
+def tell_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Print a warning in one line."""
+    click.echo(f"bigin: warning: {message}", err=True)
 
 
 def terminate(signum: int, frame: Any) -> None:
-    """SIGTERM ends a fill as Ctrl-C does: in order."""
+    """End a fill in order at SIGTERM, as at Ctrl-C."""
     raise Terminated
-
-
-def fail(message: str, code: int) -> None:
-    """One line to the standard error, and the end."""
-    click.echo(f"bigin: {message}", err=True)
-    sys.exit(code)

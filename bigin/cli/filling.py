@@ -2,80 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
+import bigin
+from bigin.cli.commands import Command
 from bigin.cli.options import (
-    beyond_base,
+    PATH,
+    DeviceOptions,
+    LayoutOptions,
+    RunOptions,
+    SpecOptions,
     device_options,
-    given,
-    method_option,
-    method_options,
-    running_options,
-    specification_options,
+    filled_with,
+    layout_options,
+    run_options,
     sync_option,
 )
 from bigin.cli.printing import progress_bar, summary
-from bigin.core.text import parse_shape
+
+HELP = """Fill TARGET with the initial values of a method.
+
+TARGET is a zarr array (a path, also inside a group, or a URL), a .npy file, one tensor of a safetensors file
+(FILE#NAME) or, with --raw, a file of values without a header. A missing target is created with --shape and --dtype.
+
+\b
+bigin fill --method xavier_uniform store.zarr
+bigin fill --method normal --std 0.02 table.zarr \\
+    --shape 10000000,256 --dtype bfloat16
+"""
 
 
-@click.command(no_args_is_help=True)
-@click.argument("target")
-@method_option
-@specification_options
+@click.command(cls=Command, no_args_is_help=True, help=HELP, short_help="Fill an array with the values of a method.")
+@click.argument("target", type=PATH)
+@filled_with
+@layout_options
 @click.option("--overwrite", is_flag=True, help="Fill a target that holds other data.")
 @sync_option
 @device_options
-@running_options
-@method_options
+@run_options
 def fill(
     target: str,
-    method: str,
-    seed: int,
-    name: str | None,
-    shape: str | None,
-    dtype: str | None,
-    raw: bool,
-    offset: int,
+    spec: SpecOptions,
+    layout: LayoutOptions,
     overwrite: bool,
-    threads: int | None,
-    max_memory: str | None,
-    no_sync: bool,
-    device: str,
-    max_device_memory: str | None,
-    quiet: bool,
-    **parameters: Any,
+    sync: bool,
+    device: DeviceOptions,
+    run: RunOptions,
 ) -> None:
-    """Fill TARGET with a method's initial values.
-
-    TARGET is a zarr array (a path, also inside a group, or a URL), a .npy file or, with --raw, a file of values. One
-    that is missing is made, if --shape says how large.
-
-    \b
-    bigin fill --method xavier_uniform store.zarr
-    bigin fill --method normal --std 0.02 table.zarr --shape 10000000,256 --dtype bfloat16
-    """
-    from bigin.api import filling as api
-
-    with progress_bar(target, quiet) as progress:
-        report = api.fill(
+    """Fill a target."""
+    assert spec.method is not None
+    with progress_bar(target, run.quiet) as progress:
+        report = bigin.fill(
             target,
-            method,
-            seed=seed,
-            name=name,
-            shape=None if shape is None else parse_shape(shape),
-            dtype=dtype,
-            raw=raw,
-            offset=offset,
+            spec.method,
+            **spec.arguments(),
+            **layout.arguments(),
+            **device.arguments(),
+            **run.arguments(),
             overwrite=overwrite,
-            threads=threads,
-            max_memory=beyond_base(max_memory),
-            sync=not no_sync,
-            device=device,
-            max_device_memory=max_device_memory,
+            sync=sync,
             progress=progress,
-            **given(parameters),
         )
-    if not quiet:
+    if not run.quiet:
         click.echo(summary(report))

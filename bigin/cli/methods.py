@@ -6,29 +6,29 @@ from typing import Any
 
 import click
 
-from bigin.cli.printing import print_table
+from bigin.cli.printing import print_entries
 from bigin.methods.table import ALIASES, METHODS, REQUIRED
 
+HELP = "List the methods: formula, parameters with their defaults, source."
+FOOTER = (
+    "fan_in and fan_out are those of the global shape in torch's layout (out, in, receptive field...), unless in_axis "
+    "and out_axis select other axes. gain is a number or a nonlinearity, such as relu or leaky_relu:0.2."
+)
 
-@click.command()
+
+@click.command(help=HELP, short_help="List the methods.")
 def methods() -> None:
-    """List the methods: formula, parameters with defaults, source."""
-    rows = []
+    """List the methods."""
+    entries = []
     for row in METHODS.values():
         names = [row.name, *(alias for alias, name in ALIASES.items() if name == row.name)]
-        given = [f"{key}={default_text(value)}" for key, value in row.defaults.items()]
-        rows.append(("\n".join(names), row.formula, ", ".join(given) or "none", row.source))
-    print_table(
-        "bigin fill --method ...",
-        ("method", "values", "parameters and defaults", "source"),
-        rows,
-        "fan_in, fan_out: of the global shape, in torch's layout (out, in, receptive field...) unless in_axis and "
-        "out_axis say otherwise. gain: a number or a nonlinearity, such as relu or leaky_relu:0.2.",
-    )
+        parameters = [f"{key}={default_text(value)}" for key, value in row.defaults.items()]
+        entries.append((", ".join(names), (row.formula, f"parameters: {', '.join(parameters) or 'none'}", row.source)))
+    print_entries(entries, FOOTER)
 
 
 def default_text(value: Any) -> str:
-    """A default as it would be typed."""
+    """Return a default as it would be typed."""
     if value is None:
         return "none"
     if isinstance(value, list):

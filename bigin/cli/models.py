@@ -7,89 +7,91 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bigin.cli.options import beyond_base, running_options, sync_option
-from bigin.cli.printing import outcome, print_table, progress_bar
+import bigin
+from bigin.cli.commands import Command
+from bigin.cli.options import (
+    PATH,
+    RecipeOptions,
+    RunOptions,
+    recipe_options,
+    run_options,
+    sync_option,
+)
+from bigin.cli.printing import outcome, print_entries, print_table, progress_bar
 from bigin.core.text import counted, size_text
 
 if TYPE_CHECKING:
     from bigin.api.models import Row
 
+INIT_HELP = """Fill every tensor of a model, each by the first rule of RECIPE that matches its name.
 
-@click.command(no_args_is_help=True)
-@click.argument("recipe")
-@click.argument("out", required=False)
-@click.option("--like", help="A model whose names, shapes and dtypes the new one has: a checkpoint or a group.")
-@click.option("--var", "variables", multiple=True, help="A variable of the recipe: n_layers=32. May be repeated.")
-@click.option("--seed", type=int, help="[default: the recipe's, else 0]")
+RECIPE is the path of a TOML file, or the name of a recipe that `bigin recipes` lists. OUT is an existing zarr group,
+which is filled in place. With --like, OUT is created: a folder for a safetensors checkpoint, x.safetensors for one
+file, x.zarr for a zarr group.
+
+\b
+bigin init gpt2 --var n_layers=12 --like gpt2/ --dry-run
+bigin init recipe.toml --like checkpoint/ out/
+bigin init recipe.toml model.zarr
+"""
+RECIPES_HELP = """List the recipes that ship with bigin, or print one.
+
+Save and change a printed recipe to make your own:
+
+\b
+bigin recipes gpt2 > my.toml
+"""
+
+
+@click.command(
+    cls=Command, no_args_is_help=True, help=INIT_HELP, short_help="Fill every tensor of a model by a recipe."
+)
+@click.argument("recipe", type=PATH)
+@click.argument("out", type=PATH, required=False)
+@recipe_options(like_required=False)
 @click.option("--dry-run", is_flag=True, help="Only print what each tensor would be filled with.")
 @click.option(
-    "--max-shard-size", help="Bytes in a file of a checkpoint: 5GB.  [default: as --like has them, else 5GiB]"
+    "--max-shard-size", help="Bytes in one file of a checkpoint: 5GB.  [default: the files of --like, else 5GiB]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace a model that holds other data.")
 @sync_option
-@running_options
+@run_options
 def init(
     recipe: str,
     out: str | None,
-    like: str | None,
-    variables: tuple[str, ...],
-    seed: int | None,
+    choice: RecipeOptions,
     dry_run: bool,
     max_shard_size: str | None,
     overwrite: bool,
-    threads: int | None,
-    max_memory: str | None,
-    no_sync: bool,
-    quiet: bool,
+    sync: bool,
+    run: RunOptions,
 ) -> None:
-    """Fill every tensor of a model by the rule of RECIPE that matches it.
-
-    RECIPE is a TOML file, or a recipe that `bigin recipes` lists. OUT is an existing zarr group, filled in place; with
-    --like, it is made: a folder for a safetensors checkpoint, x.safetensors for one file, or x.zarr for a group.
-
-    \b
-    bigin init gpt2 --var n_layers=12 --like gpt2/ --dry-run
-    bigin init recipe.toml --like checkpoint/ out/
-    bigin init recipe.toml model.zarr
-    """
-    from bigin.api import models
-
-    given = dict(map(variable, variables))
-    place = like or out
-    if place is None or (out is None and not dry_run):
-        raise click.UsageError("expected OUT, where the model is or is to be made")
+    """Fill a model."""
+    model = choice.like or out
+    if model is None or (out is None and not dry_run):
+        raise click.UsageError("expected OUT, the model to fill or to create")
     if dry_run:
-        print_rows(models.outline(recipe, place, seed=seed, variables=given))
+        print_rows(bigin.outline(recipe, model, **choice.arguments()))
         return
     assert out is not None
-    with progress_bar(out, quiet) as progress:
-        report = models.initialize(
+    with progress_bar(out, run.quiet) as progress:
+        report = bigin.initialize(
             recipe,
             out,
-            like=like,
-            seed=seed,
-            variables=given,
+            like=choice.like,
+            **choice.arguments(),
+            **run.arguments(),
             max_shard_size=max_shard_size,
             overwrite=overwrite,
-            threads=threads,
-            max_memory=beyond_base(max_memory),
-            sync=not no_sync,
+            sync=sync,
             progress=progress,
         )
-    if not quiet:
+    if not run.quiet:
         click.echo(outcome(report, counted(len(report.record["tensors"]), "tensor"), f"filled by {recipe}"))
 
 
-def variable(text: str) -> tuple[str, str]:
-    """NAME=VALUE."""
-    name, sign, value = text.partition("=")
-    if not sign:
-        raise click.BadParameter(f"expected NAME=VALUE, got {text!r}", param_hint="--var")
-    return name.strip(), value
-
-
 def print_rows(rows: Sequence[Row]) -> None:
-    """What a recipe says of every tensor."""
+    """Print what a recipe does with every tensor."""
     cells = [
         (
             row.tensor,
@@ -101,23 +103,23 @@ def print_rows(rows: Sequence[Row]) -> None:
         for row in rows
     ]
     total = f"{counted(len(rows), 'tensor')}, {size_text(sum(row.nbytes for row in rows))}"
-    print_table(total, ("tensor", "shape", "rule", "values", "bytes"), cells, lines=False)
+    print_table(total, ("tensor", "shape", "rule", "values", "bytes"), cells, wrapped="values")
 
 
-@click.command()
+@click.command(help=RECIPES_HELP, short_help="List the recipes that ship, or print one.")
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
-    """List the recipes that ship, or print one, to be saved and changed: bigin recipes gpt2 > my.toml"""
-    from bigin.recipes.presets import find_recipe, outlines
-    from bigin.recipes.read import read_text
+    """List recipes, or print one."""
+    from bigin.recipes.presets import outlines, preset_text
 
     if name is not None:
-        click.echo(read_text(find_recipe(name)), nl=False)
+        click.echo(preset_text(name), nl=False)
         return
-    rows = [(outline.name, outline.description, outline.variables, outline.source) for outline in outlines()]
-    print_table(
-        "bigin init RECIPE ...",
-        ("recipe", "values", "variables (--var)", "source"),
-        rows,
-        "bigin recipes NAME prints one.",
-    )
+    entries = [
+        (
+            row.name,
+            (row.description, f"variables: {row.variables}", f"for: {row.architectures}", f"source: {row.source}"),
+        )
+        for row in outlines()
+    ]
+    print_entries(entries, "`bigin recipes NAME` prints a recipe, `bigin init NAME` fills a model by it.")

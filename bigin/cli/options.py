@@ -1,37 +1,56 @@
-"""The options that commands share, each defined once."""
+"""The options that commands share: each is defined once, and each group of them is passed as one value."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from bigin.core.errors import InputError
-from bigin.core.text import parse_size, size_text
+from bigin.cli.commands import ParameterOption
+from bigin.core.paths import expand
+from bigin.core.text import parse_fraction, parse_shape
 from bigin.methods.table import METHODS, PARAMETERS
 
-
-def method_options(command: Callable[..., None]) -> Callable[..., None]:
-    """An option for every parameter of every method."""
-    for parameter in reversed(PARAMETERS.values()):
-        takes = [m.name for m in METHODS.values() if parameter.name in m.defaults]
-        command = click.option(
-            f"--{parameter.name.replace('_', '-')}",
-            parameter.name,
-            type={"number": float, "integer": int, "value": NUMBER, "axes": AXES}.get(parameter.kind, str),
-            help=f"{parameter.help}  [{', '.join(takes)}]",
-        )(command)
-    return command
+Function = Callable[..., None]
+Decorator = Callable[[Function], Function]
 
 
-class Number(click.ParamType):  # type: ignore[type-arg]
+def gathered(into: str, build: Callable[..., Any], *options: Decorator) -> Decorator:
+    """Add options to a command, which gets what `build` makes of their values as its argument `into`."""
+
+    def probe() -> None: ...
+
+    for option in options:
+        option(probe)
+    names = [parameter.name for parameter in probe.__click_params__]  # type: ignore[attr-defined]
+
+    def decorate(command: Function) -> Function:
+        @functools.wraps(command)
+        def call(**values: Any) -> None:
+            values[into] = build(**{name: values.pop(name) for name in names})
+            command(**values)
+
+        for option in reversed(options):
+            option(call)
+        return call
+
+    return decorate
+
+
+# What a text becomes
+
+
+class Number(click.ParamType[int | float]):
     """An integer, kept whole, or a float."""
 
     name = "number"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int | float:
-        """The number of a text."""
+        """Convert a text to a number."""
         try:
             return int(value)
         except ValueError:
@@ -39,82 +58,266 @@ class Number(click.ParamType):  # type: ignore[type-arg]
             return number
 
 
-class Axes(click.ParamType):  # type: ignore[type-arg]
-    """Axes as a list of integers: 1 or -2,-1."""
+class Integers(click.ParamType[list[int]]):
+    """Integers with commas between them; `what` and `example` are for the message."""
 
-    name = "axes"
+    def __init__(self, name: str, example: str) -> None:
+        self.name = name
+        self.example = example
 
     def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:
-        """The axes of a text."""
-        try:
-            return [int(axis) for axis in value.split(",")] if isinstance(value, str) else list(value)
-        except ValueError:
-            self.fail(f"{value!r} is no list of axes such as 1 or -2,-1", param, ctx)
+        """Convert a text to a list of integers."""
+        if not isinstance(value, str):
+            return list(value)
+        numbers = [number.strip() for number in value.split(",")]
+        if not all(re.fullmatch(r"[+-]?[0-9]+", number) for number in numbers):
+            self.fail(f"expected {self.name} such as {self.example}, got {value!r}", param, ctx)
+        return [int(number) for number in numbers]
 
 
-NUMBER, AXES = Number(), Axes()
+class Parsed(click.ParamType[Any]):
+    """A text that a function converts. The function raises InputError, which the command line prints as it is."""
+
+    def __init__(self, name: str, parse: Callable[[Any], Any]) -> None:
+        self.name = name
+        self.parse = parse
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Convert a text."""
+        return self.parse(value)
 
 
-def options(*given: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Several options as one decorator: each is defined once, for all commands that take it."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(given):
-            command = option(command)
-        return command
-
-    return decorate
+NUMBER, AXES = Number(), Integers("axes", "1 or -2,-1")
+IDS = Integers("ids", "5,7,10")
+PATH, SHAPE, FRACTION = Parsed("text", expand), Parsed("text", parse_shape), Parsed("text", parse_fraction)
 
 
-stream_options = options(
-    click.option("--seed", default=0, show_default=True, help="From 0 to 2^64 - 1."),
-    click.option("--name", help="The tensor's name, whose stream it draws.  [default: its path in a zarr hierarchy]"),
+# What a tensor's values are
+
+
+@dataclass(frozen=True)
+class SpecOptions:
+    """The options that say what the values are."""
+
+    method: str | None
+    seed: int
+    name: str | None
+    parameters: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, method: str | None, seed: int, name: str | None, **parameters: Any) -> SpecOptions:
+        """Gather the values of the options; parameters that were not given are left out."""
+        return cls(method, seed, name, {key: value for key, value in parameters.items() if value is not None})
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of bigin.fill beside the method."""
+        return {"seed": self.seed, "name": self.name, **self.parameters}
+
+
+def _parameter_option(name: str) -> Decorator:
+    parameter = PARAMETERS[name]
+    methods = [method.name for method in METHODS.values() if name in method.defaults]
+    kinds: dict[str, Any] = {"number": float, "integer": int, "value": NUMBER, "axes": AXES}
+    first = parameter.help.split()[0]
+    text = parameter.help if "_" in first else parameter.help[0].upper() + parameter.help[1:]
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        name,
+        cls=ParameterOption,
+        type=kinds.get(parameter.kind, str),
+        help=f"{text}.  [{', '.join(methods)}]",
+    )
+
+
+def spec_options(*, method_help: str, method_required: bool) -> Decorator:
+    """Add --method, its parameters, --seed and --name, as the argument `spec`."""
+    return gathered(
+        "spec",
+        SpecOptions.of,
+        click.option("--method", "-m", required=method_required, help=method_help),
+        click.option("--seed", default=0, show_default=True, help="Seed, from 0 to 2^64 - 1."),
+        click.option(
+            "--name", help="Name of the tensor, which selects its stream.  [default: its path in a zarr hierarchy]"
+        ),
+        *map(_parameter_option, PARAMETERS),
+    )
+
+
+filled_with = spec_options(method_help="Method to fill with; `bigin methods` lists them.", method_required=True)
+compared_with = spec_options(
+    method_help="Method to compare with.  [default: the one in the provenance record]", method_required=False
 )
-specification_options = options(
-    stream_options,
-    click.option("--shape", help="The shape of a target that is missing, or raw: 1000,256."),
-    click.option("--dtype", help="Its dtype: float32, bfloat16, ...  [default: float32]"),
+
+
+# Where the values are
+
+
+@dataclass(frozen=True)
+class LayoutOptions:
+    """The options that say how a target's values lie."""
+
+    shape: tuple[int, ...] | None
+    dtype: str | None
+    raw: bool
+    offset: int
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of bigin.fill."""
+        return vars(self)
+
+
+dtype_option = click.option("--dtype", help="Data type: float32, bfloat16, ...  [default: float32 for a new target]")
+layout_options = gathered(
+    "layout",
+    LayoutOptions,
+    click.option("--shape", type=SHAPE, help="Shape of a new or raw target: 1000,256."),
+    dtype_option,
     click.option("--raw", is_flag=True, help="The target is a file of values without a header."),
-    click.option("--offset", default=0, help="Where they begin in it, in bytes."),
+    click.option("--offset", default=0, show_default=True, help="Where the values of a raw file begin, in bytes."),
 )
-running_options = options(
-    click.option("--threads", type=int, help="[default: the cores that the process may use]"),
-    click.option("--max-memory", help="Bound on the whole process: 2GiB.  [default: a quarter of what is free]"),
-    click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors."),
+
+
+# How the work is done
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options that bound the work."""
+
+    threads: int | None
+    max_memory: str | None
+    quiet: bool
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of bigin.fill."""
+        return {"threads": self.threads, "max_memory": self.max_memory}
+
+
+max_memory_option = click.option(
+    "--max-memory",
+    help="Memory for buffers and preparation, beside Python and its libraries: 2GiB.  "
+    "[default: a quarter of the free memory]",
 )
-device_options = options(
+run_options = gathered(
+    "run",
+    RunOptions,
+    click.option("--threads", type=int, help="Number of threads.  [default: the cores that the process may use]"),
+    max_memory_option,
+    click.option("--quiet", "-q", is_flag=True, help="Print only errors."),
+)
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """The options that select a device."""
+
+    device: str
+    max_device_memory: str | None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of bigin.fill."""
+        return vars(self)
+
+
+device_options = gathered(
+    "device",
+    DeviceOptions,
     click.option(
         "--device",
         default="cpu",
         show_default=True,
-        help="Where values are made: cpu, cuda, cuda:1, auto (faster).",
+        help="Device that computes the values: cpu, cuda, cuda:1, or auto for the fastest.",
     ),
-    click.option("--max-device-memory", help="Bound on what is taken of it: 2GiB.  [default: what is free]"),
+    click.option("--max-device-memory", help="Memory to use on the device: 2GiB.  [default: all that is free]"),
 )
-sample_options = options(
-    click.option("--sample", default="100%", show_default=True, help="Read only so many of the chunks: 1%."),
-    click.option("--sample-seed", default=0, show_default=True, help="Which ones."),
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """The options that select some of the chunks."""
+
+    sample: float
+    sample_seed: int
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of bigin.verify."""
+        return vars(self)
+
+
+sample_options = gathered(
+    "sample",
+    SampleOptions,
+    click.option("--sample", type=FRACTION, default="100%", show_default=True, help="Share of the chunks to read: 1%."),
+    click.option("--sample-seed", default=0, show_default=True, help="Seed that selects the sampled chunks."),
 )
-method_option = click.option("--method", "-m", required=True, help="What to fill with; `bigin methods` lists all.")
-sync_option = click.option("--no-sync", is_flag=True, help="Do not wait until the data is on the disk.")
+sync_option = click.option(
+    "--no-sync", "sync", flag_value=False, default=True, help="Return before the data has reached the disk."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-def given(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The options for parameters that were given."""
-    return {key: value for key, value in parameters.items() if value is not None}
+@dataclass(frozen=True)
+class OutputOptions:
+    """The options that select how a result is shown."""
+
+    plot: str | None
+    as_json: bool
 
 
-def beyond_base(max_memory: str | None) -> int | None:
-    """What a bound on the whole process leaves for a fill, with the libraries loaded; None where none was given."""
-    if max_memory is None:
-        return None
-    size = parse_size(max_memory)
-    import numba  # noqa: F401
-    import zarr  # noqa: F401
+output_options = gathered(
+    "output",
+    OutputOptions,
+    click.option("--plot", type=PATH, help="Draw the result into this image file: out.png."),
+    json_option,
+)
 
-    from bigin.core.memory import resident
 
-    base = resident() + (100 << 20)  # and what compiling a kernel takes
-    if size <= base:
-        raise InputError(f"expected --max-memory above {size_text(base)}, which Python and its libraries take")
-    return size - base
+# Recipes
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """The options that say what a recipe is applied to, and how."""
+
+    like: str | None
+    variables: Mapping[str, str]
+    seed: int | None
+    strict: bool
+
+    @classmethod
+    def of(cls, like: str | None, variables: tuple[str, ...], seed: int | None, strict: bool) -> RecipeOptions:
+        """Gather the values of the options."""
+        return cls(like, dict(map(parse_variable, variables)), seed, strict)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of bigin.initialize beside `like`."""
+        return {"variables": self.variables, "seed": self.seed, "strict": self.strict}
+
+
+def parse_variable(text: str) -> tuple[str, str]:
+    """Split NAME=VALUE."""
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise click.BadParameter(f"expected NAME=VALUE, got {text!r}", param_hint="--var")
+    return name.strip(), value
+
+
+def recipe_options(*, like_required: bool) -> Decorator:
+    """Add --like, --var and --seed, as the argument `choice`."""
+    return gathered(
+        "choice",
+        RecipeOptions.of,
+        click.option(
+            "--like",
+            type=PATH,
+            required=like_required,
+            help="Model that gives names, shapes and dtypes: a safetensors file, a checkpoint folder or a zarr group.",
+        ),
+        click.option(
+            "--var", "variables", multiple=True, help="Set a variable of the recipe: n_layers=32. May be repeated."
+        ),
+        click.option("--seed", type=int, help="Seed, from 0 to 2^64 - 1.  [default: the recipe's, else 0]"),
+        click.option(
+            "--strict", is_flag=True, help="Refuse a recipe with a rule that matches no tensor, instead of warning."
+        ),
+    )

@@ -1,46 +1,81 @@
-"""What commands show: tables, a bar while they work, a line at the end."""
+"""What commands print: tables, lists, a progress bar and closing lines."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bigin.core.text import size_text
+import click
+
+from bigin.core.text import counted, size_text
 
 if TYPE_CHECKING:
     from bigin.api.filling import Report
     from bigin.api.verifying import Verification
 
-WIDTH = 160  # of a table, where there is no terminal
+NARROWEST, WIDEST = 40, 100  # columns that text is wrapped to
+LEAST = 40  # columns of a table's wrapped column
 SHOWN = 20  # differences that are printed
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], footer: str = "", lines: bool = True
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrapped: str = "", footer: str = ""
 ) -> None:
-    """Prints rows of cells, which are text and no markup, with lines between them, and a line behind them."""
+    """Print rows of cells, on the width of the terminal, or in a pipe on COLUMNS or 80 columns.
+
+    In a pipe only the column `wrapped` is wrapped: names and numbers stay whole, so that they can be searched for, and
+    the table is wider where they need it. No cell is read as rich's markup, as names may hold brackets.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_lines=lines, title=title)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    console, cells = Console(), [list(map(Text, row)) for row in rows]
+    table = Table(title=Text(title, "italic"))
+    if console.is_terminal:
+        for column in columns:
+            table.add_column(Text(column), overflow="fold")
+    else:
+        widths = [max(cell.cell_len for cell in column) for column in zip(map(Text, columns), *cells, strict=True)]
+        borders = 3 * len(columns) + 1
+        if wrapped:
+            at = columns.index(wrapped)
+            widths[at] = max(min(LEAST, widths[at]), widths[at] - max(0, sum(widths) + borders - console.width))
+        console = Console(width=max(console.width, sum(widths) + borders))
+        for column, width in zip(columns, widths, strict=True):
+            table.add_column(Text(column), overflow="fold", width=width)
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
     if footer:
-        console.print(footer, markup=False, soft_wrap=not console.is_terminal)
+        click.echo(footer)
+
+
+def print_entries(entries: Iterable[tuple[str, Sequence[str]]], footer: str = "") -> None:
+    """Print names, each with some lines about it, wrapped to the terminal's width, or to 80 columns in a pipe."""
+    width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns))
+    for name, lines in entries:
+        click.secho("\n".join(textwrap.wrap(name, width)), bold=True)
+        for line in lines:
+            click.echo(_wrap(line, width, 4))
+    if footer:
+        click.echo()
+        click.echo(_wrap(footer, width))
+
+
+def _wrap(text: str, width: int, indent: int = 0) -> str:
+    return textwrap.fill(
+        text, width, initial_indent=" " * indent, subsequent_indent=" " * 2 * indent, break_on_hyphens=False
+    )
 
 
 @contextmanager
 def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A live bar on a terminal; nothing elsewhere."""
+    """Show a live bar on a terminal, and nothing elsewhere."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -48,7 +83,7 @@ def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int], None]
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -60,7 +95,7 @@ def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int], None]
 
 
 def summary(report: Report) -> str:
-    """One line: what was filled, how much, how fast."""
+    """Return the closing line of a fill: what was filled, how much, how fast."""
     record = report.record
     shape = "x".join(map(str, record["shape"])) or "scalar"
     name = f", name {record['name']}" if record["name"] else ""
@@ -68,33 +103,32 @@ def summary(report: Report) -> str:
 
 
 def outcome(report: Report, what: str, values: str) -> str:
-    """The end of a fill, in one line: of what, with what, how much, how fast."""
+    """Return the closing line of a fill, given what was filled, and with what."""
     if report.found and not report.nbytes:
-        return f"{report.target}: {what} already {values}; --overwrite fills anew"
-    found = f", {size_text(report.found)} were there" if report.found else ""
-    retries = f", {report.retries} retries" if report.retries else ""
-    device = "" if report.device == "cpu" else f"; made on {report.device}"
-    return f"{report.target}: {what} {values}; {pace(report.nbytes, report.seconds)}{found}{retries}{device}"
+        return f"{report.target}: {what} already {values}; --overwrite fills it again"
+    stored = f", {size_text(report.found)} already stored" if report.found else ""
+    retries = f", {counted(report.retries, 'retried operation')}" if report.retries else ""
+    device = "" if report.device == "cpu" else f"; computed on {report.device}"
+    return f"{report.target}: {what} {values}; {pace(report.nbytes, report.seconds)}{stored}{retries}{device}"
 
 
-def verdict(found: Verification, remedy: str = "--repair mends that") -> str:
-    """What a verification found: a line for each region that differs, and one for all."""
-    lines = [str(difference) for difference in found.differences[:SHOWN]]
-    if len(found.differences) > SHOWN:
-        lines.append(f"... and {len(found.differences) - SHOWN} more")
-    which = "all" if found.regions == found.total else f"{found.regions} of {found.total}"
-    count = len(found.differences)
-    if found.equal:
+def verdict(result: Verification, remedy: str = "--repair fills them again") -> str:
+    """Return what a verification says: a line for each region that differs, and a line for all."""
+    lines = [str(difference) for difference in result.differences[:SHOWN]]
+    if len(result.differences) > SHOWN:
+        lines.append(f"... and {len(result.differences) - SHOWN} more")
+    which = "all" if result.regions == result.total else f"{result.regions} of {result.total}"
+    count = len(result.differences)
+    if result.equal:
         outcome = "equal"
     else:
         which_differ = "1 region differs" if count == 1 else f"{count} regions differ"
-        outcome = f"{which_differ}; " + ("repaired" if found.repaired else remedy)
-    lines.append(
-        f"{found.target}: {which} regions compared with {found.wanted}: {outcome}; {pace(found.nbytes, found.seconds)}"
-    )
+        outcome = f"{which_differ}; " + ("repaired" if result.repaired else remedy)
+    speed = pace(result.nbytes, result.seconds)
+    lines.append(f"{result.target}: {which} regions compared with {result.wanted}: {outcome}; {speed}")
     return "\n".join(lines)
 
 
 def pace(nbytes: int, seconds: float) -> str:
-    """How much, and how fast."""
+    """Return how much was done, and how fast."""
     return f"{size_text(nbytes)} in {seconds:.2f} s, {nbytes / max(seconds, 1e-9) / 1e9:.2f} GB/s"

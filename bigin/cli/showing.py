@@ -1,85 +1,83 @@
-"""bigin show: one command, one call of bigin.show."""
+"""bigin show."""
 
 from __future__ import annotations
 
 import json
-import sys
-from typing import Any
 
 import click
 
-from bigin.cli.options import beyond_base, given, method_options, running_options, sample_options, specification_options
+import bigin
+from bigin.cli.commands import Command
+from bigin.cli.options import (
+    PATH,
+    LayoutOptions,
+    OutputOptions,
+    RunOptions,
+    SampleOptions,
+    SpecOptions,
+    compared_with,
+    layout_options,
+    output_options,
+    run_options,
+    sample_options,
+)
 from bigin.cli.printing import progress_bar
-from bigin.core.text import parse_fraction, parse_shape
+
+HELP = """Describe TARGET: its layout, its provenance record, and the statistics of its values beside the expected ones.
+
+The exit code is 0 if the values look as expected or nothing is known about them, and 1 otherwise. Statistics detect
+another method, other parameters and trained values. They do not detect another seed or a few wrong values; use `bigin
+verify` for those.
+
+\b
+bigin show table.zarr
+bigin show table.zarr --sample 1% --plot table.png
+bigin show weights.npy --method normal --std 0.02
+"""
 
 
-@click.command(no_args_is_help=True)
-@click.argument("target")
-@click.option("--method", "-m", help="What it should look like.  [default: what its record says]")
-@specification_options
+@click.command(
+    cls=Command, no_args_is_help=True, help=HELP, short_help="Describe an array and the statistics of its values."
+)
+@click.argument("target", type=PATH)
+@compared_with
+@layout_options
 @sample_options
-@click.option("--no-statistics", is_flag=True, help="Do not read the values.")
-@click.option("--plot", help="Draw histogram and promised density into this file: out.png.")
-@running_options
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@method_options
+@click.option("--no-statistics", "statistics", flag_value=False, default=True, help="Do not read the values.")
+@output_options
+@run_options
+@click.pass_context
 def show(
+    context: click.Context,
     target: str,
-    method: str | None,
-    seed: int,
-    name: str | None,
-    shape: str | None,
-    dtype: str | None,
-    raw: bool,
-    offset: int,
-    sample: str,
-    sample_seed: int,
-    no_statistics: bool,
-    plot: str | None,
-    threads: int | None,
-    max_memory: str | None,
-    quiet: bool,
-    as_json: bool,
-    **parameters: Any,
+    spec: SpecOptions,
+    layout: LayoutOptions,
+    sample: SampleOptions,
+    statistics: bool,
+    output: OutputOptions,
+    run: RunOptions,
 ) -> None:
-    """Tell what TARGET is: shape, layout, size, record, progress, and its values' statistics beside what is promised.
+    """Show a target."""
+    from bigin.inspect import plot, terminal
 
-    Exit code 0 where the values look as promised, or nothing is promised, 1 where they do not. Statistics see other
-    methods, parameters and trained values, but neither another seed nor a few wrong values: `bigin verify` does.
-
-    \b
-    bigin show table.zarr
-    bigin show table.zarr --sample 1% --plot table.png
-    bigin show weights.npy --method normal --std 0.02
-    """
-    from bigin.inspect import overview, terminal
-    from bigin.inspect import plot as picture
-
-    if plot is not None:
-        picture.check_plot(plot)
-    with progress_bar(target, quiet or as_json) as progress:
-        found = overview.show(
+    if output.plot is not None:
+        plot.check_plot(output.plot)
+    with progress_bar(target, run.quiet or output.as_json) as progress:
+        overview = bigin.show(
             target,
-            method,
-            seed=seed,
-            name=name,
-            shape=None if shape is None else parse_shape(shape),
-            dtype=dtype,
-            raw=raw,
-            offset=offset,
-            statistics=not no_statistics,
-            sample=parse_fraction(sample),
-            sample_seed=sample_seed,
-            threads=threads,
-            max_memory=beyond_base(max_memory),
+            spec.method,
+            **spec.arguments(),
+            **layout.arguments(),
+            **sample.arguments(),
+            **run.arguments(),
+            statistics=statistics,
             progress=progress,
-            **given(parameters),
         )
-    if plot is not None:
-        picture.plot(found, plot)
-    if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2, allow_nan=False))
-    elif not quiet:
-        terminal.print_overview(found)
-    if found.looks_right is False:
-        sys.exit(1)
+    if output.plot is not None:
+        plot.plot(overview, output.plot)
+    if output.as_json:
+        click.echo(json.dumps(overview.as_dict(), indent=2, allow_nan=False))
+    elif not run.quiet:
+        terminal.print_overview(overview)
+    if overview.looks_right is False:
+        context.exit(1)

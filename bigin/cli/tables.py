@@ -3,213 +3,183 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import click
 
+import bigin
+from bigin.cli.commands import Command, Group
 from bigin.cli.options import (
-    beyond_base,
-    given,
-    method_option,
-    method_options,
-    running_options,
+    IDS,
+    PATH,
+    RunOptions,
+    SampleOptions,
+    SpecOptions,
+    dtype_option,
+    filled_with,
+    gathered,
+    json_option,
+    run_options,
     sample_options,
-    stream_options,
     sync_option,
 )
 from bigin.cli.printing import pace, progress_bar, summary, verdict
-from bigin.core.text import parse_fraction
+from bigin.core.text import counted
 
-if TYPE_CHECKING:
-    import numpy as np
+TABLE_HELP = "Create, grow, read, reset and verify embedding tables."
+CREATE_HELP = """Create the embedding table PATH with its initial values.
+
+PATH is a new .npy file or a new zarr array. If the command is interrupted, rerun it to continue.
+
+\b
+bigin table create users.zarr \\
+    --num-embeddings 200000000 --embedding-dim 64 \\
+    --method normal --std 0.01 --dtype bfloat16 --padding-idx 0
+"""
+GROW_HELP = """Add rows to the table PATH until it has NUM_EMBEDDINGS rows.
+
+The rows that are there keep their values, also trained ones. If the command is killed, the table stays valid; rerun
+the command.
+
+\b
+bigin table grow users.zarr 250000000
+"""
+ROWS_HELP = """Print the rows IDS of the table PATH, in the given order.
+
+\b
+bigin table rows users.zarr 5,7,10
+"""
+RESET_HELP = """Give the rows IDS of the table PATH their initial values again.
+
+\b
+bigin table reset users.zarr 5,7,10
+"""
+VERIFY_HELP = """Compare the table PATH with its initial values, bit for bit.
+
+The exit code is 1 if rows have changed.
+
+\b
+bigin table verify users.zarr
+"""
 
 
-class Ids(click.ParamType):  # type: ignore[type-arg]
-    """Row numbers: 5,7,10."""
-
-    name = "ids"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:
-        """The numbers of a text."""
-        try:
-            return [int(number) for number in value.split(",")] if isinstance(value, str) else list(value)
-        except ValueError:
-            self.fail(f"{value!r} is no list of ids such as 5,7,10", param, ctx)
-
-
-IDS = Ids()
-
-
-@click.group()
+@click.group(cls=Group, help=TABLE_HELP, no_args_is_help=True)
 def table() -> None:
-    """Embedding tables: made, grown, read by ids, reset, verified."""
+    """Group of the table commands."""
 
 
-@table.command(no_args_is_help=True)
-@click.argument("path")
-@click.option("--num-embeddings", type=int, required=True, help="Rows.")
-@click.option("--embedding-dim", type=int, required=True, help="Elements in a row.")
-@method_option
-@stream_options
-@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16, ...")
-@click.option("--padding-idx", type=int, help="The row that is zeros; negative ones count from the end.")
-@click.option("--chunks", type=int, help="Rows in a chunk of a zarr array.  [default: 16 MiB]")
-@click.option("--shards", type=int, help="Rows in a shard.  [default: no shards]")
+@dataclass(frozen=True)
+class TableOptions:
+    """The options that say what table is created."""
+
+    num_embeddings: int
+    embedding_dim: int
+    dtype: str | None
+    padding_idx: int | None
+    chunks: int | None
+    shards: int | None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of EmbeddingTable.create."""
+        return vars(self) | {"dtype": self.dtype or "float32"}
+
+
+table_options = gathered(
+    "layout",
+    TableOptions,
+    click.option("--num-embeddings", type=int, required=True, help="Number of rows."),
+    click.option("--embedding-dim", type=int, required=True, help="Elements in a row."),
+    dtype_option,
+    click.option("--padding-idx", type=int, help="Row that is zero; a negative one counts from the end."),
+    click.option("--chunks", type=int, help="Rows in a chunk of a zarr array.  [default: 16 MiB of rows]"),
+    click.option("--shards", type=int, help="Rows in a shard of a zarr array.  [default: no shards]"),
+)
+
+
+@table.command(cls=Command, no_args_is_help=True, help=CREATE_HELP)
+@click.argument("path", type=PATH)
+@table_options
+@filled_with
 @sync_option
-@running_options
-@method_options
-def create(
-    path: str,
-    num_embeddings: int,
-    embedding_dim: int,
-    method: str,
-    seed: int,
-    name: str | None,
-    dtype: str,
-    padding_idx: int | None,
-    chunks: int | None,
-    shards: int | None,
-    threads: int | None,
-    max_memory: str | None,
-    no_sync: bool,
-    quiet: bool,
-    **parameters: Any,
-) -> None:
-    """Make the table PATH with its initial values.
-
-    PATH is where a .npy file or a zarr array is made. What was stopped goes on when the same command is given again.
-
-    \b
-    bigin table create users.zarr --num-embeddings 200000000 --embedding-dim 64 \\
-        --method normal --std 0.01 --dtype bfloat16 --padding-idx 0 --seed 3
-    """
-    from bigin.api.tables import EmbeddingTable
-
-    with progress_bar(path, quiet) as progress:
-        made = EmbeddingTable.create(
+@run_options
+def create(path: str, layout: TableOptions, spec: SpecOptions, sync: bool, run: RunOptions) -> None:
+    """Create a table."""
+    assert spec.method is not None
+    with progress_bar(path, run.quiet) as progress:
+        created = bigin.EmbeddingTable.create(
             path,
-            num_embeddings,
-            embedding_dim,
-            method,
-            dtype=dtype,
-            padding_idx=padding_idx,
-            seed=seed,
-            name=name,
-            chunks=chunks,
-            shards=shards,
-            threads=threads,
-            max_memory=beyond_base(max_memory),
-            sync=not no_sync,
+            method=spec.method,
+            **spec.arguments(),
+            **layout.arguments(),
+            **run.arguments(),
+            sync=sync,
             progress=progress,
-            **given(parameters),
         )
-    assert made.report is not None
-    if not quiet:
-        click.echo(summary(made.report))
+    assert created.report is not None
+    if not run.quiet:
+        click.echo(summary(created.report))
 
 
-@table.command(no_args_is_help=True)
-@click.argument("path")
+@table.command(cls=Command, no_args_is_help=True, help=GROW_HELP)
+@click.argument("path", type=PATH)
 @click.argument("num_embeddings", type=int)
 @sync_option
-@running_options
-def grow(
-    path: str, num_embeddings: int, threads: int | None, max_memory: str | None, no_sync: bool, quiet: bool
-) -> None:
-    """Add rows to the table PATH until it has NUM_EMBEDDINGS.
-
-    Other rows stay as they are. Killed at any moment, it leaves a valid table, and can be run again.
-
-    \b
-    bigin table grow users.zarr 250000000
-    """
-    from bigin.api.tables import EmbeddingTable
-
-    with progress_bar(path, quiet) as progress:
-        grown = EmbeddingTable.open(path)
+@run_options
+def grow(path: str, num_embeddings: int, sync: bool, run: RunOptions) -> None:
+    """Grow a table."""
+    with progress_bar(path, run.quiet) as progress:
+        grown = bigin.EmbeddingTable.open(path)
         before = len(grown)
-        report = grown.grow(
-            num_embeddings,
-            threads=threads,
-            max_memory=beyond_base(max_memory),
-            sync=not no_sync,
-            progress=progress,
-        )
-    if quiet:
+        report = grown.grow(num_embeddings, **run.arguments(), sync=sync, progress=progress)
+    if run.quiet:
         return
     if not report.nbytes:
-        click.echo(f"{report.target} has {before} rows already")
-    else:
-        click.echo(f"{report.target}: grown from {before} to {len(grown)} rows; {pace(report.nbytes, report.seconds)}")
+        click.echo(f"{report.target} already has {counted(before, 'row')}")
+        return
+    rows = f"from {before:,} to {counted(len(grown), 'row')}"
+    click.echo(f"{report.target}: grown {rows}; {pace(report.nbytes, report.seconds)}")
 
 
-@table.command(no_args_is_help=True)
-@click.argument("path")
+@table.command(cls=Command, no_args_is_help=True, help=ROWS_HELP)
+@click.argument("path", type=PATH)
 @click.argument("ids", type=IDS)
-@click.option("--json", "as_json", is_flag=True, help="As a list of lists.")
+@json_option
 def rows(path: str, ids: list[int], as_json: bool) -> None:
-    """Print the rows IDS of the table PATH, in the order asked.
-
-    \b
-    bigin table rows users.zarr 5,7,10
-    """
-    from bigin.api.tables import EmbeddingTable
-
-    values = EmbeddingTable.open(path).rows(ids)
+    """Print rows of a table."""
+    values = bigin.EmbeddingTable.open(path).rows(ids)
     if as_json:
         click.echo(json.dumps(values.tolist()))
         return
     for number, row in zip(ids, values, strict=True):
-        click.echo(f"{number}: {row_text(row)}")
+        # str() of a number has as many digits as tell it from its neighbours in the dtype.
+        click.echo(f"{number}: {' '.join(map(str, row))}")
 
 
-def row_text(row: np.ndarray[Any, Any]) -> str:
-    """A row's values, with as many digits as tell them apart from the dtype's other numbers."""
-    return " ".join(map(str, row))
-
-
-@table.command(no_args_is_help=True)
-@click.argument("path")
+@table.command(cls=Command, no_args_is_help=True, help=RESET_HELP)
+@click.argument("path", type=PATH)
 @click.argument("ids", type=IDS)
 @sync_option
-@running_options
-def reset(path: str, ids: list[int], threads: int | None, max_memory: str | None, no_sync: bool, quiet: bool) -> None:
-    """Bring the rows IDS of the table PATH back to their initial values.
-
-    \b
-    bigin table reset users.zarr 5,7,10
-    """
-    from bigin.api.tables import EmbeddingTable
-
+@run_options
+def reset(path: str, ids: list[int], sync: bool, run: RunOptions) -> None:
+    """Reset rows of a table."""
     start = time.perf_counter()
-    done = EmbeddingTable.open(path).reset(ids, threads=threads, max_memory=beyond_base(max_memory), sync=not no_sync)
-    if not quiet:
-        click.echo(f"{path}: {done} row{'s' if done != 1 else ''} reset in {time.perf_counter() - start:.2f} s")
+    count = bigin.EmbeddingTable.open(path).reset(ids, **run.arguments(), sync=sync)
+    if not run.quiet:
+        click.echo(f"{path}: {counted(count, 'row')} reset in {time.perf_counter() - start:.2f} s")
 
 
-@table.command(no_args_is_help=True)
-@click.argument("path")
+@table.command(cls=Command, no_args_is_help=True, help=VERIFY_HELP)
+@click.argument("path", type=PATH)
 @sample_options
-@running_options
-def verify(path: str, sample: str, sample_seed: int, threads: int | None, max_memory: str | None, quiet: bool) -> None:
-    """Compare the table PATH with its initial values, bit for bit. Exit code 1 where rows were changed.
-
-    \b
-    bigin table verify users.zarr
-    """
-    from bigin.api.tables import EmbeddingTable
-
-    with progress_bar(path, quiet) as progress:
-        found = EmbeddingTable.open(path).verify(
-            sample=parse_fraction(sample),
-            sample_seed=sample_seed,
-            threads=threads,
-            max_memory=beyond_base(max_memory),
-            progress=progress,
-        )
-    if not quiet:
-        click.echo(verdict(found, "bigin table reset brings rows back"))
+@run_options
+@click.pass_context
+def verify(context: click.Context, path: str, sample: SampleOptions, run: RunOptions) -> None:
+    """Verify a table."""
+    with progress_bar(path, run.quiet) as progress:
+        found = bigin.EmbeddingTable.open(path).verify(**sample.arguments(), **run.arguments(), progress=progress)
+    if not run.quiet:
+        click.echo(verdict(found, "`bigin table reset` restores rows"))
     if not found.equal:
-        sys.exit(1)
+        context.exit(1)

@@ -3,74 +3,71 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import Any
 
 import click
 
-from bigin.cli.options import beyond_base, given, method_options, running_options, sample_options, specification_options
+import bigin
+from bigin.cli.commands import Command
+from bigin.cli.options import (
+    PATH,
+    LayoutOptions,
+    RunOptions,
+    SampleOptions,
+    SpecOptions,
+    compared_with,
+    json_option,
+    layout_options,
+    run_options,
+    sample_options,
+)
 from bigin.cli.printing import progress_bar, verdict
-from bigin.core.text import parse_fraction, parse_shape
+
+HELP = """Compute the values of TARGET again and compare them with the stored ones, bit for bit.
+
+The exit code is 0 if everything is equal or was repaired, and 1 if something differs.
+
+\b
+bigin verify table.zarr
+bigin verify table.zarr --sample 1%
+"""
 
 
-@click.command(no_args_is_help=True)
-@click.argument("target")
-@click.option("--method", "-m", help="What it should hold.  [default: what its record says]")
-@specification_options
+@click.command(
+    cls=Command, no_args_is_help=True, help=HELP, short_help="Compare stored values with computed ones, bit for bit."
+)
+@click.argument("target", type=PATH)
+@compared_with
+@layout_options
 @sample_options
-@click.option("--repair", is_flag=True, help="Fill those chunks again that differ.")
-@running_options
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@method_options
+@click.option("--repair", is_flag=True, help="Fill the chunks that differ again.")
+@run_options
+@json_option
+@click.pass_context
 def verify(
+    context: click.Context,
     target: str,
-    method: str | None,
-    seed: int,
-    name: str | None,
-    shape: str | None,
-    dtype: str | None,
-    raw: bool,
-    offset: int,
-    sample: str,
-    sample_seed: int,
+    spec: SpecOptions,
+    layout: LayoutOptions,
+    sample: SampleOptions,
     repair: bool,
-    threads: int | None,
-    max_memory: str | None,
-    quiet: bool,
+    run: RunOptions,
     as_json: bool,
-    **parameters: Any,
 ) -> None:
-    """Compare what TARGET holds with what it should, bit for bit.
-
-    Exit code 0 where all is equal (or was repaired), 1 where something differs.
-
-    \b
-    bigin verify table.zarr
-    bigin verify table.zarr --sample 1%
-    """
-    from bigin.api import verifying as verification
-
-    with progress_bar(target, quiet or as_json) as progress:
-        found = verification.verify(
+    """Verify a target."""
+    with progress_bar(target, run.quiet or as_json) as progress:
+        found = bigin.verify(
             target,
-            method,
-            seed=seed,
-            name=name,
-            shape=None if shape is None else parse_shape(shape),
-            dtype=dtype,
-            raw=raw,
-            offset=offset,
-            sample=parse_fraction(sample),
-            sample_seed=sample_seed,
+            spec.method,
+            **spec.arguments(),
+            **layout.arguments(),
+            **sample.arguments(),
+            **run.arguments(),
             repair=repair,
-            threads=threads,
-            max_memory=beyond_base(max_memory),
             progress=progress,
-            **given(parameters),
         )
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=2))
-    elif not quiet:
+    elif not run.quiet:
         click.echo(verdict(found))
     if not found.equal and not found.repaired:
-        sys.exit(1)
+        context.exit(1)

@@ -15,6 +15,10 @@ class FillError(RuntimeError):
     """A fill that had begun could not be finished. The command line exits with 1."""
 
 
+class RecipeWarning(UserWarning):
+    """A recipe is probably not meant for the model that it is applied to."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A fill was interrupted; the message says how far it got and how to go on. The command line exits with 130."""
 

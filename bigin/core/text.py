@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from bigin.core.errors import InputError
 
@@ -77,3 +78,11 @@ def parse_shape(shape: object) -> tuple[int, ...]:
 def counted(count: int, what: str) -> str:
     """1 tensor, 2 tensors."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def similar(word: str, words: Iterable[str]) -> str:
+    """Return "; did you mean ...?" where a word is nearly one of others, else nothing."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -11,8 +11,10 @@ from bigin.core.errors import FillError, InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from bigin.inspect.overview import Histogram, Overview
+    from bigin.inspect.propagation import Signal
 
 BINS = 128
 SIZE = (10.0, 4.2)  # inches
@@ -43,7 +45,9 @@ def plot(overview: Overview, path: str | Path) -> None:
         raise InputError(f"{overview.target}: expected values that differ to plot, found none")
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     shape = "x".join(map(str, overview.shape)) or "scalar"
-    figure.suptitle(f"{overview.target}: {shape} {overview.dtype}", x=0.01, ha="left", color=INK, fontweight="bold")
+    figure.suptitle(
+        plain(f"{overview.target}: {shape} {overview.dtype}"), x=0.01, ha="left", color=INK, fontweight="bold"
+    )
     linear, log = figure.subplots(1, 2)
     for axes, outside in ((linear, 5e-4), (log, 1e-7)):
         histogram = overview.histogram(BINS, outside)
@@ -60,6 +64,43 @@ def plot(overview: Overview, path: str | Path) -> None:
         axes.tick_params(which="both", colors=GREY, labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["bottom", "left"]].set_color(GREY)
+    save(figure, path)
+
+
+def plot_signal(signal: Signal, title: str, path: str | Path) -> None:
+    """Draw the variances of all layers, a line for each batch that goes through some of them."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    layers = signal.layers
+    figure = Figure(figsize=(max(6.0, min(24.0, 2 + 0.35 * len(layers))), 5.0), layout="constrained")
+    axes = figure.subplots()
+    axes.axhspan(0.1, 10, color="0.93", zorder=0)
+    axes.axhline(1, color="0.6", linewidth=0.8, zorder=1)
+    start = 0
+    for chain in signal.chains():
+        at = range(start, start + len(chain))
+        labels = ("activations", "gradients") if start == 0 else (None, None)
+        axes.plot(at, [layer.activation for layer in chain], "o-", color="#1f6fb4", label=labels[0])
+        axes.plot(at, [layer.gradient for layer in chain], "s--", color="#c8501e", label=labels[1])
+        start += len(chain)
+    axes.set_yscale("log")
+    axes.set_ylabel("variance (mean square)")
+    axes.set_xticks(range(len(layers)), [plain(layer.name) for layer in layers], rotation=60, ha="right", fontsize=8)
+    axes.set_title(plain(title))
+    axes.legend()
+    save(figure, path)
+
+
+def plain(text: str) -> str:
+    """Return a text in which matplotlib reads no mathematics."""
+    return text.replace("$", r"\$")
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure to a file whose ending is a picture's."""
     try:
         figure.savefig(path)
     except ValueError as error:  # an ending that is none of a picture's

@@ -115,7 +115,7 @@ class Signal:
         return chains
 
 
-def verdict(variances: Sequence[float]) -> str:
+def trend(variances: Sequence[float]) -> str:
     """In a word, what became of a variance of 1 on its way through layers: steady, vanishing or exploding."""
     last = variances[-1]
     if not math.isfinite(last) or last > STEADY:

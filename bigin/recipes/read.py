@@ -8,24 +8,26 @@ from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
 from bigin.core.errors import InputError
+from bigin.core.text import similar
 from bigin.methods import table
 from bigin.methods.gain import NONLINEARITIES
 from bigin.methods.table import PARAMETERS, REQUIRED, Method
 from bigin.recipes.expression import FUNCTIONS, NAME, OF_A_TENSOR, Expression, parse_expression
 from bigin.recipes.glob import Glob, Template, parse_glob
+from bigin.recipes.presets import label
 from bigin.recipes.recipe import AXES, LAYOUTS, Recipe, Rule, Split
 from bigin.recipes.source import LARGEST, Path, Source
 
-KEYS = ("seed", "description", "source", "vars", "skip", "rule", "default")
+KEYS = ("seed", "description", "architectures", "source", "vars", "skip", "rule", "default")
 CONDITIONS = ("match", "shape", "ndim", "dtype")
-RULE_KEYS = (*CONDITIONS, "method", "layout", *AXES, "fans_of", "split", "padding_idx")
+RULE_KEYS = (*CONDITIONS, "method", "layout", *AXES, "fans_of", "split", "padding_idx", "optional")
 SPLIT_KEYS = ("axis", "sizes", "parts", "stack", "names")
 T = TypeVar("T")
 
 
 def read_recipe(path: FilePath, given: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of a file. `given` are variables that stand above its own."""
-    return parse_recipe(read_text(path), str(path), given)
+    return parse_recipe(read_text(path), label(path), given)
 
 
 def read_text(path: FilePath) -> str:
@@ -34,9 +36,9 @@ def read_text(path: FilePath) -> str:
         with path.open("rb") as file:
             return file.read(LARGEST + 1).decode()
     except OSError as error:
-        raise InputError(f"{path}: expected a recipe, found none that can be read: {error.strerror}") from None
+        raise InputError(f"{label(path)}: expected a recipe, got none that can be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: expected a recipe, text in UTF-8, got other bytes") from None
+        raise InputError(f"{label(path)}: expected a recipe, text in UTF-8, got other bytes") from None
 
 
 def parse_recipe(text: str, label: str = "recipe", given: Mapping[str, Any] | None = None) -> Recipe:
@@ -60,6 +62,7 @@ class Reader:
             raise self.source.error(("seed",), f"expected a seed from 0 to 2^64 - 1, got {seed}")
         description = self.typed((), data, "description", str, "text") or ""
         sources = self.words((), data, "source")
+        architectures = self.words((), data, "architectures")
         with self.at(("skip",)):
             skip = tuple(map(parse_glob, self.words((), data, "skip")))
         self.read_variables(self.typed((), data, "vars", dict, "a table") or {}, given)
@@ -69,14 +72,16 @@ class Reader:
             read.append(self.rule(("default",), data["default"], 0))
         if not read:
             raise InputError(f"{self.source.label}: expected rules, each headed [[rule]], got none")
-        return Recipe(self.source, seed, description, sources, dict(self.variables), skip, tuple(read))
+        return Recipe(self.source, seed, description, sources, architectures, dict(self.variables), skip, tuple(read))
 
     # What every key needs
 
     def known(self, path: Path, data: Mapping[str, Any], keys: tuple[str, ...]) -> None:
         for key in data:
             if key not in keys:
-                raise self.source.error((*path, key), f"expected a key among {', '.join(keys)}")
+                raise self.source.error(
+                    (*path, key), f"expected a key among {', '.join(keys)}, got {key}{similar(key, keys)}"
+                )
 
     def typed(self, path: Path, data: Mapping[str, Any], key: str, kind: type[T], what: str) -> T | None:
         """The value of a key, of this type; None where there is none."""
@@ -108,6 +113,13 @@ class Reader:
     # Variables
 
     def read_variables(self, data: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        for name in given:
+            if name not in data:
+                declared = ", ".join(data) or "none"
+                raise InputError(
+                    f"{self.source.label}: expected a variable that the recipe declares ({declared}), got {name}"
+                    f"{similar(name, data)}"
+                )
         for name, value in {**data, **given}.items():
             path = ("vars", name)
             if not NAME.fullmatch(name) or name in (*OF_A_TENSOR, *FUNCTIONS):
@@ -116,9 +128,6 @@ class Reader:
             if value == REQUIRED:
                 what = f"expected a value, as it has no default; give --var {name}=... (variables={{{name!r}: ...}})"
                 raise self.source.error(path, what)
-            if name not in data:
-                declared = ", ".join(data) or "none"
-                raise InputError(f"{self.source.label}: expected a variable that it declares ({declared}), got {name}")
             with self.at(path):
                 self.variables[name] = self.of_variables(value)
 
@@ -164,6 +173,7 @@ class Reader:
             self.template(path, data, "fans_of", match),
             self.split(path, data, match),
             self.typed(path, data, "padding_idx", int, "the number of a row"),
+            bool(self.typed(path, data, "optional", bool, "true or false")),
         )
 
     def globs(self, path: Path, data: Mapping[str, Any], number: int) -> tuple[Glob, ...]:

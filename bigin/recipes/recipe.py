@@ -64,6 +64,7 @@ class Rule:
     fans_of: Template | None
     split: Split | None
     padding_idx: int | None
+    optional: bool = False  # it may match no tensor
 
     @property
     def label(self) -> str:
@@ -79,6 +80,7 @@ class Recipe:
     seed: int
     description: str
     sources: tuple[str, ...]
+    architectures: tuple[str, ...]  # text for people: the models that it is for
     variables: Mapping[str, float]
     skip: tuple[Glob, ...]
     rules: Sequence[Rule]

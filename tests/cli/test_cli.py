@@ -85,7 +85,7 @@ BAD = [
     (["--method", "normal", "w.npy", "--seed", str(2**64), "--overwrite"], "expected a seed"),
     (["--method", "normal", "w.npy", "--threads", "0", "--overwrite"], "expected at least 1 thread"),
     (["--method", "normal", "w.npy", "--max-memory", "lots", "--overwrite"], "expected a size such as"),
-    (["--method", "normal", "w.npy", "--max-memory", "1MiB", "--overwrite"], "expected --max-memory above"),
+    (["--method", "normal", "w.npy", "--max-memory", "1B", "--overwrite"], "raise --max-memory"),
     (["--method", "normal", "new.npy", "--shape", "3,x"], "expected a shape such as"),
     (["--method", "normal", "new.npy", "--shape", "3,-4"], "expected a shape such as"),
     (["--method", "normal", "new.npy", "--shape", "3", "--dtype", "int32"], "expected a float dtype"),
@@ -105,10 +105,10 @@ BAD = [
     (["--method", "normal", "new.bin", "--raw", "--shape", "3", "--dtype", "int8", "--offset", "-1"], "not negative"),
     (["--method", "normal", "w.npy", "--offset", "8", "--overwrite"], "expected an offset only for a raw file"),
     (["--method", "normal", "--std", "x", "w.npy"], "is not a valid float"),
-    (["--method", "xavier_normal", "--in-axis", "one", "w.npy"], "is no list of axes"),
+    (["--method", "xavier_normal", "--in-axis", "one", "w.npy"], "expected axes such as 1 or -2,-1"),
     (["w.npy"], "Missing option '--method'"),
     (["--method", "normal", "--nonsense", "w.npy"], "No such option"),
-    (["--method", "normal", "big.zarr", "--max-memory", "300MiB"], "expected a chunk or shard that fits in"),
+    (["--method", "normal", "big.zarr", "--max-memory", "100MiB"], "expected a chunk or shard that fits in"),
     (["--method", "normal", "nope://bucket/x.zarr"], "cannot be opened"),
 ]  # fmt: skip
 

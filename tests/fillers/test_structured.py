@@ -666,7 +666,7 @@ def test_the_peak_stays_below_the_bound(shape):
     """A matrix of 1.2 GB, and one whose preparation alone would take more than what the bound leaves."""
     for max_memory in (0, PLENTY):  # the kernels are in the cache then: what a compiler takes is not the fill's
         whole_of(ready("orthogonal", (600, 600), max_memory=max_memory), (600, 600))
-    command = ["fill", "--method", "orthogonal", "q.npy", "--shape", f"{shape[0]},{shape[1]}", "--max-memory", "288MiB"]
+    command = ["fill", "--method", "orthogonal", "q.npy", "--shape", f"{shape[0]},{shape[1]}", "--max-memory", "64MiB"]
     command += ["--threads", "2", "--no-sync", "--quiet"]
     done = subprocess.run([sys.executable, "-c", PEAK, *command], capture_output=True, text=True, check=True)
     peak = int(done.stdout.split()[-2]) * 1024

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bigin
-from bigin.inspect.propagation import Layer, backward, chained, forward, parse_nonlinearity, propagate, verdict
+from bigin.inspect.propagation import Layer, backward, chained, forward, parse_nonlinearity, propagate, trend
 from bigin.spec.tensor import Specification
 
 F32 = np.dtype(np.float32)
@@ -101,7 +101,7 @@ def test_what_is_derived_to_be_steady_is(method, parameters, nonlinearity):
     activations = [measured.activation for measured in found.layers]
     gradients = [measured.gradient for measured in found.layers]
     assert all(0.5 < value < 2 for value in (*activations, *gradients))
-    assert verdict(activations) == verdict(gradients[::-1]) == "steady"
+    assert trend(activations) == trend(gradients[::-1]) == "steady"
 
 
 def test_orthogonal_layers_keep_every_length():
@@ -114,7 +114,7 @@ def test_a_wrong_gain_vanishes_or_explodes_at_the_rate_that_he_derives(std, word
     found = propagate(stack("normal", std=std), nonlinearity="relu", batch=128)
     activations = [measured.activation for measured in found.layers]
     gradients = [measured.gradient for measured in found.layers][::-1]
-    assert verdict(activations) == verdict(gradients) == word
+    assert trend(activations) == trend(gradients) == word
     rate = 512 * std**2 / 2  # of the variance, in each layer: half of the fan times the weights' variance
     assert (activations[-1] / activations[0]) ** (1 / 7) == pytest.approx(rate, rel=0.15)
     assert (gradients[-1] / gradients[0]) ** (1 / 7) == pytest.approx(rate, rel=0.15)

@@ -1,4 +1,4 @@
-"""Memory never grows with the array: the peak of a whole process, as the system counted it, below --max-memory."""
+"""Memory never grows with the array: the peak of a whole process, as the system counted it, stays bounded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from bigin.core.text import parse_size
 from bigin.jobs.journal import progress
 from bigin.jobs.resume import identity
 
-BOUND = 288 * MIB
+MAX_MEMORY = "64MiB"
+BOUND = 288 * MIB  # what Python, the libraries and a compiled kernel take, and MAX_MEMORY
 
 
 def peak_of(*command: str) -> int:
@@ -26,7 +27,7 @@ def peak_of(*command: str) -> int:
 
     The process reads it itself, at its end: what the system tells a parent of a child includes the parent's own size.
     """
-    command = (*command, "--quiet", "--max-memory", "288MiB", "--threads", "4")
+    command = (*command, "--quiet", "--max-memory", MAX_MEMORY, "--threads", "4")
     done = subprocess.run([sys.executable, "-c", PEAK, *command], capture_output=True, text=True, check=True)
     peak = int(done.stdout.split()[-2]) * 1024
     print(f"{' '.join(command[:4])}: peak {peak / MIB:.0f} MiB of {BOUND / MIB:.0f} MiB")

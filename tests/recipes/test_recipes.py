@@ -397,7 +397,7 @@ def test_variables_are_given_from_outside_or_required():
     assert the(assigned(text, "step", n="1 / 4", m=9)) == Normal(0.0, 9.0)
     with pytest.raises(bigin.InputError, match=r"r.toml, line 2: vars.n: expected a value, .* --var n=\.\.\."):
         assigned(text)
-    with pytest.raises(bigin.InputError, match=r"expected a variable that it declares \(n, m\), got k"):
+    with pytest.raises(bigin.InputError, match=r"expected a variable that the recipe declares \(n, m\), got k"):
         assigned(text, n=1, k=1)
 
 
