@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 
 TESTS = Path(__file__).parent
@@ -33,6 +37,11 @@ bigin.cli.main()
 """
 
 
+def few(*cases: Any) -> list[Any]:
+    """Cases of pytest.mark.parametrize, of which a quick run takes the first alone."""
+    return [cases[0], *(pytest.param(case, marks=pytest.mark.slow) for case in cases[1:])]
+
+
 def examples(count: int) -> settings:
     """How many examples hypothesis tries in a run of every test; in a quick one a fifth of them (see conftest.py)."""
     return settings(max_examples=max(5, count * settings.default.max_examples // 100))
@@ -50,6 +59,45 @@ def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+# Forks a process for each command once everything is imported, which costs milliseconds where a new one costs a second.
+MANY = """
+import json, os, sys, traceback
+import bigin.api.filling, bigin.cli, zarr
+for folder, arguments in json.load(sys.stdin):
+    if os.fork() == 0:
+        os.chdir(folder)
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(f"{folder}.{name}", os.O_CREAT | os.O_WRONLY), number)
+        sys.argv = ["bigin", *arguments]
+        code = 1
+        try:
+            bigin.cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code or 0)
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+
+
+def run_many(commands: Sequence[tuple[Path, Sequence[str]]]) -> list[subprocess.CompletedProcess[str]]:
+    """What each command line does in its folder, beside which it leaves what it has printed."""
+    given = json.dumps([(str(folder), list(arguments)) for folder, arguments in commands])
+    done = subprocess.run([sys.executable, "-c", MANY], input=given, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr
+    return [
+        subprocess.CompletedProcess(
+            list(arguments), int(code), *(Path(f"{folder}.{name}").read_text() for name in ("stdout", "stderr"))
+        )
+        for (folder, arguments), code in zip(commands, done.stdout.split(), strict=True)
+    ]
 
 
 def stopped(process: subprocess.Popen[str], number: int) -> tuple[float, str]:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import reference
 import zarr
-from common import BIGIN, LIMIT, TESTS, examples, run, snapshot, stopped
+from common import BIGIN, LIMIT, TESTS, examples, few, run, snapshot, stopped
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -519,7 +519,7 @@ bigin.EmbeddingTable.create({path!r}, {NEW}, {DIM}, "normal", threads=1, **{opti
     same(table.rows(np.arange(NEW)), initial("float32"))
 
 
-@pytest.mark.parametrize("layout", ["npy", "zarr", "zarr sharded", "zarr v2", "zarr compressed"])
+@pytest.mark.parametrize("layout", few("npy", "zarr", "zarr sharded", "zarr v2", "zarr compressed"))
 def test_a_grow_killed_at_any_moment_leaves_a_valid_table_and_can_be_run_again(layout):
     step = 1 if layout == "npy" else 5
     command = [sys.executable, GROW_AND_KILL, layout, "7", str(step), "6"]
@@ -566,7 +566,7 @@ print(len(sizes))
 """
 
 
-@pytest.mark.parametrize("path", ["t.npy", "t.zarr", "v2.zarr", "shards.zarr"])
+@pytest.mark.parametrize("path", few("t.npy", "t.zarr", "v2.zarr", "shards.zarr"))
 def test_processes_read_while_one_grows(path):
     options = {"t.npy": {}, "t.zarr": {"chunks": 30}, "v2.zarr": {"chunks": 30, "zarr_format": 2}}
     options["shards.zarr"] = {"chunks": 10, "shards": 30}
@@ -629,6 +629,7 @@ def test_a_shard_without_some_of_its_chunks_is_read_and_reset():
     same(whole("t.zarr", "float32"), expected)
 
 
+@pytest.mark.slow
 def test_growing_stays_in_its_memory():
     """The peak of the whole process, as the system counted it."""
     peak = (

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import reference
 import zarr
-from common import bits, examples, run
+from common import bits, examples, few, run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -400,7 +400,7 @@ def test_a_tensor_of_a_sharded_checkpoint_is_found_by_its_name():
 # Verifying and repairing
 
 
-@pytest.mark.parametrize("place", ["out", "one.safetensors", "model.zarr"])
+@pytest.mark.parametrize("place", few("one.safetensors", "out", "model.zarr"))
 def test_a_flipped_bit_of_any_tensor_is_found_and_mended(recipe, place):
     like = sharded("like", {n: MODEL[n] for n in list(MODEL)[:4]}, {n: MODEL[n] for n in list(MODEL)[4:]})
     bigin.initialize(recipe, place, like=like)
@@ -487,7 +487,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("place", ["out", "one.safetensors", "new.zarr", "model.zarr"])
+@pytest.mark.parametrize("place", few("one.safetensors", "out", "new.zarr", "model.zarr"))
 def test_a_fill_that_is_killed_goes_on_and_ends_with_the_same_bytes(recipe, place):
     names = list(LARGE)
     like = sharded("like", {n: LARGE[n] for n in names[:20]}, {n: LARGE[n] for n in names[20:]})

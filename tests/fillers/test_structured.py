@@ -641,6 +641,7 @@ print(json.dumps(digests))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these CPUs are x86-64 machines")
 def test_bits_are_equal_on_other_cpus():
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
@@ -661,6 +662,7 @@ def test_bits_are_equal_on_other_cpus():
 # Memory, progress and the faces
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(600_000, 512), (3000, 6000)], ids=str)
 def test_the_peak_stays_below_the_bound(shape):
     """A matrix of 1.2 GB, and one whose preparation alone would take more than what the bound leaves."""

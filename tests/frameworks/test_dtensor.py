@@ -21,6 +21,7 @@ from torch.distributed.tensor.placement_types import _StridedShard  # noqa: E402
 from bigin.torch.distributed import local_pieces  # noqa: E402
 
 
+@pytest.mark.slow
 def test_four_ranks_make_what_one_device_makes(tmp_path):
     ranks = [
         subprocess.Popen(

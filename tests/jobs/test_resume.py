@@ -38,6 +38,7 @@ def killed(*arguments: object) -> dict[str, int]:
     return told
 
 
+@pytest.mark.slow
 def test_a_fill_that_is_killed_at_any_moment_goes_on_to_the_same_bytes():
     told = killed("random", 5, 8)
     assert told["killed"] >= 100
@@ -50,6 +51,7 @@ def test_a_fill_that_is_killed_at_any_call_goes_on_to_the_same_bytes():
     assert told["found"] >= 20
 
 
+@pytest.mark.slow
 def test_the_journal_never_runs_ahead_of_the_disk():
     told = killed("power", 5, 2)
     assert told["killed"] >= 15

@@ -16,6 +16,7 @@ if importlib.util.find_spec("numba_cuda") is None:
     pytest.skip("numba-cuda is not installed: pip install bigin[test-cuda]", allow_module_level=True)
 
 
+@pytest.mark.slow
 def test_under_the_simulator():
     """Numba reads the variable when it is imported, so these tests cannot run beside the others."""
     paths = [TESTS / name for name in ("on_device.py", "on_device_fills.py")]
@@ -76,6 +77,7 @@ except bigin.InputError as error:
     assert without_gpu(code).strip().endswith("found none; pip install 'bigin[cuda13]' or 'bigin[cuda12]'")
 
 
+@pytest.mark.slow
 def test_the_measurement_under_the_simulator():
     """What scripts/check-gpu runs on a GPU: every case works, and whatever is left out has its reason."""
     small = ["--repeats", "1", "--elements", "40", "--rows", "4", "--store", "8192"]

@@ -67,11 +67,13 @@ def _made():
         return dict(zip(CPUS, pool.map(run, CPUS.values()), strict=True))
 
 
+@pytest.mark.slow
 def test_these_are_other_codes(made):
     """Each process compiled for its own CPU: the cache of kernels cannot have served one with another's."""
     assert len({fingerprint for fingerprint, _ in made.values()}) == len(CPUS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cpu", [cpu for cpu in CPUS if cpu != "host"])
 def test_bits_are_equal_on_other_cpus(made, cpu):
     host, other = made["host"][1], made[cpu][1]
