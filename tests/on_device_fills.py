@@ -284,7 +284,7 @@ REAL = pytest.mark.skipif(cuda_device.SIMULATED, reason="the simulator lends its
 
 
 @REAL
-@pytest.mark.skipif(not TORCH, reason="torch is not installed")
+@pytest.mark.skipif(not TORCH, reason="torch is not installed: pip install 'bigin[torch]'")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_torch_tensors(dtype):
     """On torch's current stream, which is not waited for; views, parameters and transposes."""
@@ -308,7 +308,7 @@ def test_torch_tensors(dtype):
 
 
 @REAL
-@pytest.mark.skipif(not CUPY, reason="cupy is not installed")
+@pytest.mark.skipif(not CUPY, reason="cupy is not installed: pip install cupy-cuda13x")
 def test_cupy_arrays():
     import cupy
 

@@ -24,7 +24,7 @@ def lines_of(example: str) -> list[str]:
 
 
 def test_lenet5_by_rules():
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     *parameters, logits = lines_of("lenet5.py")
     assert logits == "logits (8, 10)"
     shapes = {
@@ -44,7 +44,7 @@ def test_lenet5_by_rules():
 
 
 def test_two_processes_hold_the_bits_of_one():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     if not torch.distributed.is_available():
         pytest.skip("this torch has no torch.distributed")
     lines = lines_of("dtensor.py")
@@ -57,7 +57,7 @@ def test_two_processes_hold_the_bits_of_one():
 
 
 def test_flat_parameters():
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     assert lines_of("flat_parameters.py") == [
         f"{ranks} ranks of {size} elements: the same values"
         for ranks, size in ((1, 42370), (2, 21185), (3, 14124), (8, 5297))

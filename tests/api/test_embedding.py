@@ -245,7 +245,7 @@ def test_many_rows_are_read_by_several_threads():
 
 def test_ids_are_lists_tensors_and_numbers():
     table = bigin.EmbeddingTable.create("t.zarr", NEW, DIM, "normal", **WHAT)
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     for ids in ([5, 7, 5], torch.tensor([5, 7, 5]), np.array([5, 7, 5], np.int8)):
         same(table.rows(ids), initial("float32")[[5, 7, 5]])
     same(table.rows(5), initial("float32")[5])
@@ -652,7 +652,7 @@ def test_growing_stays_in_its_memory():
 
 
 def test_the_table_as_a_tensor():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     table = bigin.EmbeddingTable.create("t.npy", OLD, DIM, "normal", dtype="bfloat16", **WHAT)
     tensor = table.torch()
     assert (tensor.shape, tensor.dtype) == ((OLD, DIM), torch.bfloat16)

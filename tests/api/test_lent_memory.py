@@ -20,7 +20,7 @@ from bigin.core.dtypes import DTYPES, FLOATS, ML_DTYPES
 
 @pytest.fixture
 def torch():
-    return pytest.importorskip("torch", reason="torch is not installed, so there are no tensors")
+    return pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
 
 
 def expected(shape: tuple[int, ...], dtype: str, method: str = "normal", **parameters: Any) -> np.ndarray:

@@ -80,7 +80,7 @@ def contents(path: Path) -> dict[str, np.ndarray]:
 
 def file_contents(path: Path) -> dict[str, np.ndarray]:
     """By the package, which knows the bytes; numpy has no names for the narrow dtypes."""
-    safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: nobody else reads the file")
+    safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: pip install 'bigin[test]'")
     names = {code: name for name, code in CODES.items()}
     held = dict(safetensors.deserialize(path.read_bytes()))
     return {
@@ -232,7 +232,7 @@ def test_arrays_of_a_group_in_a_group_have_their_whole_paths_as_names(recipe):
 
 
 def test_torch_reads_every_dtype():
-    torch = pytest.importorskip("torch", reason="torch is not installed: it cannot read the file back")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     from safetensors.torch import load_file
 
     Path("r.toml").write_text(

@@ -98,7 +98,7 @@ def test_json_has_every_layer_and_no_infinities():
 
 
 def test_the_plot_is_a_picture():
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'bigin[test]'")
     run(recipe(HE), "--like", mlp(), "--plot", "signal.png")
     assert Path("signal.png").read_bytes().startswith(b"\x89PNG")
 

@@ -405,7 +405,7 @@ def test_dask_tells_arrays_apart(seed, name, other_seed, other_name):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", ["normal", "orthogonal"])
 def test_dask_takes_it_as_a_source(dtype, method):
-    da = pytest.importorskip("dask.array", reason="dask is not installed")
+    da = pytest.importorskip("dask.array", reason="dask is not installed: pip install 'bigin[bench]'")
     w, stored = both((90, 50), method, dtype)
     for chunks in ("auto", (40, 7), -1):
         lazy = da.from_array(w, chunks=chunks)
@@ -442,7 +442,7 @@ def test_zarr_asks_for_a_chunk_at_a_time(monkeypatch):
 
 
 def test_flush_to_zero_of_the_caller_changes_no_bit():
-    torch = pytest.importorskip("torch", reason="torch is not installed, so nothing here sets flush-to-zero")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     w, stored = both((50, 64), "normal", std=1e-38)
     assert (np.abs(stored) < np.finfo(np.float32).tiny).any()
     assert torch.set_flush_denormal(True)

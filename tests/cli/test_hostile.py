@@ -343,8 +343,15 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name)[:30])
-@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        *((False, name) for name in NAMES),
+        # A raw file may be empty, and lie anywhere.
+        *((True, name) for name in NAMES if not name.startswith("empty") and ".zarr" not in name),
+    ],
+    ids=lambda part: repr(part)[:30],
+)
 def test_names_that_lead_nowhere_or_out_are_refused(name, raw):
     outside = Path("outside")
     outside.mkdir()
@@ -362,8 +369,6 @@ def test_names_that_lead_nowhere_or_out_are_refused(name, raw):
     zarr.open_group("group.zarr", mode="a")
     zarr.create_array("array.zarr", shape=SHAPE, dtype="float32")
     os.symlink("../../outside", "group.zarr/out")
-    if raw and (name.startswith("empty") or ".zarr" in name):
-        pytest.skip("a raw file may be empty, and lie anywhere")
     options = {"raw": True, "dtype": "float32"} if raw else {}
     assert raw or NAMES[name] in refused(name, shape=SHAPE, **options)
     with soon(), pytest.raises(bigin.InputError):

@@ -72,7 +72,7 @@ def same(first: np.ndarray, second: np.ndarray) -> None:
 
 @pytest.fixture(name="torch", scope="module")
 def _torch():
-    return pytest.importorskip("torch", reason="torch is not installed, so nothing to compare with")
+    return pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
 
 
 # eye and dirac

@@ -12,7 +12,7 @@ import pytest
 import reference
 import zarr
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
 from torch import nn  # noqa: E402
 
 import bigin  # noqa: E402

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import zarr
 
-torch = pytest.importorskip("torch")
-safetensors = pytest.importorskip("safetensors.torch")
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
+safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed: pip install 'bigin[test]'")
 from torch import nn  # noqa: E402
 
 import bigin  # noqa: E402

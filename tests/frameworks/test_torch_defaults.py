@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
 from torch import nn  # noqa: E402
 
 import bigin  # noqa: E402

@@ -45,7 +45,7 @@ def weight_of(made: Layer) -> np.ndarray:
 )
 @pytest.mark.parametrize("tile", [1 << 24, 20])
 def test_a_layer_is_torchs_with_periodic_inputs(shape, order, channels, grid, tile, monkeypatch):
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     monkeypatch.setattr("bigin.inspect.propagation.TILE", tile)
     made = layer("w", shape, "normal", order)
     out_axis, in_axis, _ = made.axes
@@ -70,7 +70,7 @@ def test_a_layer_is_torchs_with_periodic_inputs(shape, order, channels, grid, ti
 
 @pytest.mark.parametrize("name", ["linear", "relu", "leaky_relu:0.3", "tanh", "sigmoid", "selu", "gelu", "silu"])
 def test_a_nonlinearity_is_torchs_and_so_is_its_slope(name):
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     function, slope = parse_nonlinearity(name)
     word, _, parameter = name.partition(":")
     theirs = {

@@ -550,7 +550,7 @@ def test_json():
 
 
 def test_plot():
-    pytest.importorskip("matplotlib", reason="matplotlib draws the plots")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'bigin[test]'")
     bigin.fill("a.npy", "normal", shape=(300, 100))
     run("show", "a.npy", "--plot", "a.png", "-q")
     data = Path("a.png").read_bytes()
@@ -571,7 +571,7 @@ def test_without_matplotlib(monkeypatch):
 
 
 def test_the_picture_shows_the_histogram():
-    pytest.importorskip("matplotlib", reason="matplotlib draws the plots")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'bigin[test]'")
     values = filled("normal", (300, 100))
     histogram = bigin.show(values, "normal").histogram(64)
     counts, _ = np.histogram(values.astype(np.float64), histogram.edges)

@@ -233,12 +233,15 @@ def test_a_journal_that_speaks_of_something_else_is_no_journal(small, kind, edit
     assert tree_here() == expected
 
 
-@pytest.mark.parametrize("kind", ["zarr", "compressed", "sharded"])
-@pytest.mark.parametrize("damage", ["gone", "cut off", "empty", "torn"])
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        *((damage, kind) for damage in ("gone", "cut off", "empty") for kind in ("zarr", "compressed", "sharded")),
+        ("torn", "compressed"),  # without a codec, a chunk of its size that is not what it was is found by verify
+    ],
+)
 def test_a_chunk_that_is_no_longer_whole_is_made_again(small, kind, damage):
     path, make = TARGETS[kind]
-    if damage == "torn" and kind != "compressed":
-        pytest.skip("a chunk of its size that is not what it was is found by verify")
     expected = whole(path, make)
     make(path)
     cut(path, 8)

@@ -13,7 +13,7 @@ import pytest
 from common import ROOT, TESTS
 
 if importlib.util.find_spec("numba_cuda") is None:
-    pytest.skip("numba-cuda is not installed: pip install bigin[test-cuda]", allow_module_level=True)
+    pytest.skip("numba-cuda is not installed: pip install 'bigin[test-cuda]'", allow_module_level=True)
 
 
 @pytest.mark.slow

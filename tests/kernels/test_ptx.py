@@ -14,7 +14,7 @@ import pytest
 from bigin.core.dtypes import FLOATS
 
 if importlib.util.find_spec("numba_cuda") is None:
-    pytest.skip("numba-cuda is not installed: pip install bigin[test-cuda]", allow_module_level=True)
+    pytest.skip("numba-cuda is not installed: pip install 'bigin[test-cuda]'", allow_module_level=True)
 
 from numba import types
 

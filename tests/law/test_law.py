@@ -178,7 +178,7 @@ def test_a_name_is_the_path_in_the_hierarchy_however_the_array_is_opened():
 
 
 def test_a_name_is_the_path_in_the_hierarchy_behind_a_url():
-    pytest.importorskip("fsspec", reason="fsspec is not installed, so there are no URLs")
+    pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'bigin[test]'")
     url = "memory://bucket/m.zarr/layers/0/weight"
     zarr.create_group("memory://bucket/m.zarr")
     zarr.create_array(url, shape=(6, 5), dtype="float32", compressors=None)

@@ -85,7 +85,7 @@ def test_bits_are_equal_on_other_cpus(made, cpu):
 @pytest.fixture(name="flush")
 def _flush():
     """Flush-to-zero on this thread."""
-    torch = pytest.importorskip("torch", reason="torch is not installed, so nothing here sets flush-to-zero")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     if not torch.set_flush_denormal(True):
         pytest.skip("this CPU has no flush-to-zero")
     try:

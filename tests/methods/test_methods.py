@@ -26,7 +26,7 @@ def resolve(method: str, shape: tuple[int, ...], **parameters: object) -> object
 
 @pytest.fixture(name="torch")
 def _torch():
-    return pytest.importorskip("torch", reason="torch is not installed, so nothing to compare with")
+    return pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
 
 
 def drawn_by(torch, monkeypatch, method, shape, **parameters):

@@ -130,7 +130,7 @@ def test_lora():
 
 
 def torch_models() -> dict[str, Any]:
-    torch = pytest.importorskip("torch", reason="torch is not installed: its own distributions cannot be compared")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     nn = torch.nn
     torch.manual_seed(0)
     layers = {

@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 import bigin
 from bigin.targets.safetensors.header import CODES, DTYPES, lay_out, pack_header, parse_header, read_header
 
-safetensors = pytest.importorskip(
-    "safetensors", reason="safetensors is not installed: no second reader to compare with"
-)
+safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: pip install 'bigin[test]'")
 
 
 def file_of(header: Any, data: bytes = b"", length: int | None = None) -> Path:

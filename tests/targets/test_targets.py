@@ -22,6 +22,12 @@ SHAPES = [(), (1,), (23,), (7, 11), (4, 3, 9), (2, 3, 4, 5), (0, 5)]
 every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 
 
+def every_dtype(*dtypes: str) -> pytest.MarkDecorator:
+    """Every layout with each of the dtypes that it takes."""
+    pairs = [(layout, dtype) for layout in LAYOUTS for dtype in dtypes if layout.suits((7, 11), dtype)]
+    return pytest.mark.parametrize(("layout", "dtype"), pairs, ids=lambda part: getattr(part, "name", part))
+
+
 def expected(shape: tuple[int, ...], dtype: str, **parameters: object) -> np.ndarray:
     """The same fill of a plain array, with one thread."""
     values = np.zeros(shape, DTYPES[dtype])
@@ -35,11 +41,12 @@ def filled(layout: Layout, shape: tuple[int, ...], dtype: str, **options: object
     return target, bigin.fill(target, **options)
 
 
-@every_layout
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("layout", "shape"),
+    [(layout, shape) for layout in LAYOUTS for shape in SHAPES if layout.suits(shape, "float32")],
+    ids=lambda part: getattr(part, "name", str(part)),
+)
 def test_every_shape_gets_the_same_bits(layout, shape):
-    if not layout.suits(shape, "float32"):
-        pytest.skip(f"{layout.name} has no {len(shape)}-d arrays here")
     target, report = filled(layout, shape, "float32")
     np.testing.assert_array_equal(bits(layout.read(target)), bits(expected(shape, "float32")))
     assert layout.read(target).shape == shape
@@ -47,21 +54,15 @@ def test_every_shape_gets_the_same_bits(layout, shape):
     assert report.nbytes == 4 * int(np.prod(shape))
 
 
-@every_layout
-@pytest.mark.parametrize("dtype", FLOATS)
+@every_dtype(*FLOATS)
 def test_every_float_dtype_gets_the_same_bits(layout, dtype):
-    if not layout.suits((7, 11), dtype):
-        pytest.skip(f"{layout.name} has no {dtype} here")
     target, _ = filled(layout, (7, 11), dtype)
     np.testing.assert_array_equal(bits(layout.read(target)), bits(expected((7, 11), dtype)))
     assert len(np.unique(layout.read(target).astype(np.float32))) > 30
 
 
-@every_layout
-@pytest.mark.parametrize("dtype", ["int8", "uint16", "int64"])
+@every_dtype("int8", "uint16", "int64")
 def test_integers_take_constants(layout, dtype):
-    if not layout.suits((7, 11), dtype):
-        pytest.skip(f"{layout.name} has no {dtype} here")
     target, _ = filled(layout, (7, 11), dtype, method="constant", val=93)
     assert layout.read(target).tolist() == [[93] * 11] * 7
 
@@ -107,10 +108,8 @@ def test_the_record_tells_what_was_filled(layout):
         assert record_of(opened(layout, target)) == record
 
 
-@every_layout
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout.keeps], ids=lambda layout: layout.name)
 def test_a_fill_that_fails_never_says_complete(layout, monkeypatch):
-    if not layout.keeps:
-        pytest.skip(f"{layout.name} keeps no record")
     target = layout.make(Path.cwd(), (7, 11), "float32")
     monkeypatch.setattr("bigin.fillers.prepare.Drawn.__call__", broken())
     with pytest.raises(RuntimeError, match="broken on purpose"):
