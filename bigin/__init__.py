@@ -25,9 +25,14 @@ if TYPE_CHECKING:
     from bigin.api.verifying import verify as verify
     from bigin.api.virtual import VirtualArray as VirtualArray
     from bigin.api.virtual import virtual as virtual
+    from bigin.core.errors import DamagedError as DamagedError
+    from bigin.core.errors import ExistsError as ExistsError
     from bigin.core.errors import FillError as FillError
     from bigin.core.errors import InputError as InputError
     from bigin.core.errors import Interrupted as Interrupted
+    from bigin.core.errors import LockedError as LockedError
+    from bigin.core.errors import NotFoundError as NotFoundError
+    from bigin.core.errors import RecordError as RecordError
     from bigin.core.errors import TargetError as TargetError
     from bigin.inspect.overview import Overview as Overview
     from bigin.inspect.overview import show as show
@@ -47,6 +52,11 @@ _HOMES = {
     "EmbeddingTable": "bigin.api.tables",
     "InputError": "bigin.core.errors",
     "FillError": "bigin.core.errors",
+    "DamagedError": "bigin.core.errors",
+    "ExistsError": "bigin.core.errors",
+    "LockedError": "bigin.core.errors",
+    "NotFoundError": "bigin.core.errors",
+    "RecordError": "bigin.core.errors",
     "Interrupted": "bigin.core.errors",
     "TargetError": "bigin.core.errors",
     "initialize": "bigin.api.models",

@@ -24,9 +24,10 @@ from typing import Any
 from layouts import LAYOUTS
 
 import bigin
+from bigin.core import disk
 from bigin.core import threads as engine
 from bigin.jobs import journal, resume, run
-from bigin.targets import disk, files
+from bigin.targets import files
 
 SHAPE = (33, 22)
 PAUSE = 0.002  # seconds that storing a region takes longer
@@ -299,8 +300,9 @@ def remember_what_reaches_the_disk(folder: Path, shadow: Path) -> None:
     os.fsync, os.fdatasync = keeping(os.fsync), keeping(os.fdatasync)
     disk.sync_file_system = sync_all
     import bigin.targets.zarr.array
+    import bigin.targets.zarr.group
 
-    bigin.targets.zarr.array.sync_file_system = sync_all
+    bigin.targets.zarr.array.sync_file_system = bigin.targets.zarr.group.sync_file_system = sync_all
 
 
 def lose_what_did_not(folder: Path, shadow: Path, moments: random.Random) -> None:

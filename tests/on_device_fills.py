@@ -76,7 +76,7 @@ class Interface:
 
 def dlpack_capsule(interface, dtype):
     """A capsule as a library would make it, and what must outlive it."""
-    from bigin.targets.device import CODES, _Device, _Tensor, _Type
+    from bigin.kernels.cuda.arrays import CODES, _Device, _Tensor, _Type
 
     ndim = len(interface["shape"])
     shape = (ctypes.c_int64 * ndim)(*interface["shape"])

@@ -299,13 +299,8 @@ def create(
         from bigin.targets.npy import create_npy
 
         return create_npy(Path(path), parsed, kind)
-    from bigin.targets.zarr.hierarchy import create_array
+    from bigin.targets.zarr.make import ZarrLayout, create_array
 
-    return create_array(
-        path,
-        parsed,
-        kind,
-        None if chunks is None else parse_shape(chunks),
-        None if shards is None else parse_shape(shards),
-        zarr_format,
-    )
+    inner = None if chunks is None else parse_shape(chunks)
+    outer = None if shards is None else parse_shape(shards)
+    return create_array(path, ZarrLayout(parsed, kind, inner, outer, zarr_format))

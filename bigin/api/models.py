@@ -183,7 +183,7 @@ def _target(
 
 
 def _filled_group(label: str, model: Model, records: Mapping[str, Record]) -> ModelTarget:
-    from bigin.targets.zarr.group import group_target
+    from bigin.targets.zarr.groups import group_target
 
     if model.group is None:
         raise InputError(
@@ -194,7 +194,7 @@ def _filled_group(label: str, model: Model, records: Mapping[str, Record]) -> Mo
 
 def _made_group(place: Any, label: str, records: Mapping[str, Record]) -> ModelTarget:
     """A group that is still to be made, or that an earlier fill has begun."""
-    from bigin.targets.zarr.group import group_arrays, group_target, missing_group, open_group
+    from bigin.targets.zarr.groups import group_arrays, group_target, missing_group, open_group
 
     group = open_group(place, label)
     if group is None:

@@ -18,7 +18,8 @@ from bigin.core.threads import after_stragglers
 from bigin.jobs.grow import Undo, add_rows, larger, open_table, parse_ids, reset_rows
 from bigin.jobs.resume import values
 from bigin.spec.tensor import Specification
-from bigin.targets.rows import Rows, begun, fresh, new_table
+from bigin.targets.rows import Rows
+from bigin.targets.tables import as_it_is_now, begun, new_table
 from bigin.targets.target import record_of
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ class EmbeddingTable:
 
         what = self.specification
         return verify(
-            fresh(self._place),
+            as_it_is_now(self._place),
             what.method,
             seed=what.seed,
             name=what.name,

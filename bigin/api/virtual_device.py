@@ -13,7 +13,7 @@ from bigin.jobs.device import placed_on, require_device_memory
 from bigin.spec.tensor import Specification
 
 if TYPE_CHECKING:
-    from bigin.targets.device import DeviceValues
+    from bigin.kernels.cuda.arrays import DeviceValues
 
 
 class DeviceVirtualArray(VirtualArray):

@@ -11,8 +11,28 @@ class TargetError(InputError):
     """The disk or its rights do not allow what was asked for; nothing was changed. The command line exits with 1."""
 
 
+class NotFoundError(InputError):
+    """Nothing is where a target, a checkpoint or a table was named."""
+
+
+class ExistsError(InputError):
+    """Something else is where new data was to go; nothing was changed."""
+
+
+class LockedError(InputError):
+    """Another writer is at work on the target; nothing was changed."""
+
+
+class RecordError(InputError):
+    """The target has no provenance record, or one that cannot be used."""
+
+
 class FillError(RuntimeError):
     """A fill that had begun could not be finished. The command line exits with 1."""
+
+
+class DamagedError(FillError):
+    """What is stored was removed, replaced or cut off, or cannot be decoded."""
 
 
 class RecipeWarning(UserWarning):

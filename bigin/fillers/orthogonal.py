@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from bigin.core.disk import write_all
 from bigin.core.regions import Region, Shape, extent, place_in, segments
 from bigin.core.threads import map_threads
 from bigin.fillers.filler import Array, Drawn, Filler, Report
 from bigin.kernels import matmul, reflectors
-from bigin.targets.disk import write_all
 
 TILE = 512  # rows and columns of a tile of the triangle
 STRIP = 8192  # rows whose products are summed before they are added to S: a part of the order of operations

@@ -18,7 +18,8 @@ from bigin.jobs.run import Progress, workers_within
 from bigin.methods.distributions import Distribution, Orthogonal, Sparse
 from bigin.spec.tensor import Specification
 from bigin.targets.records import Record
-from bigin.targets.rows import Rows, open_rows
+from bigin.targets.rows import Rows
+from bigin.targets.tables import open_rows
 from bigin.targets.target import record_of
 
 GROWING = "growing"  # the record's note of a grow that has begun, and may have been killed

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
+from bigin.core.disk import boot
 from bigin.core.regions import Grid
 from bigin.core.threads import leave
 from bigin.jobs.retries import Retries
-from bigin.targets.disk import boot
 from bigin.targets.target import Target
 
 FIRST = 1.0  # seconds until the first checkpoint, and at least between two

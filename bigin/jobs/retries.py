@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from bigin.core.disk import FULL
 from bigin.core.errors import FillError, InputError
 from bigin.core.threads import Stopped
-from bigin.targets.disk import FULL
 
 Result = TypeVar("Result")
 

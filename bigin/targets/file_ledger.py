@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from bigin.core.disk import partial
 from bigin.core.errors import FillError, TargetError
 from bigin.core.regions import Shape
-from bigin.targets.disk import partial
 from bigin.targets.files import FileTarget
 from bigin.targets.ledger import Ledger
 from bigin.targets.records import (

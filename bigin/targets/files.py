@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bigin.core import dtypes
+from bigin.core.disk import move_new, partial, read_all, reserve, start_writeback, sync_folder, write_all
 from bigin.core.errors import FillError, InputError, TargetError
 from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent, segments
-from bigin.targets.disk import move_new, partial, read_all, reserve, start_writeback, sync_folder, write_all
 from bigin.targets.lock import Lock
 from bigin.targets.target import Array, Parts, Scratch, Target
 

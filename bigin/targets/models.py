@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
@@ -14,12 +14,9 @@ from bigin.core.regions import Shape
 from bigin.core.text import counted
 from bigin.targets.model import ModelTarget
 from bigin.targets.records import KEY
-from bigin.targets.safetensors import checkpoint as safetensors
-from bigin.targets.safetensors.checkpoint import SINGLE, SUFFIX, Plan
+from bigin.targets.safetensors.checkpoint import Plan, existing_checkpoint
+from bigin.targets.safetensors.folder import SINGLE, SUFFIX, checkpoint_files, is_checkpoint, tensor_files
 from bigin.targets.safetensors.header import read_header
-
-if TYPE_CHECKING:
-    import zarr
 
 SHARD = 5 << 30  # bytes in a file of a new checkpoint that is not made like another one
 
@@ -32,8 +29,8 @@ class Model:
 
     label: str
     files: Mapping[str, Tensors]
-    group: zarr.Group | None = None
-    arrays: Mapping[str, zarr.Array[Any]] = field(default_factory=dict)
+    group: Any = None  # the zarr.Group
+    arrays: Mapping[str, Any] = field(default_factory=dict)  # its zarr arrays
 
     @property
     def tensors(self) -> dict[str, tuple[str, Shape]]:
@@ -44,14 +41,14 @@ class Model:
 def read_model(place: Any, in_place: bool = False) -> Model:
     """Names, shapes and dtypes of a safetensors file, a checkpoint's folder or index, or a zarr group."""
     path = Path(place) if isinstance(place, str | os.PathLike) and "://" not in str(place) else None
-    if path is not None and safetensors.is_checkpoint(path):
-        safetensors.tensor_files(path)  # an index and its files must agree
+    if path is not None and is_checkpoint(path):
+        tensor_files(path)  # an index and its files must agree
         files = {}
-        for file in safetensors.checkpoint_files(path):
+        for file in checkpoint_files(path):
             entries = read_header(file).entries
             files[file.name] = {name: (entry.dtype or entry.code, entry.shape) for name, entry in entries.items()}
         return Model(str(path), files)
-    from bigin.targets.zarr.group import group_arrays, open_group
+    from bigin.targets.zarr.groups import group_arrays, open_group
 
     group = open_group(path or place, str(place), "r+" if in_place else "r")
     if group is None:
@@ -75,13 +72,13 @@ def open_model(place: Any) -> ModelTarget | None:
     so. Where none has one, all are taken.
     """
     path = Path(place) if isinstance(place, str | os.PathLike) and "://" not in str(place) else None
-    if path is not None and safetensors.is_checkpoint(path):
-        return safetensors.existing_checkpoint(path)
+    if path is not None and is_checkpoint(path):
+        return existing_checkpoint(path)
     if path is not None and not path.is_dir():
         return None
     if path is None and not isinstance(place, str):
         return None
-    from bigin.targets.zarr.group import group_arrays, group_target, open_group
+    from bigin.targets.zarr.groups import group_arrays, group_target, open_group
 
     group = open_group(path or place, str(place))
     if group is None:

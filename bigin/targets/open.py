@@ -18,7 +18,8 @@ from bigin.targets.memmap import memmap_target
 from bigin.targets.memory import memory_target
 from bigin.targets.models import open_model
 from bigin.targets.npy import npy_target
-from bigin.targets.safetensors.checkpoint import SUFFIX, is_checkpoint, tensor_files, tensor_target
+from bigin.targets.safetensors.folder import SUFFIX, is_checkpoint, tensor_files
+from bigin.targets.safetensors.tensor import tensor_target
 from bigin.targets.target import Target
 
 MAGIC = b"\x93NUMPY"
@@ -69,7 +70,7 @@ def open_target(
             raise InputError(f"{path}: expected a .npy file, found nothing; give --shape (shape=) to make one")
         found = npy_target(path, shape, dtype if path.exists() else made, damaged=damaged)
     else:
-        from bigin.targets.zarr.hierarchy import zarr_target  # zarr takes a third of a second to import
+        from bigin.targets.zarr.make import zarr_target  # zarr takes a third of a second to import
 
         found = zarr_target(local_or_url(target), shape, made)
     for what, given, has in (("shape", shape, found.shape), ("dtype", dtype, found.dtype)):
@@ -157,10 +158,9 @@ def local_or_url(target: Any) -> Any:
                 "--raw with --shape and --dtype"
             )
         return text if path.suffix == ".zip" else path
-    import zarr
-    from zarr.abc.store import Store
+    from bigin.targets.zarr.open import is_array_or_store
 
-    if not isinstance(target, zarr.Array | Store):
+    if not is_array_or_store(target):
         raise InputError(
             "expected a path, a URL, an array or tensor in memory, a zarr array or a zarr store, got "
             f"{type(target).__name__}"

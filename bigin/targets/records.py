@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from bigin.targets.disk import partial, read_small, replace_file, sync_folder
+from bigin.core.disk import partial, read_small, replace_file, sync_folder
 
 Record = dict[str, Any]
 Progress = dict[str, Any]

@@ -10,9 +10,9 @@ from functools import cached_property
 
 import numpy as np
 
+from bigin.core.disk import write_all
 from bigin.core.errors import InputError
 from bigin.core.regions import Region, Tail, stretches
-from bigin.targets.disk import write_all
 from bigin.targets.files import FileTarget
 from bigin.targets.records import Record, write_sidecar
 from bigin.targets.rows import Rows, at_once

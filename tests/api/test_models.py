@@ -371,7 +371,7 @@ def test_one_tensor_is_filled_again_in_place_and_its_record_is_kept(recipe):
 
 def test_the_journal_of_one_tensor_says_nothing_of_another():
     like = checkpoint("x.safetensors", {"a": ("float32", (64, 8)), "b": ("float32", (64, 8))})
-    from bigin.targets.safetensors.checkpoint import tensor_target
+    from bigin.targets.safetensors.tensor import tensor_target
 
     first, second = tensor_target(like, "a"), tensor_target(like, "b")
     first.ledger.begin({"method": "ones"})

@@ -17,9 +17,10 @@ from common import LIMIT, TESTS
 from kills import SHAPE, tree
 
 import bigin
+from bigin.core import disk
 from bigin.jobs import journal
 from bigin.jobs import run as running
-from bigin.targets import disk, files
+from bigin.targets import files
 from bigin.targets.lock import Lock
 from bigin.targets.records import read_journal, unpack_progress, write_journal
 

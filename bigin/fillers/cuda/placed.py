@@ -13,7 +13,7 @@ from bigin.core.regions import Region, Shape
 from bigin.fillers.cuda.fillers import fill_constant, on_device
 from bigin.fillers.filler import Array, Filler, Report
 from bigin.kernels.cuda import device as cuda_device
-from bigin.targets.device import LEGACY, DeviceArray, DeviceValues
+from bigin.kernels.cuda.arrays import LEGACY, DeviceArray, DeviceValues
 
 REGION = 8 << 20  # bytes that are made and copied at once, where the target is free to choose
 
@@ -67,7 +67,8 @@ class OnDevice(Filler):
             if 0 not in sizes:
                 self.values.ranges(ranges, view, stream)
         strides = cuda_device.dense(shape)
-        array = DeviceArray(view.first, shape, strides, self.dtype, self.number, LEGACY, False, view.owner)
+        owner = view.owner
+        array = DeviceArray(view.first, shape, strides, self.dtype, self.number, LEGACY, wait=False, owner=owner)
         return DeviceValues(array)
 
     def __call__(self, region: Region, out: Array | DeviceArray) -> None:

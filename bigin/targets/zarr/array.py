@@ -13,9 +13,9 @@ from zarr.codecs import ShardingCodec
 from zarr.storage import LocalStore, MemoryStore
 
 from bigin.core import dtypes
+from bigin.core.disk import sync_file_system
 from bigin.core.errors import InputError
 from bigin.core.regions import Grid, Region, slices
-from bigin.targets.disk import sync_file_system
 from bigin.targets.records import JOURNAL, Record
 from bigin.targets.target import Array, Parts, Scratch, Target
 from bigin.targets.zarr.chunks import LocalWriter, is_plain, writer

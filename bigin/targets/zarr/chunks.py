@@ -21,9 +21,9 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.storage import LocalStore
 
 from bigin.core import dtypes
+from bigin.core.disk import open_file, read_all, reserve, start_writeback, write_all
 from bigin.core.errors import FillError, InputError
 from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent, runs, slices, within
-from bigin.targets.disk import open_file, read_all, reserve, start_writeback, write_all
 from bigin.targets.target import Array, Parts, Scratch
 from bigin.targets.zarr.dtypes import register_dtypes
 from bigin.targets.zarr.private import encode_chunk_key, set_array, wait

@@ -10,8 +10,8 @@ from typing import Any
 import zarr
 from zarr.errors import ContainsArrayError, ContainsGroupError
 
+from bigin.core.disk import remove_partials, remove_stale, require_space
 from bigin.core.errors import FillError, InputError, TargetError
-from bigin.targets.disk import remove_partials, remove_stale, require_space
 from bigin.targets.ledger import Ledger
 from bigin.targets.lock import Lock
 from bigin.targets.records import KEY, Progress, Record

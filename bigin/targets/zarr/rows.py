@@ -16,9 +16,9 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
+from bigin.core.disk import read_all, replace_file, require_space, sync_file_system, write_all
 from bigin.core.errors import FillError
 from bigin.core.regions import Region, Tail, stretches
-from bigin.targets.disk import read_all, replace_file, require_space, sync_file_system, write_all
 from bigin.targets.records import KEY, Record
 from bigin.targets.rows import Rows, at_once
 from bigin.targets.target import Array, Target

@@ -1,0 +1,44 @@
+"""The records of a checkpoint's tensors, in the metadata of its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from bigin.targets.records import Record, parse_record
+from bigin.targets.safetensors.header import Header
+
+KEY = "bigin"  # of the metadata, which holds the records
+
+
+def pack_records(records: Mapping[str, Record]) -> str:
+    """Records of tensors as text: each way to fill once, and which tensor takes which. Shapes are in the header."""
+    fills: list[Record] = []
+    numbers: dict[str, int] = {}
+    tensors: dict[str, int] = {}
+    for name, record in records.items():
+        fill = {key: value for key, value in record.items() if key not in ("shape", "dtype")}
+        if fill.get("name") == name:
+            del fill["name"]
+        number = numbers.setdefault(json.dumps(fill, sort_keys=True), len(fills))
+        if number == len(fills):
+            fills.append(fill)
+        tensors[name] = number
+    return json.dumps({"fills": fills, "tensors": tensors}, separators=(",", ":"))
+
+
+def unpack_records(header: Header) -> dict[str, Record]:
+    """The records of a file's tensors, as its metadata has them; none where it says nothing that can be understood."""
+    held = parse_record(header.metadata.get(KEY, "").encode()) or {}
+    fills, tensors = held.get("fills"), held.get("tensors")
+    if not isinstance(fills, list) or not isinstance(tensors, dict):
+        return {}
+    records: dict[str, Record] = {}
+    for name, number in tensors.items():
+        entry = header.entries.get(name)
+        if entry is None or type(number) is not int or not 0 <= number < len(fills):
+            continue
+        if isinstance(fills[number], dict):
+            told = {"shape": list(entry.shape), "dtype": entry.dtype, "complete": True}
+            records[name] = ({} if "split" in fills[number] else {"name": name}) | fills[number] | told
+    return records

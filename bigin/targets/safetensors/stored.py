@@ -1,0 +1,92 @@
+"""A file of a checkpoint that is written: under a temporary name, header first, values by pwrite in any order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from bigin.core.disk import partial, reserve
+from bigin.core.errors import FillError, TargetError
+from bigin.targets.files import FileTarget
+from bigin.targets.safetensors.header import Entry
+from bigin.targets.safetensors.tensor import stored_dtype
+
+
+class StoredTensor(FileTarget):
+    """A tensor of a file that a checkpoint writes. The checkpoint opens the file, and says how large it was left."""
+
+    def move(self, path: Path, file: BinaryIO | None) -> None:
+        """Where the file lies now."""
+        self.path, self.file = path, file
+
+
+class StoredFile:
+    """A file of a checkpoint: where it lies, under which name it is written, and its tensors."""
+
+    def __init__(self, path: Path, header: bytes, entries: Mapping[str, Entry]) -> None:
+        self.path = path
+        self.partial = partial(path)
+        self.header = header
+        self.size = len(header) + max((entry.end for entry in entries.values()), default=0)
+        self.file: BinaryIO | None = None
+        self.tensors: dict[str, StoredTensor] = {}
+        for name, entry in entries.items():
+            target = StoredTensor(path, entry.shape, stored_dtype(path, name, entry), len(header) + entry.begin)
+            target.label = f"{path}#{name}"
+            self.tensors[name] = target
+
+    def create(self) -> None:
+        """Makes it under its temporary name, with its header and its space."""
+        self._open(self.partial, os.O_CREAT)
+        assert self.file is not None
+        self.file.truncate(0)
+        self.file.write(self.header)
+        self.file.flush()
+        reserve(self.file.fileno(), self.size, self.partial, TargetError)
+
+    def reopen(self) -> None:
+        """Opens what an earlier fill has left, under either name."""
+        path = self.written()
+        if not path.exists():
+            raise FillError(f"{self.partial}: is gone; give --overwrite (overwrite=True) to begin anew")
+        self._open(path, 0)
+        assert self.file is not None
+        if os.pread(self.file.fileno(), len(self.header), 0) != self.header:
+            raise FillError(f"{path}: was replaced by another file; give --overwrite (overwrite=True) to begin anew")
+        reserve(self.file.fileno(), self.size, path, FillError)
+
+    def _open(self, path: Path, flags: int) -> None:
+        self.file = os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o666), "r+b")
+        for target in self.tensors.values():
+            target.move(path, self.file)
+
+    def whole(self) -> bool:
+        """Whether it has its size."""
+        path = self.written()
+        return path.exists() and path.stat().st_size >= self.size
+
+    def written(self) -> Path:
+        """Where it is now: under its temporary name while that is there."""
+        return self.partial if self.partial.exists() else self.path
+
+    def bring_to_disk(self, sync: Callable[[int], None] | None) -> None:
+        """Has `sync` write the data; raises FillError where another file has replaced this one, or it was cut off."""
+        assert self.file is not None
+        if sync is not None:
+            sync(self.file.fileno())
+        status = os.fstat(self.file.fileno())
+        path = self.written()
+        if not path.exists() or not os.path.samestat(path.stat(), status):
+            raise FillError(f"{path}: was removed or replaced while it was filled; fill it again")
+        if status.st_size < self.size:
+            raise FillError(f"{path}: was cut off while it was filled; the same fill again repairs it")
+
+    def close(self) -> None:
+        """Closes it."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+            for target in self.tensors.values():
+                target.move(target.path, None)

@@ -1,0 +1,118 @@
+"""What is remembered of a zarr group while its arrays are filled, and of each array then."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from bigin.core.disk import remove_partials, require_space
+from bigin.core.errors import DamagedError, TargetError
+from bigin.targets.ledger import Ledger
+from bigin.targets.model import model_record
+from bigin.targets.records import KEY, Progress, Record
+from bigin.targets.zarr.chunks import LocalWriter, stores_plain_bytes
+from bigin.targets.zarr.group import GroupTarget
+from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
+from bigin.targets.zarr.ledger import record_of_array
+from bigin.targets.zarr.private import update_attributes
+
+
+class GroupLedger(Ledger):
+    """The ledger of a group. While it is filled, the group keeps the record of all arrays; then each keeps its own."""
+
+    def __init__(self, target: GroupTarget) -> None:
+        super().__init__(target.label)
+        self.target = target
+
+    def lock(self) -> None:
+        """Of a local store's folder. It keeps other fills of the group away, not those of one array in it."""
+        target = self.target
+        if target.make is not None:
+            return
+        if target.group.store_path.store.read_only:
+            raise TargetError(f"{self.label}: expected a store that can be written, got a read-only one")
+        if target.folder is None:
+            return
+        if not os.access(target.folder, os.W_OK):
+            raise TargetError(f"{self.label}: expected a group that can be written, got a read-only folder")
+        self._hold(target.folder)
+
+    def record(self) -> Record | None:
+        """That of an incomplete fill, else what the arrays say."""
+        begun = self.target.group.attrs.asdict().get(KEY)
+        if isinstance(begun, dict):
+            return begun
+        records = {
+            name: record
+            for name, target in self.target.arrays.items()
+            if (record := record_of_array(target.array)) is not None
+        }
+        complete = len(records) == len(self.target.arrays) and all(r.get("complete") is True for r in records.values())
+        return model_record(records, complete)
+
+    def begin(self, record: Record) -> None:
+        """Keeps the incomplete record; arrays that were filled before are complete no more."""
+        target = self.target
+        plain = all(stores_plain_bytes(member.array) for member in target.arrays.values())
+        if target.folder is not None and plain and not target.holds_data():
+            require_space(target.folder, target.nbytes)
+        if target.make is not None:
+            if target.folder is not None:
+                target.folder.mkdir(exist_ok=True)
+                self._hold(target.folder)
+                self._remove_partials()
+            target.make_in_store(record)
+            return
+        self._remove_partials()
+        self.forget()
+        target.group.attrs[KEY] = record
+        filled = [name for name, member in target.arrays.items() if record_of_array(member.array) is not None]
+        self._keep({name: record["tensors"][name] | {"complete": False} for name in filled})
+
+    def _keep(self, records: Mapping[str, Record]) -> None:
+        """Keeps each array's record."""
+        arrays = {name: self.target.arrays[name].array for name in records}
+        update_attributes({name: {KEY: record} for name, record in records.items()}, arrays)
+
+    def resume(self) -> None:
+        self._remove_partials()
+
+    def clean(self) -> None:
+        self._remove_partials()
+        self.forget()
+
+    def _remove_partials(self) -> None:
+        """Removes temporary files of a process that died."""
+        if self.target.folder is not None:
+            remove_partials(self.target.folder)
+
+    def checkpoint(self, progress: Progress) -> None:
+        """Brings a local store's chunks to the disk, and only then keeps the journal."""
+        self.target.bring_to_disk()
+        keep_journal(self.target.group.store_path, self.target.folder, progress)
+
+    def progress(self) -> Progress | None:
+        return kept_journal(self.target.group.store_path, self.target.folder)
+
+    def forget(self) -> None:
+        forget_journal(self.target.group.store_path, self.target.folder)
+        if self.target.folder is not None:  # what fills of single arrays have left
+            for target in self.target.arrays.values():
+                forget_journal(target.array.store_path, target.folder)
+
+    def finish(self, record: Record) -> None:
+        """Brings the chunks to the disk, then keeps every array's record, then forgets the group's."""
+        target = self.target
+        target.bring_to_disk()
+        for name, member in target.arrays.items():
+            if isinstance(member.writer, LocalWriter) and not all(map(member.intact, member.grid())):
+                raise DamagedError(
+                    f"{self.label}: chunks of {name} were removed or cut off while others were filled; the same fill "
+                    "again makes them again"
+                )
+        common = {key: record[key] for key in ("stream", "bigin")} | {"name_from": "hierarchy", "complete": True}
+        self._keep({name: record["tensors"][name] | common for name in target.arrays})
+        target.bring_to_disk()
+        if KEY in target.group.attrs:
+            del target.group.attrs[KEY]
+        self.forget()

@@ -1,0 +1,82 @@
+"""How zarr groups are opened and made."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
+
+from bigin.core.errors import InputError, TargetError
+from bigin.core.regions import Shape
+from bigin.targets.zarr.group import GroupTarget
+from bigin.targets.zarr.group_ledger import GroupLedger
+from bigin.targets.zarr.make import ZarrLayout, new_array
+from bigin.targets.zarr.names import hierarchy_name, local_root
+
+
+def open_group(place: Any, label: str, mode: str = "r+") -> zarr.Group | None:
+    """The group at a path, a URL or the root of a store; None where there is something else, or nothing."""
+    if isinstance(place, Path) and not place.exists():
+        return None
+    try:
+        return zarr.open_group(place, mode=mode, use_consolidated=False)  # type: ignore[arg-type]
+    except PermissionError as error:
+        raise TargetError(f"{label}: expected a store that can be read and written: {error.strerror}") from None
+    except (ImportError, ValueError, TypeError, KeyError, OSError, NotImplementedError):
+        return None
+
+
+def group_arrays(group: zarr.Group) -> dict[str, zarr.Array[Any]]:
+    """The arrays in a group, at any depth, by their names: their paths below the outermost group around them."""
+    above = group_prefix(group)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr's, on the journal of a fill that was interrupted
+        members = group.members(max_depth=None, use_consolidated_for_children=False)
+    return {above + path: member for path, member in members if isinstance(member, zarr.Array)}
+
+
+def group_prefix(group: zarr.Group) -> str:
+    """What the names of a group's arrays begin with, if it lies in another group; with a slash at the end."""
+    path = f"{group.store_path.path}/" if group.store_path.path else ""
+    return hierarchy_name(group.store_path.store, f"{path}x").removesuffix("x")
+
+
+def group_target(
+    group: zarr.Group, label: str, arrays: Mapping[str, zarr.Array[Any]], names: Iterable[str] | None = None
+) -> GroupTarget:
+    """The target of a group's arrays, or of those that are named."""
+    missing = [name for name in names or () if name not in arrays]
+    if missing:
+        raise InputError(f"{label}: expected nothing, or a group with the array {missing[0]}, got one without")
+    return with_ledger(GroupTarget(group, label, arrays if names is None else {name: arrays[name] for name in names}))
+
+
+def missing_group(place: Any, label: str, tensors: Mapping[str, tuple[Any, Shape]]) -> GroupTarget:
+    """The target of a group that is still to be made, with arrays of good chunks and without compression."""
+    if isinstance(place, Path):
+        if place.exists() and (not place.is_dir() or (place / "zarr.json").exists()):
+            raise InputError(f"{label}: expected nothing there, or a zarr group, found something else")
+        if not place.absolute().parent.is_dir():
+            raise InputError(f"{label}: expected an existing folder {place.parent}; make it first")
+        if local_root(place)[1]:
+            raise InputError(f"{label}: expected a place outside of other groups, whose names its arrays would have")
+        store: Store = LocalStore(place)
+    else:
+        store = FsspecStore.from_url(place) if isinstance(place, str) else place
+    for name in tensors:
+        if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
+            raise InputError(f"{label}: expected names that are paths in a group, got {name!r}")
+    group = zarr.create_group(MemoryStore())
+    arrays = {name: new_array(group.store, name, ZarrLayout(shape, dtype)) for name, (dtype, shape) in tensors.items()}
+    return with_ledger(GroupTarget(group, label, arrays, store))
+
+
+def with_ledger(target: GroupTarget) -> GroupTarget:
+    """A group's target, with what is remembered of it."""
+    target.ledger = GroupLedger(target)
+    return target

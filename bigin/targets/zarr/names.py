@@ -1,0 +1,101 @@
+"""The names of zarr arrays: their paths below the outermost group around them, however they were opened."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore
+
+from bigin.core.disk import read_small
+from bigin.core.errors import InputError
+from bigin.targets.zarr.private import get_bytes, wait
+
+
+def hierarchy_name(store: Store, path: str) -> str:
+    """An array's path below the outermost group that it lies in, however it was opened; empty for a root array."""
+    if isinstance(store, LocalStore):
+        full = (store.root / path).resolve()
+        for folder in reversed(full.parents):
+            if local_group(folder):
+                return full.relative_to(folder).as_posix()
+        return ""
+    for group, prefix, rest in levels(store, path):
+        if wait(_is_group(group, prefix)):
+            return rest
+    return ""
+
+
+def levels(store: Store, path: str) -> Iterator[tuple[Store, str, str]]:
+    """Every place above an array, outermost first, as (store, prefix in it, the array's path from there)."""
+    if isinstance(store, FsspecStore):
+        outside = store.path.rstrip("/").split("/")
+        for i in range(1, len(outside)):
+            above = FsspecStore(fs=store.fs, read_only=True, path="/".join(outside[:i]))
+            yield above, "", "/".join([*outside[i:], *filter(None, [path])])
+    parts = path.split("/") if path else []
+    for i in range(len(parts)):
+        yield store, "/".join(parts[:i]), "/".join(parts[i:])
+
+
+async def _is_group(store: Store, prefix: str) -> bool:
+    slash = f"{prefix}/" if prefix else ""
+    try:
+        data = await get_bytes(store, f"{slash}zarr.json")
+        if data is not None:
+            return is_group_metadata(data)
+        return await store.exists(f"{slash}.zgroup")
+    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+        return False  # a place that may not be looked at, such as a bucket's root; other errors must cost no name
+
+
+def local_root(path: Path) -> tuple[Path, str]:
+    """A path as a hierarchy's root and a path in it: the outermost zarr group above, else the outermost *.zarr."""
+    path = path.resolve()
+    above = [folder for folder in reversed(path.parents) if local_group(folder)]
+    above += [folder for folder in reversed(path.parents) if folder.suffix == ".zarr"]
+    return (above[0], path.relative_to(above[0]).as_posix()) if above else (path, "")
+
+
+def local_group(folder: Path) -> bool:
+    """Whether a folder is a zarr group."""
+    try:
+        return is_group_metadata(read_small(folder / "zarr.json"))
+    except OSError as error:
+        if isinstance(error, PermissionError) and (folder / "zarr.json").exists():
+            raise InputError(
+                f"{folder / 'zarr.json'}: expected zarr metadata that can be read, as names depend on them"
+            ) from None
+        return (folder / ".zgroup").is_file()
+
+
+def is_group_metadata(data: bytes) -> bool:
+    """Whether the text of a zarr.json is that of a group."""
+    try:
+        return bool(json.loads(data).get("node_type") == "group")
+    except (ValueError, AttributeError, RecursionError):
+        return False
+
+
+def check_links(path: Path) -> None:
+    """Refuses a path in a group that a link leads out of it: whoever names the group means what lies in it."""
+    place = Path(os.path.abspath(path))
+    for folder in reversed(place.parents):
+        if local_group(folder):
+            end = place.resolve()
+            if not end.is_relative_to(folder.resolve()):
+                raise InputError(
+                    f"{path}: expected an array in the group {folder}, got a link that leads out of it; name {end} "
+                    "itself"
+                )
+            return
+
+
+def check_above(path: Path) -> None:
+    """Refuses a place in an array, whose folder is for its chunks."""
+    for folder in path.resolve().parents:
+        if (folder / ".zarray").is_file() or ((folder / "zarr.json").is_file() and not local_group(folder)):
+            raise InputError(f"{path}: expected a place in a group or in none, got one in the array {folder}")
