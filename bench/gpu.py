@@ -23,7 +23,7 @@ from bigin.core.dtypes import DTYPES
 from bigin.fillers.cuda.fillers import on_device
 from bigin.kernels.cuda import device as cuda_device
 from bigin.kernels.cuda.device import View
-from bigin.spec.tensor import Specification
+from bigin.spec.tensor import TensorSpec
 
 Run = Callable[[], None]  # launches once, on the device's default stream
 DRAWS = {"uniform": {}, "normal": {}, "trunc_normal": {"a": -2.0, "b": 2.0}}
@@ -94,7 +94,7 @@ def wall(run: Run) -> float:
 
 def filler_of(method: str, shape: tuple[int, ...], dtype: str, parameters: dict[str, Any]) -> Any:
     """The CPU's filler."""
-    return Specification.parse(method, parameters, 7, "", shape, DTYPES[dtype]).filler()
+    return TensorSpec.parse(method, parameters, 7, "", shape, DTYPES[dtype]).plan()()
 
 
 def check(filler: Any, view: View, dtype: str, stream: Any) -> None:

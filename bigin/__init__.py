@@ -13,18 +13,17 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from bigin import init as init
-    from bigin.api.filling import Report as Report
     from bigin.api.filling import create as create
     from bigin.api.filling import fill as fill
     from bigin.api.filling import fill_flat as fill_flat
     from bigin.api.models import initialize as initialize
     from bigin.api.models import outline as outline
+    from bigin.api.showing import show as show
     from bigin.api.signals import signal as signal
     from bigin.api.tables import EmbeddingTable as EmbeddingTable
-    from bigin.api.verifying import Verification as Verification
     from bigin.api.verifying import verify as verify
-    from bigin.api.virtual import VirtualArray as VirtualArray
     from bigin.api.virtual import virtual as virtual
+    from bigin.api.virtual_array import VirtualArray as VirtualArray
     from bigin.core.errors import DamagedError as DamagedError
     from bigin.core.errors import ExistsError as ExistsError
     from bigin.core.errors import FillError as FillError
@@ -33,9 +32,13 @@ if TYPE_CHECKING:
     from bigin.core.errors import LockedError as LockedError
     from bigin.core.errors import NotFoundError as NotFoundError
     from bigin.core.errors import RecordError as RecordError
+    from bigin.core.errors import StreamWarning as StreamWarning
     from bigin.core.errors import TargetError as TargetError
+    from bigin.core.generator import Generator as Generator
+    from bigin.core.generator import manual_seed as manual_seed
     from bigin.inspect.overview import Overview as Overview
-    from bigin.inspect.overview import show as show
+    from bigin.jobs.compare import Verification as Verification
+    from bigin.jobs.report import Report as Report
     from bigin.methods.gain import calculate_gain as calculate_gain
     from bigin.targets.zarr.dtypes import register_dtypes as register_dtypes
 
@@ -44,13 +47,14 @@ _HOMES = {
     "fill": "bigin.api.filling",
     "fill_flat": "bigin.api.filling",
     "create": "bigin.api.filling",
-    "Report": "bigin.api.filling",
+    "Report": "bigin.jobs.report",
     "verify": "bigin.api.verifying",
-    "Verification": "bigin.api.verifying",
-    "show": "bigin.inspect.overview",
+    "Verification": "bigin.jobs.compare",
+    "show": "bigin.api.showing",
     "Overview": "bigin.inspect.overview",
     "EmbeddingTable": "bigin.api.tables",
     "InputError": "bigin.core.errors",
+    "StreamWarning": "bigin.core.errors",
     "FillError": "bigin.core.errors",
     "DamagedError": "bigin.core.errors",
     "ExistsError": "bigin.core.errors",
@@ -65,7 +69,9 @@ _HOMES = {
     "calculate_gain": "bigin.methods.gain",
     "register_dtypes": "bigin.targets.zarr.dtypes",
     "virtual": "bigin.api.virtual",
-    "VirtualArray": "bigin.api.virtual",
+    "VirtualArray": "bigin.api.virtual_array",
+    "Generator": "bigin.core.generator",
+    "manual_seed": "bigin.core.generator",
     "init": "",
 }
 __all__ = [*_HOMES]

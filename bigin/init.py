@@ -1,125 +1,793 @@
-"""torch.nn.init's functions, with its names and parameters, for numpy and zarr arrays: in place, returning it."""
+"""torch.nn.init's functions, with its names and parameters, for numpy and zarr arrays and torch tensors.
+
+Each fills its first argument in place and returns it. With neither a seed nor a name, every call draws other values, in
+the order of the calls, as torch's functions do: the n-th call draws from the stream `#n` of a generator (see
+`bigin.Generator` and `bigin.manual_seed`). With a seed or a name the values are a function of the arguments.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from bigin.api.filling import fill
+from bigin.core.errors import InputError
+from bigin.core.floats import default_modes
+from bigin.core.generator import DEFAULT, Generator
+from bigin.core.limits import Limits
+from bigin.jobs.job import FillOptions, Job
+from bigin.jobs.what import What
+from bigin.jobs.where import Where, opened
 from bigin.methods.gain import calculate_gain as calculate_gain
 
 A = TypeVar("A")
+Axes = int | Sequence[int]
 
-_COMMON = """
 
-    Keyword arguments beside the method's own: seed (0), name (None), threads, max_memory, overwrite (False; it
-    guards zarr arrays that hold data), as in bigin.fill. Raises bigin.InputError, a ValueError, for bad input.
+def uniform_(
+    tensor: A,
+    a: float = 0.0,
+    b: float = 1.0,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with values from the uniform distribution U[a, b).
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        a, b: lower bound, and upper bound, which no value reaches.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.uniform_(w, -0.1, 0.1).shape
+        (64, 32)
     """
+    parameters: dict[str, Any] = {"a": a, "b": b}
+    return _fill(
+        tensor, "uniform", parameters, (generator, seed, name), Limits.parse(threads, max_memory), overwrite=overwrite
+    )
 
 
-def _fill(array: A, method: str, options: dict[str, Any], **parameters: Any) -> A:
-    fill(array, method, **options, **parameters)
-    return array
+def normal_(
+    tensor: A,
+    mean: float = 0.0,
+    std: float = 1.0,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with values from the normal distribution N(mean, std^2).
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        mean, std: of the distribution.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.normal_(w, std=0.02).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {"mean": mean, "std": std}
+    return _fill(
+        tensor, "normal", parameters, (generator, seed, name), Limits.parse(threads, max_memory), overwrite=overwrite
+    )
 
 
-def uniform_(array: A, a: float = 0.0, b: float = 1.0, **options: Any) -> A:
-    """Fill with values from U[a, b)."""
-    return _fill(array, "uniform", options, a=a, b=b)
+def trunc_normal_(
+    tensor: A,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float | None = None,
+    b: float | None = None,
+    generator: Generator | None = None,
+    *,
+    lower: float | None = None,
+    upper: float | None = None,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with values from N(mean, std^2) conditioned on [a, b].
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        mean, std: of the normal distribution before the truncation.
+        a, b: bounds as values; -2 and 2 by default, as in torch.
+        lower, upper: bounds in standard deviations from the mean, as in JAX, instead of a and b.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.trunc_normal_(w, std=0.02, lower=-2, upper=2).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {"mean": mean, "std": std, "a": a, "b": b, "lower": lower, "upper": upper}
+    return _fill(
+        tensor,
+        "trunc_normal",
+        parameters,
+        (generator, seed, name),
+        Limits.parse(threads, max_memory),
+        overwrite=overwrite,
+    )
 
 
-def normal_(array: A, mean: float = 0.0, std: float = 1.0, **options: Any) -> A:
-    """Fill with values from N(mean, std^2)."""
-    return _fill(array, "normal", options, mean=mean, std=std)
+def constant_(
+    tensor: A,
+    val: complex,
+    *,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with a value.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        val: the value of every element.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.constant_(w, 0.5).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {"val": val}
+    return _fill(
+        tensor, "constant", parameters, (None, 0, None), Limits.parse(threads, max_memory), overwrite=overwrite
+    )
 
 
-def trunc_normal_(array: A, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, **options: Any) -> A:
-    """Fill with values from N(mean, std^2) conditioned on [a, b], two absolute bounds."""
-    return _fill(array, "trunc_normal", options, mean=mean, std=std, a=a, b=b)
+def ones_(
+    tensor: A,
+    *,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with 1.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.ones_(w).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {}
+    return _fill(tensor, "ones", parameters, (None, 0, None), Limits.parse(threads, max_memory), overwrite=overwrite)
 
 
-def constant_(array: A, val: float, **options: Any) -> A:
-    """Fill with val."""
-    return _fill(array, "constant", options, val=val)
+def zeros_(
+    tensor: A,
+    *,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with 0.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.zeros_(w).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {}
+    return _fill(tensor, "zeros", parameters, (None, 0, None), Limits.parse(threads, max_memory), overwrite=overwrite)
 
 
-def ones_(array: A, **options: Any) -> A:
-    """Fill with 1."""
-    return _fill(array, "ones", options)
+def xavier_uniform_(
+    tensor: A,
+    gain: float | str = 1.0,
+    generator: Generator | None = None,
+    *,
+    in_axis: Axes = 1,
+    out_axis: Axes = 0,
+    batch_axis: Axes = (),
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with values from U[-x, x), x = gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010).
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        gain: a factor, or a nonlinearity, as calculate_gain takes it.
+        in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.xavier_uniform_(w, gain="tanh").shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {"gain": gain, "in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
+    return _fill(
+        tensor,
+        "xavier_uniform",
+        parameters,
+        (generator, seed, name),
+        Limits.parse(threads, max_memory),
+        overwrite=overwrite,
+    )
 
 
-def zeros_(array: A, **options: Any) -> A:
-    """Fill with 0."""
-    return _fill(array, "zeros", options)
+def xavier_normal_(
+    tensor: A,
+    gain: float | str = 1.0,
+    generator: Generator | None = None,
+    *,
+    in_axis: Axes = 1,
+    out_axis: Axes = 0,
+    batch_axis: Axes = (),
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with values from N(0, s^2), s = gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010).
 
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        gain: a factor, or a nonlinearity, as calculate_gain takes it.
+        in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
 
-def xavier_uniform_(array: A, gain: float = 1.0, **options: Any) -> A:
-    """Fill with values from U[-x, x), x = gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
-    return _fill(array, "xavier_uniform", options, gain=gain)
+    Returns:
+        The tensor.
 
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
 
-def xavier_normal_(array: A, gain: float = 1.0, **options: Any) -> A:
-    """Fill with values from N(0, s^2), s = gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
-    return _fill(array, "xavier_normal", options, gain=gain)
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.xavier_normal_(w).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {"gain": gain, "in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
+    return _fill(
+        tensor,
+        "xavier_normal",
+        parameters,
+        (generator, seed, name),
+        Limits.parse(threads, max_memory),
+        overwrite=overwrite,
+    )
 
 
 def kaiming_uniform_(
-    array: A, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", **options: Any
+    tensor: A,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+    *,
+    in_axis: Axes = 1,
+    out_axis: Axes = 0,
+    batch_axis: Axes = (),
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
 ) -> A:
-    """Fill with values from U[-x, x), x = gain sqrt(3 / fan_mode) (He et al. 2015); a is leaky_relu's slope."""
-    return _fill(array, "kaiming_uniform", options, a=a, mode=mode, nonlinearity=nonlinearity)
+    """Fill with values from U[-x, x), x = gain sqrt(3 / fan_mode) (He et al. 2015).
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        a: the negative slope of leaky_relu.
+        mode: fan_in keeps the variance of the forward pass, fan_out that of the backward pass.
+        nonlinearity: the function behind the layer, as calculate_gain takes it.
+        in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.kaiming_uniform_(w, nonlinearity="relu").shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {
+        "a": a,
+        "mode": mode,
+        "nonlinearity": nonlinearity,
+        "in_axis": in_axis,
+        "out_axis": out_axis,
+        "batch_axis": batch_axis,
+    }
+    return _fill(
+        tensor,
+        "kaiming_uniform",
+        parameters,
+        (generator, seed, name),
+        Limits.parse(threads, max_memory),
+        overwrite=overwrite,
+    )
 
 
 def kaiming_normal_(
-    array: A, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", **options: Any
+    tensor: A,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+    *,
+    in_axis: Axes = 1,
+    out_axis: Axes = 0,
+    batch_axis: Axes = (),
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
 ) -> A:
-    """Fill with values from N(0, s^2), s = gain / sqrt(fan_mode) (He et al. 2015); a is leaky_relu's slope."""
-    return _fill(array, "kaiming_normal", options, a=a, mode=mode, nonlinearity=nonlinearity)
+    """Fill with values from N(0, s^2), s = gain / sqrt(fan_mode) (He et al. 2015).
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        a: the negative slope of leaky_relu.
+        mode: fan_in keeps the variance of the forward pass, fan_out that of the backward pass.
+        nonlinearity: the function behind the layer, as calculate_gain takes it.
+        in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu").shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {
+        "a": a,
+        "mode": mode,
+        "nonlinearity": nonlinearity,
+        "in_axis": in_axis,
+        "out_axis": out_axis,
+        "batch_axis": batch_axis,
+    }
+    return _fill(
+        tensor,
+        "kaiming_normal",
+        parameters,
+        (generator, seed, name),
+        Limits.parse(threads, max_memory),
+        overwrite=overwrite,
+    )
 
 
-def lecun_uniform_(array: A, **options: Any) -> A:
-    """Fill with values from U[-x, x), x = sqrt(3 / fan_in) (LeCun et al. 1998)."""
-    return _fill(array, "lecun_uniform", options)
+def lecun_uniform_(
+    tensor: A,
+    generator: Generator | None = None,
+    *,
+    in_axis: Axes = 1,
+    out_axis: Axes = 0,
+    batch_axis: Axes = (),
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with values from U[-x, x), x = sqrt(3 / fan_in) (LeCun et al. 1998).
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.lecun_uniform_(w).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
+    return _fill(
+        tensor,
+        "lecun_uniform",
+        parameters,
+        (generator, seed, name),
+        Limits.parse(threads, max_memory),
+        overwrite=overwrite,
+    )
 
 
-def lecun_normal_(array: A, **options: Any) -> A:
-    """Fill with a normal truncated at two standard deviations, of variance 1 / fan_in (LeCun et al. 1998)."""
-    return _fill(array, "lecun_normal", options)
+def lecun_normal_(
+    tensor: A,
+    generator: Generator | None = None,
+    *,
+    in_axis: Axes = 1,
+    out_axis: Axes = 0,
+    batch_axis: Axes = (),
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with a normal truncated at two standard deviations, of variance 1 / fan_in (LeCun et al. 1998).
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.lecun_normal_(w).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
+    return _fill(
+        tensor,
+        "lecun_normal",
+        parameters,
+        (generator, seed, name),
+        Limits.parse(threads, max_memory),
+        overwrite=overwrite,
+    )
 
 
 def variance_scaling_(
-    array: A, scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal", **options: Any
+    tensor: A,
+    scale: float = 1.0,
+    mode: str = "fan_in",
+    distribution: str = "truncated_normal",
+    generator: Generator | None = None,
+    *,
+    in_axis: Axes = 1,
+    out_axis: Axes = 0,
+    batch_axis: Axes = (),
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
 ) -> A:
-    """Fill with a distribution around 0 of variance scale / fan_mode (jax.nn.initializers.variance_scaling)."""
-    return _fill(array, "variance_scaling", options, scale=scale, mode=mode, distribution=distribution)
+    """Fill with a distribution around 0 of variance scale / fan_mode (jax.nn.initializers.variance_scaling).
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        scale: a factor of the variance.
+        mode: fan_in, fan_out, fan_avg or fan_geo_avg.
+        distribution: truncated_normal, normal or uniform.
+        in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.variance_scaling_(w, 2.0, "fan_avg", "uniform").shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {
+        "scale": scale,
+        "mode": mode,
+        "distribution": distribution,
+        "in_axis": in_axis,
+        "out_axis": out_axis,
+        "batch_axis": batch_axis,
+    }
+    return _fill(
+        tensor,
+        "variance_scaling",
+        parameters,
+        (generator, seed, name),
+        Limits.parse(threads, max_memory),
+        overwrite=overwrite,
+    )
 
 
-def eye_(array: A, **options: Any) -> A:
-    """Fill a matrix with 1 on the diagonal and 0 elsewhere."""
-    return _fill(array, "eye", options)
+def eye_(
+    tensor: A,
+    *,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill a matrix with 1 on the diagonal and 0 elsewhere.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.eye_(w).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {}
+    return _fill(tensor, "eye", parameters, (None, 0, None), Limits.parse(threads, max_memory), overwrite=overwrite)
 
 
-def dirac_(array: A, groups: int = 1, **options: Any) -> A:
-    """Fill a 3- to 5-d kernel with the Dirac delta, which passes channels on, in each of the groups."""
-    return _fill(array, "dirac", options, groups=groups)
+def dirac_(
+    tensor: A,
+    groups: int = 1,
+    *,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill a kernel of 3 to 5 axes with the Dirac delta, which passes channels on, in each of the groups.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        groups: of the convolution.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((8, 8, 3), np.float32)
+        >>> bigin.init.dirac_(w).shape
+        (8, 8, 3)
+    """
+    parameters: dict[str, Any] = {"groups": groups}
+    return _fill(tensor, "dirac", parameters, (None, 0, None), Limits.parse(threads, max_memory), overwrite=overwrite)
 
 
-def sparse_(array: A, sparsity: float, std: float = 0.01, **options: Any) -> A:
-    """Fill a matrix with exactly ceil(sparsity * rows) zeros in every column and N(0, std^2) elsewhere."""
-    return _fill(array, "sparse", options, sparsity=sparsity, std=std)
+def sparse_(
+    tensor: A,
+    sparsity: float,
+    std: float = 0.01,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill a matrix with exactly ceil(sparsity rows) zeros in every column, and N(0, std^2) elsewhere (Martens 2010).
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        sparsity: the fraction of each column that is 0.
+        std: of the other values.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.sparse_(w, sparsity=0.1).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {"sparsity": sparsity, "std": std}
+    return _fill(
+        tensor, "sparse", parameters, (generator, seed, name), Limits.parse(threads, max_memory), overwrite=overwrite
+    )
 
 
-def orthogonal_(array: A, gain: float = 1, **options: Any) -> A:
-    """Fill with gain times a Haar-distributed matrix with orthonormal columns or rows (Saxe et al. 2013)."""
-    return _fill(array, "orthogonal", options, gain=gain)
+def orthogonal_(
+    tensor: A,
+    gain: float | str = 1,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with gain times a Haar-distributed matrix of orthonormal columns or rows (Saxe et al. 2013).
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        gain: a factor, or a nonlinearity, as calculate_gain takes it.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.orthogonal_(w).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {"gain": gain}
+    return _fill(
+        tensor,
+        "orthogonal",
+        parameters,
+        (generator, seed, name),
+        Limits.parse(threads, max_memory),
+        overwrite=overwrite,
+    )
 
 
-def delta_orthogonal_(array: A, gain: float = 1.0, **options: Any) -> A:
-    """Fill a kernel (out, in, ...) with 0, and its centre with gain times orthonormal columns (Xiao et al. 2018)."""
-    return _fill(array, "delta_orthogonal", options, gain=gain)
+def delta_orthogonal_(
+    tensor: A,
+    gain: float | str = 1.0,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill a kernel with 0, and its centre with gain times orthonormal columns (Xiao et al. 2018).
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        gain: a factor, or a nonlinearity, as calculate_gain takes it.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((8, 8, 3), np.float32)
+        >>> bigin.init.delta_orthogonal_(w).shape
+        (8, 8, 3)
+    """
+    parameters: dict[str, Any] = {"gain": gain}
+    return _fill(
+        tensor,
+        "delta_orthogonal",
+        parameters,
+        (generator, seed, name),
+        Limits.parse(threads, max_memory),
+        overwrite=overwrite,
+    )
 
 
 glorot_uniform_, glorot_normal_ = xavier_uniform_, xavier_normal_
 he_uniform_, he_normal_ = kaiming_uniform_, kaiming_normal_
 
-for _function in [f for n, f in list(globals().items()) if n.endswith("_") and not n.startswith("_")]:
-    if _COMMON not in (_function.__doc__ or ""):
-        _function.__doc__ = f"{_function.__doc__}{_COMMON}"
+Stream = tuple[Generator | None, int | None, str | None]  # a generator, a seed, a name: as the caller gave them
+
+
+def _fill(tensor: A, method: str, parameters: dict[str, Any], stream: Stream, limits: Limits, *, overwrite: bool) -> A:
+    """Fills a tensor from the stream that the caller names, or from the next one of the generator."""
+    generator, seed, name = stream
+    if generator is not None and not isinstance(generator, Generator):
+        raise InputError(
+            f"expected a bigin.Generator, got {type(generator).__module__}.{type(generator).__name__}; make one with "
+            "bigin.Generator(seed)"
+        )
+    chosen = generator or DEFAULT
+    if seed is None and name is None:
+        seed, name = chosen.next_stream()
+    elif seed is None:
+        seed = chosen.initial_seed()
+    what = What.parse(method, parameters, seed, name, None)
+    with default_modes(), opened(Where(tensor)) as target:
+        Job(what.spec(target), target, limits).fill(FillOptions(overwrite))
+    return tensor

@@ -15,14 +15,14 @@ from bigin.core.regions import extent
 from bigin.fillers.cuda.fillers import on_device
 from bigin.fillers.parts import RegionFilled, StretchFilled
 from bigin.kernels.cuda import device as cuda_device
-from bigin.spec.tensor import Specification
+from bigin.spec.tensor import TensorSpec
 
 POISON = 0xA5
 RANDOM = {"uniform": {"a": -1.0, "b": 2.0}, "normal": {"std": 0.7}, "trunc_normal": {"a": -1.5, "b": 2.5}}
 
 
 def make(method, shape, dtype, seed=7, name="layer", padding_idx=None, **parameters):
-    return Specification.parse(method, parameters, seed, name, shape, DTYPES[dtype], padding_idx).filler()
+    return TensorSpec.parse(method, parameters, seed, name, shape, DTYPES[dtype], padding_idx).plan()()
 
 
 def ready(filler):

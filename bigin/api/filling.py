@@ -1,55 +1,30 @@
-"""What Python callers use; each a few lines over the parts."""
+"""bigin.fill, bigin.fill_flat and bigin.create."""
 
 from __future__ import annotations
 
 import math
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigin.core import dtypes, memory
-from bigin.core.errors import FillError, InputError, Interrupted, Terminated
+from bigin.api.streams import warn_of_shared_stream
+from bigin.core import dtypes
+from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
-from bigin.core.regions import Grid, parse_region
-from bigin.core.text import parse_shape, parse_size, size_text
-from bigin.core.threads import after_stragglers, apart
-from bigin.fillers.filler import Filler
-from bigin.jobs.compare import BUFFERS
-from bigin.jobs.device import choose
-from bigin.jobs.journal import done_regions
-from bigin.jobs.resume import identity, plan_on, state_of
-from bigin.jobs.retries import Retries, explain
-from bigin.jobs.run import Plan, run, set_up, workers_within
-from bigin.spec.record import filler_of
-from bigin.spec.tensor import Specification, part_record, part_shape
-from bigin.targets.open import open_target
-from bigin.targets.records import Record
-from bigin.targets.target import Target
+from bigin.core.limits import Limits
+from bigin.core.text import parse_shape
+from bigin.jobs.job import FillOptions, Job
+from bigin.jobs.report import Report
+from bigin.jobs.retries import Retries
+from bigin.jobs.what import What
+from bigin.jobs.where import Where, opened
+from bigin.spec.part import FlatSliceSpec
+from bigin.spec.tensor import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
     import zarr
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a fill did: the target's label, how many bytes of values in how many seconds, and the record it keeps.
-
-    found is how many bytes an earlier fill had stored already, retries how often the store had to be asked again,
-    device where the values were made, and why where that was left open.
-    """
-
-    target: str
-    nbytes: int
-    seconds: float
-    record: Record
-    found: int = 0
-    retries: int = 0
-    device: str = "cpu"
 
 
 def fill(
@@ -75,7 +50,7 @@ def fill(
 ) -> Report:
     """Fill a target with a method's initial values.
 
-    The value of an element depends on seed, name, method, global shape and its index alone.
+    The value of an element depends on the seed, the name, the method, the global shape and its index alone.
 
     Args:
         target: a numpy array or memmap, a torch tensor or parameter, anything else with a writable buffer or
@@ -83,46 +58,57 @@ def fill(
             path of a .npy file, a path, URL or store of a zarr array, a zarr.Array, or with `raw` the path of a file.
         method: a name that `bigin methods` lists, such as "xavier_uniform".
         seed: an integer from 0 to 2^64 - 1.
-        name: what the tensor is called in its model; by default an array's path in its zarr hierarchy, and nothing
-            for a root array, a file or an array in memory. Tensors of other names draw other values.
-        shape, dtype: make a missing target (float32 by default), or must match an existing one; for `raw` both.
+        name: the name of the tensor in its model. By default an array's path in its zarr hierarchy; a root array, a
+            file and an array in memory have none. Tensors of other names draw other values.
+        shape, dtype: of a target that is made (float32 by default); those of an existing target must match. A raw file
+            needs both.
         region: the target is this part of a tensor of the global `shape`, as a rank's shard is: a slice or a pair of
-            (start, stop) for each axis, with steps if need be. Fans, std and structure come from the global shape.
+            (start, stop) for each axis, with steps if needed. Fans, std and structure come from the global shape.
         padding_idx: the row that is zeros, as in torch.nn.Embedding.
-        raw, offset: the target is a file of values without a header, from `offset` bytes on.
-        overwrite: whether a target that holds other data may be filled. One that the same fill has begun goes on where
-            that stopped, and one that it has completed is left as it is.
-        threads: by default the cores that this process may use.
-        max_memory: bytes, or a text such as "2GiB", that the fill may add to what the process has; by default a
-            quarter of what is free.
+        raw, offset: the target is a file of values without a header, which begin at byte `offset`.
+        overwrite: whether a target that holds other data may be filled. A fill of the same values that was interrupted
+            continues, and a complete one is left as it is.
+        threads: number of threads. By default the cores that this process may use.
+        max_memory: bytes of buffers and preparation that the fill may add to what the process has, or a text such as
+            "2GiB". By default a quarter of what is available.
         sync: wait until the data is on the disk before the record says that the fill is complete.
-        device: where the values are made: "cpu", "cuda", "cuda:1", or "auto" for CUDA where that is faster; by default
+        device: where the values are made: "cpu", "cuda", "cuda:1", or "auto" for CUDA where that is faster. By default
             the CPU for a target on the host, and its own device for one on a CUDA device. The values are the same.
-        max_device_memory: bytes, or a text such as "2GiB", that the fill may take of the CUDA device; by default what
-            is free.
+        max_device_memory: bytes of the CUDA device's memory that the fill may use, or a text such as "2GiB". By default
+            what is free.
         progress: called now and then, from the calling thread, with the bytes made so far and the bytes in all.
         **parameters: the method's, with torch's names and defaults.
 
+    Returns:
+        What was done: bytes, seconds, and the record.
+
     Raises:
         InputError: something is wrong with what was asked for; nothing was changed.
-        FillError: the fill could not be finished; the record does not say complete, and the same call goes on from
-            there.
+        FillError: the fill could not be finished; the record does not say complete, and the same call continues it.
         Interrupted: a KeyboardInterrupt that says how far the fill got.
+
+    Example:
+        >>> w = np.empty((256, 784), np.float32)
+        >>> bigin.fill(w, "xavier_uniform", seed=7).nbytes
+        802816
+        >>> bool(abs(w).max() < (6 / (256 + 784)) ** 0.5)
+        True
     """
-    whole = None if shape is None else parse_shape(shape)
-    ranges = None if region is None else parse_region(region, whole)
-    retries = Retries(on_network(target))
-    with default_modes(), opened(target, part_shape(whole, ranges), dtype, raw, offset, retries=retries) as place:
-        stream = place.name if name is None else name
-        specification = Specification.parse(
-            method, parameters, seed, stream, whole or place.shape, place.dtype, padding_idx
-        )
-        record = specification.record() | part_record(ranges)
-        record["name_from"] = "caller" if name is not None else "hierarchy" if stream else "unnamed"
-        where = (device, max_device_memory)
-        return fill_target(
-            place, filler_of(record), record, overwrite, threads, max_memory, sync, progress, *where, retries=retries
-        )
+    what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
+    where = what.where(target, dtype, raw=raw, offset=offset)
+    limits = Limits.parse(threads, max_memory, device, max_device_memory)
+    return fill_job(what, where, limits, FillOptions(overwrite, sync, progress))
+
+
+def fill_job(what: What, where: Where, limits: Limits, options: FillOptions) -> Report:
+    """The fill of a target."""
+    retries = Retries(where.remote)
+    with default_modes(), opened(where, retries) as target:
+        spec = what.spec(target)
+        report = Job(spec, target, limits, retries).fill(options)
+    if target.ledger is None:
+        warn_of_shared_stream(where.target, spec)
+    return report
 
 
 def fill_flat(
@@ -137,143 +123,40 @@ def fill_flat(
     max_memory: int | str | None = None,
     **parameters: Any,
 ) -> Report:
-    """Fill an array in memory with a stretch of a flattened tensor, as a rank of FSDP holds one.
+    """Fill an array in memory with a slice of a flattened tensor, as a rank of FSDP holds one.
 
     Args:
-        target: as in `fill`, an array or tensor in memory; its elements in C order are those of the tensor of the
+        target: as in `fill`, an array or tensor in memory. Its elements in C order are those of the tensor of the
             global `shape`, flattened in C order, from the element `offset` on.
         method, seed, name, threads, max_memory, **parameters: as in `fill`.
+        shape: of the whole tensor.
+        offset: index of the first element in the flattened tensor.
+
+    Returns:
+        What was done: bytes, seconds, and the record.
 
     Raises:
-        InputError: something is wrong with what was asked for, or the stretch does not fit; nothing was changed.
+        InputError: something is wrong with what was asked for, or the slice does not fit; nothing was changed.
+
+    Example:
+        >>> part = np.empty(1000, np.float32)
+        >>> bigin.fill_flat(part, "normal", std=0.02, shape=(512, 256), offset=5000).nbytes
+        4000
     """
     whole = parse_shape(shape)
     if isinstance(offset, bool) or not hasattr(offset, "__index__") or offset.__index__() < 0:
         raise InputError(f"expected an offset in elements that is not negative, got {offset!r}")
     if isinstance(target, str | os.PathLike):
         raise InputError(f"expected an array or tensor in memory, got the path {str(target)!r}; fill takes files")
-    with default_modes(), opened(target) as place:
-        size, elements = math.prod(whole), math.prod(place.shape)
-        if offset.__index__() + elements > size:
+    limits = Limits.parse(threads, max_memory)
+    with default_modes(), opened(Where(target)) as place:
+        size, elements, first = math.prod(whole), math.prod(place.shape), int(offset.__index__())
+        if first + elements > size:
             raise InputError(
-                f"expected a stretch of the {size} elements of shape {whole}, got {elements} elements from {offset} on"
+                f"expected a slice of the {size} elements of shape {whole}, got {elements} elements from {first} on"
             )
-        specification = Specification.parse(method, parameters, seed, name, whole, place.dtype)
-        record = specification.record() | {"stretch": [offset.__index__(), list(place.shape)]}
-        return fill_target(place, filler_of(record), record, True, threads, max_memory, True, None)
-
-
-@contextmanager
-def opened(
-    target: Any,
-    shape: tuple[int, ...] | None = None,
-    dtype: Any = None,
-    raw: bool = False,
-    offset: int = 0,
-    *,
-    damaged: bool = False,
-    models: bool = False,
-    retries: Retries | None = None,
-) -> Iterator[Target]:
-    """A target, for as long as it is needed: by what an interruption has left at work, too."""
-    kind = None if dtype is None else dtypes.parse_dtype(dtype)
-    with told_as_fill_errors(str(target)):
-        place = (retries or Retries(on_network(target))).attempt(
-            lambda: open_target(target, shape=shape, dtype=kind, raw=raw, offset=offset, damaged=damaged, models=models)
-        )
-    try:
-        yield place
-    finally:
-        after_stragglers(place.close)
-
-
-def on_network(target: Any) -> bool:
-    """Whether errors in opening a target may be passing ones, so far as its name tells: that of a URL or a store."""
-    if isinstance(target, str | os.PathLike):
-        return "://" in str(target) and not str(target).startswith("file://")
-    return hasattr(target, "store_path") or hasattr(target, "list_prefix")
-
-
-@contextmanager
-def told_as_fill_errors(label: str) -> Iterator[None]:
-    """Whatever goes wrong is told in one line."""
-    try:
-        yield
-    except (InputError, FillError):
-        raise
-    except Exception as error:
-        raise FillError(explain(error, label)) from error
-
-
-def fill_target(
-    target: Target,
-    filler: Filler,
-    record: Record,
-    overwrite: bool,
-    threads: int | None,
-    max_memory: int | str | None,
-    sync: bool,
-    progress: Callable[[int, int], None] | None,
-    device: str | None = None,
-    max_device_memory: int | str | None = None,
-    retries: Retries | None = None,
-) -> Report:
-    """Fills a target as its record says, which must say so of this filler; or goes on with what was begun."""
-    limit = memory.limit(max_memory)
-    most = None if max_device_memory is None else parse_size(max_device_memory)
-    chosen = choose(target, filler, device, memory.threads() if threads is None else threads, most)
-    filler = chosen.filler
-    workers = workers_within(target, filler, chosen.threads, limit)
-    record["complete"] = False
-    start = time.perf_counter()
-    target.sync = sync
-    grid, which = target.grid(filler.region_bytes), identity(record)
-    ledger = target.ledger
-    retries = retries or Retries(target.remote)
-    retries.remote = target.remote or (retries.remote and not target.exists())
-    try:
-        with told_as_fill_errors(target.label):
-            if ledger is not None:
-                ledger.lock()
-            state = retries.attempt(lambda: state_of(target, record, overwrite))
-            if state == "done":
-                assert ledger is not None
-                ledger.clean()
-                return Report(target.label, 0, 0.0, record | {"complete": True}, found=target.nbytes)
-            if ledger is None:
-                retries.attempt(target.start)
-            elif state == "new":
-                retries.attempt(lambda: ledger.begin(record))
-            else:
-                retries.attempt(ledger.resume)
-            retries.remote = target.remote
-            set_up(target, filler, workers, limit, progress)
-            plan = Plan(grid, fill=which)
-            if state == "begun":
-                plan = plan_on(target, filler, grid, which, max(1, workers // BUFFERS), retries)
-            made = run(target, filler, plan, workers, retries, progress)
-            record["complete"] = True
-            retries.attempt(lambda: apart(target.flush if ledger is None else lambda: ledger.finish(record)))
-    except KeyboardInterrupt as stop:
-        raise stopped(stop, target, grid, which) from None
-    seconds = time.perf_counter() - start
-    return Report(target.label, made, seconds, record, target.nbytes - made, retries.count, chosen.device)
-
-
-def stopped(stop: KeyboardInterrupt, target: Target, grid: Grid, which: str) -> KeyboardInterrupt:
-    """The interruption, with how far the fill got and how it goes on."""
-    kind = Terminated if isinstance(stop, Terminated) else Interrupted
-    what = "terminated" if kind is Terminated else "interrupted"
-    if target.ledger is None:
-        return kind(f"{target.label}: {what}; it is partly filled")
-    done = 0.0
-    if target.exists():
-        with suppress(Exception):  # not known, then
-            done = done_regions(target, grid, which) / max(1, len(grid))
-    return kind(
-        f"{target.label}: {what}; at least {100 * done:.0f}% of {size_text(target.nbytes)} is stored for good, and the "
-        "same command goes on from there"
-    )
+        tensor = TensorSpec.parse(method, parameters, seed, name, whole, place.dtype)
+        return Job(FlatSliceSpec(tensor, first, place.shape), place, limits).fill(FillOptions(overwrite=True))
 
 
 def create(

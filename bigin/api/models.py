@@ -1,4 +1,4 @@
-"""Whole models: every tensor of a checkpoint or a group by the rule of a recipe that matches it."""
+"""bigin.initialize and bigin.outline: every tensor of a model by the rule of a recipe that matches it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigin.api.filling import Report, fill_target
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
+from bigin.core.limits import Limits
+from bigin.core.record import Record
 from bigin.core.text import parse_size
+from bigin.jobs.job import FillOptions, Job
+from bigin.jobs.report import Report
 from bigin.methods.distributions import formula
-from bigin.recipes.assign import Assignment, Part, assign
-from bigin.recipes.check import check
-from bigin.recipes.presets import find_recipe
-from bigin.recipes.read import read_recipe
-from bigin.recipes.recipe import Tensor
-from bigin.spec.fused import SplitSpecification, Values
-from bigin.spec.model import ModelSpecification
-from bigin.spec.tensor import Specification
-from bigin.targets.model import ModelTarget, model_record
+from bigin.recipes.assign import Assignment, Part
+from bigin.recipes.specs import Chosen, resolve
+from bigin.spec.model import ModelSpec, TensorValues
+from bigin.targets.model import ModelTarget
 from bigin.targets.models import Model, nbytes_of, plan_checkpoint, read_model
-from bigin.targets.records import Record
 from bigin.targets.safetensors.checkpoint import new_checkpoint
 
 
@@ -49,10 +46,29 @@ def outline(
     variables: Mapping[str, Any] | None = None,
     strict: bool = False,
 ) -> list[Row]:
-    """What `initialize` would do, without doing any of it: a row for every tensor, in the order of the names."""
+    """What `initialize` would do, without doing any of it.
+
+    Args:
+        recipe, like, seed, variables, strict: as in `initialize`.
+
+    Returns:
+        A row for every tensor, in the order of the names.
+
+    Raises:
+        InputError: something is wrong with the recipe, or with the model.
+
+    Example:
+        >>> group = zarr.open_group("model.zarr", mode="w")
+        >>> array = group.create_array("fc1.weight", shape=(120, 400), dtype="float32")
+        >>> with open("recipe.toml", "w") as file:
+        ...     n = file.write('[[rule]]\\nmatch = "*.weight"\\nmethod = "normal"\\nstd = 0.02\\n')
+        >>> [(row.tensor, row.values) for row in bigin.outline("recipe.toml", "model.zarr")]
+        [('fc1.weight', 'normal: N(0, 0.02^2)')]
+    """
     with default_modes():
-        assignments, values = resolve(recipe, read_model(like), seed, variables or {}, strict=strict)
-    return [_row(assignment, values[assignment.tensor.name]) for assignment in assignments]
+        model = read_model(like)
+        assignments, specs = resolve(Chosen(recipe, seed, variables or {}, strict), model.label, model.tensors)
+    return [_row(assignment, specs[assignment.tensor.name]) for assignment in assignments]
 
 
 def initialize(
@@ -79,103 +95,65 @@ def initialize(
         like: a model whose names, shapes and dtypes the new one has: a safetensors file, the folder or the index of a
             checkpoint, or a zarr group. Its values are not read.
         seed: instead of the recipe's.
-        variables: numbers or expressions that stand above those under the recipe's [vars].
+        variables: numbers or expressions that override those under the recipe's [vars].
         strict: raise InputError, instead of warning, where a rule matches no tensor or a variable contradicts the
             model.
-        max_shard_size: bytes, or a text such as "5GB", that a file of a checkpoint has at most; by default the files
-            are those of `like`, and 5 GiB where it has none.
+        max_shard_size: the largest number of bytes in a file of a checkpoint, or a text such as "5GB". By default the
+            files are those of `like`, and 5 GiB where it has none.
         overwrite, threads, max_memory, sync, progress: as in `fill`.
+
+    Returns:
+        What was done: bytes, seconds, and the record of all tensors.
 
     Raises:
         InputError: something is wrong with the recipe, or with what it is asked to fill; nothing was changed.
-        FillError: the fill could not be finished; the same call goes on where it stopped.
+        FillError: the fill could not be finished; the same call continues where it stopped.
+
+    Example:
+        >>> group = zarr.open_group("model.zarr", mode="w")
+        >>> array = group.create_array("fc1.weight", shape=(120, 400), dtype="float32")
+        >>> with open("recipe.toml", "w") as file:
+        ...     n = file.write('[[rule]]\\nmatch = "*.weight"\\nmethod = "kaiming_normal"\\n')
+        >>> bigin.initialize("recipe.toml", "model.zarr").nbytes
+        192000
     """
+    limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
+    shard = None if max_shard_size is None else parse_size(max_shard_size)
     with default_modes():
         model = read_model(out, in_place=True) if like is None else read_model(like)
-        _, values = resolve(recipe, model, seed, variables or {}, strict=strict)
-        shard = None if max_shard_size is None else parse_size(max_shard_size)
-        return fill_model(values, model, out, like is None, shard, overwrite, threads, max_memory, sync, progress)
+        _, specs = resolve(Chosen(recipe, seed, variables or {}, strict), model.label, model.tensors)
+        return fill_model(specs, Out(out, model, shard, in_place=like is None), limits, options)
 
 
-def fill_model(
-    values: Mapping[str, Values],
-    model: Model,
-    out: Any,
-    in_place: bool,
-    shard: int | None,
-    overwrite: bool,
-    threads: int | None,
-    max_memory: int | str | None,
-    sync: bool,
-    progress: Callable[[int, int], None] | None,
-) -> Report:
-    """Write tensors of a model, each by its specification."""
-    values = dict(sorted(values.items()))
-    filler = ModelSpecification(values).filler()
-    records = {name: told.record() for name, told in values.items()}
-    record = model_record(records, False)
-    assert record is not None
-    with _target(out, model, records, in_place=in_place, shard=shard) as target:
-        target.region_bytes = filler.sizes
-        return fill_target(target, filler, record, overwrite, threads, max_memory, sync, progress)
+@dataclass(frozen=True)
+class Out:
+    """Where a model goes: a path or a store, the model that it is like, the bytes of a file, or in place of itself."""
+
+    path: Any
+    model: Model
+    shard: int | None
+    in_place: bool = False
 
 
-def resolve(
-    recipe: str | os.PathLike[str],
-    model: Model,
-    seed: int | None,
-    variables: Mapping[str, Any],
-    *,
-    strict: bool = False,
-) -> tuple[list[Assignment], dict[str, Values]]:
-    """What a recipe says of the tensors of a model, and the specifications that follow, by name."""
-    read = read_recipe(find_recipe(recipe), variables)
-    tensors = [Tensor(name, shape, dtype) for name, (dtype, shape) in sorted(model.tensors.items())]
-    assignments = assign(read, tensors)
-    check(read, tensors, assignments, strict=strict)
-    if not assignments:
-        raise InputError(f"{model.label}: expected tensors to fill, found none")
-    chosen = read.seed if seed is None else seed
-    return assignments, {a.tensor.name: _values(a, chosen) for a in assignments}
-
-
-def _values(assignment: Assignment, seed: int) -> Values:
-    """The specification of a tensor."""
-    tensor = assignment.tensor
-    if tensor.dtype not in dtypes.DTYPES:
-        raise InputError(
-            f"{tensor.name}: expected a dtype among {', '.join(dtypes.DTYPES)}, got {tensor.dtype}; leave it out with "
-            f'skip = ["{tensor.name}"] in the recipe'
-        )
-    dtype = dtypes.parse_dtype(tensor.dtype)
-    try:
-        parts = tuple(
-            Specification.parse(
-                part.method, part.parameters, seed, part.name, part.shape, dtype, assignment.rule.padding_idx
-            )
-            for part in assignment.parts
-        )
-    except InputError as error:
-        raise InputError(f"{tensor.name}: {error}") from None
-    if assignment.axis is None:
-        return parts[0]
-    stack = assignment.rule.split is not None and assignment.rule.split.stack
-    return SplitSpecification(assignment.axis, stack, parts, tensor.shape, dtype)
+def fill_model(specs: Mapping[str, TensorValues], out: Out, limits: Limits, options: FillOptions) -> Report:
+    """Writes the tensors of a model, each by its specification."""
+    spec = ModelSpec(dict(sorted(specs.items())))
+    with _target(out, {name: each.record() for name, each in spec.tensors.items()}) as target:
+        return Job(spec, target, limits).fill(options)
 
 
 @contextmanager
-def _target(
-    out: Any, model: Model, records: Mapping[str, Record], in_place: bool, shard: int | None
-) -> Iterator[ModelTarget]:
+def _target(out: Out, records: Mapping[str, Record]) -> Iterator[ModelTarget]:
     """The target of a new checkpoint or group, or of an existing group, for as long as it is needed."""
-    path = Path(out) if isinstance(out, str | os.PathLike) and "://" not in str(out) else None
+    path = Path(out.path) if isinstance(out.path, str | os.PathLike) and "://" not in str(out.path) else None
+    label = str(out.path)
     target: ModelTarget
-    if in_place:
-        target = _filled_group(str(out), model, records)
+    if out.in_place:
+        target = _filled_group(label, out.model, records)
     elif path is None or path.suffix == ".zarr":
-        target = _made_group(path or out, str(out), records)
+        target = _made_group(path or out.path, label, records)
     else:
-        target = new_checkpoint(str(out), plan_checkpoint(model, records, path, shard), records)
+        target = new_checkpoint(label, plan_checkpoint(out.model, records, path, out.shard), records)
     try:
         yield target
     finally:
@@ -206,24 +184,24 @@ def _made_group(place: Any, label: str, records: Mapping[str, Record]) -> ModelT
     return target
 
 
-def _row(assignment: Assignment, values: Values) -> Row:
+def _row(assignment: Assignment, values: TensorValues) -> Row:
     tensor = assignment.tensor
     return Row(
         tensor.name,
         tensor.shape,
         tensor.dtype,
         assignment.rule.label,
-        _told(assignment.parts),
+        _in_words(assignment.parts),
         nbytes_of(tensor.dtype, tensor.shape),
     )
 
 
-def _told(parts: tuple[Part, ...]) -> str:
+def _in_words(parts: tuple[Part, ...]) -> str:
     """What the parts are filled with, in a few words."""
     formulas = [f"{part.method}: {formula(part.distribution)}" for part in parts]
     if len(parts) == 1:
         return formulas[0]
     same = len(set(formulas)) == 1
-    told = formulas[0] if same else "; ".join(f"{p.name} {f}" for p, f in zip(parts[:4], formulas[:4], strict=True))
+    text = formulas[0] if same else "; ".join(f"{p.name} {f}" for p, f in zip(parts[:4], formulas[:4], strict=True))
     more = "; ..." if not same and len(parts) > 4 else ""
-    return f"{len(parts)} parts ({parts[0].name}, ...): {told}{more}" if same else f"{len(parts)} parts: {told}{more}"
+    return f"{len(parts)} parts ({parts[0].name}, ...): {text}{more}" if same else f"{len(parts)} parts: {text}{more}"

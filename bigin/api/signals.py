@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bigin.api.models import resolve
 from bigin.core import dtypes
 from bigin.core.errors import InputError
-from bigin.core.text import parse_size
+from bigin.core.limits import Limits
 from bigin.inspect.propagation import Layer, Signal, propagate
 from bigin.recipes.assign import Assignment
 from bigin.recipes.recipe import LAYOUTS
+from bigin.recipes.specs import Chosen, resolve
 from bigin.targets.models import read_model
 
 # How a layer's axes lie, by the recipe's word for them; an embedding's rows are looked up, and no signal goes through.
@@ -58,7 +58,8 @@ def signal(
 
     Raises InputError where something is wrong with what was asked for.
     """
-    assignments, values = resolve(recipe, read_model(like), seed, variables or {}, strict=strict)
+    model = read_model(like)
+    assignments, specs = resolve(Chosen(recipe, seed, variables or {}, strict), model.label, model.tensors)
     chosen = ordered(list(filter(carries, assignments)), match)
     if not chosen:
         raise InputError(f"{like}: expected weights of linear or convolution layers, found none; see --match (match=)")
@@ -67,7 +68,7 @@ def signal(
             assignment.tensor.name,
             assignment.tensor.shape,
             dtypes.parse_dtype(assignment.tensor.dtype),
-            values[assignment.tensor.name].filler(),
+            specs[assignment.tensor.name].plan()(),
             order(assignment) or "linear",
         )
         for assignment in chosen
@@ -77,7 +78,7 @@ def signal(
         nonlinearity=nonlinearity,
         batch=batch,
         seed=batch_seed,
-        max_memory=None if max_memory is None else parse_size(max_memory),
+        limits=Limits.parse(max_memory=max_memory),
         progress=progress,
     )
 

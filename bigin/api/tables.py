@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from bigin.api.filling import Report, fill_target
-from bigin.core import dtypes, memory
-from bigin.core.errors import InputError
+from bigin.core import dtypes
+from bigin.core.errors import ExistsError, InputError
 from bigin.core.floats import default_modes
+from bigin.core.limits import Limits
 from bigin.core.threads import after_stragglers
-from bigin.jobs.grow import Undo, add_rows, larger, open_table, parse_ids, reset_rows
+from bigin.jobs.compare import Verification
+from bigin.jobs.grow import TableJob, open_table, parse_ids
+from bigin.jobs.job import FillOptions, Job
+from bigin.jobs.report import Report
 from bigin.jobs.resume import values
-from bigin.spec.tensor import Specification
-from bigin.targets.rows import Rows
+from bigin.jobs.what import What
 from bigin.targets.tables import as_it_is_now, begun, new_table
-from bigin.targets.target import record_of
-
-if TYPE_CHECKING:
-    from bigin.api.verifying import Verification
 
 ATTEMPTS = 5  # at opening a table, which another process may be growing just then
 PAUSE = 0.01  # seconds between two of them
@@ -44,8 +42,8 @@ class EmbeddingTable:
         specification: what decides the initial values.
     """
 
-    def __init__(self, place: Any) -> None:
-        self._place = place
+    def __init__(self, path: Any) -> None:
+        self._path = path
         self.report: Report | None = None
         self._load()
 
@@ -90,19 +88,19 @@ class EmbeddingTable:
         rows = [
             None if given is None else count(what, given, 1) for what, given in (("chunks", chunks), ("shards", shards))
         ]
+        what = What.parse(method, parameters, seed, name, shape, padding_idx=padding_idx)
+        limits, options = Limits.parse(threads, max_memory), FillOptions(sync=sync, progress=progress)
         with default_modes():
             half = begun(path)
             target = half or new_table(path, shape, dtypes.parse_dtype(dtype), rows[0], rows[1], zarr_format)
-            stream = target.name if name is None else name
-            specification = Specification.parse(
-                method, parameters, seed, stream, shape, dtypes.parse_dtype(dtype), padding_idx
-            )
-            record = specification.record()
-            if half is not None and values(record_of(half) or {}) != values(record):
-                raise InputError(f"{path}: expected nothing there, found another table that is half made; remove it")
-            record["name_from"] = "caller" if name is not None else "hierarchy" if stream else "unnamed"
             try:
-                report = fill_target(target, specification.filler(), record, False, threads, max_memory, sync, progress)
+                spec = what.spec(target)
+                held = None if half is None or half.ledger is None else half.ledger.record()
+                if held is not None and values(held) != values(spec.record()):
+                    raise ExistsError(
+                        f"{path}: expected nothing there, found another table that is half made; remove it"
+                    )
+                report = Job(spec, target, limits).fill(options)
             finally:
                 target.close()
         table = cls(path)
@@ -110,18 +108,18 @@ class EmbeddingTable:
         return table
 
     @classmethod
-    def open(cls, place: Any) -> EmbeddingTable:
+    def open(cls, path: Any) -> EmbeddingTable:
         """Open a table: a path, a URL, a zarr.Array or a zarr store that `create` or `bigin.fill` has filled whole.
 
         Raises InputError where there is none.
         """
-        return cls(place)
+        return cls(path)
 
     def _load(self) -> None:
         """Opens the array as it is now. What is read while another process replaces it is read again."""
         for attempt in range(ATTEMPTS):
             try:
-                self._rows, self.specification = open_table(self._place)
+                self._rows, self.specification = open_table(self._path)
                 return
             except InputError:
                 if attempt == ATTEMPTS - 1:
@@ -205,17 +203,10 @@ class EmbeddingTable:
             FillError, OSError: it could not be finished; the table is as it was.
         """
         number = count("num_embeddings", num_embeddings, 0)
-        with default_modes(), self._writing() as (rows, undo):
-            record = record_of(rows.target)
-            assert record is not None
-            if number < self.num_embeddings:
-                raise InputError(
-                    f"{self.label}: expected {self.num_embeddings} rows or more, got {number}; a table does not shrink"
-                )
-            wanted = larger(self.specification, number, self.label)
-            filler = wanted.filler()
-            start = time.perf_counter()  # kernels are compiled
-            record = add_rows(rows, filler, record, undo, *bounds(threads, max_memory), sync, progress)
+        limits, options = Limits.parse(threads, max_memory), FillOptions(sync=sync, progress=progress)
+        start = time.perf_counter()
+        with default_modes(), self._writing(limits, options) as job:
+            record = job.grow(number)
         added = (number - self.num_embeddings) * self.embedding_dim * self.dtype.itemsize
         self._load()
         self.report = Report(self.label, added, time.perf_counter() - start, record)
@@ -236,9 +227,9 @@ class EmbeddingTable:
             InputError: something is no id of the table; nothing was changed. Or another writer is at work.
             FillError: it could not be finished, and can be run again.
         """
-        with default_modes(), self._writing() as (rows, _):
+        with default_modes(), self._writing(Limits.parse(threads, max_memory), FillOptions(sync=sync)) as job:
             numbers = np.unique(parse_ids(ids, self.num_embeddings))
-            reset_rows(rows, self.specification.filler(), numbers, *bounds(threads, max_memory), sync)
+            job.reset(numbers)
         return int(numbers.size)
 
     def verify(
@@ -258,7 +249,7 @@ class EmbeddingTable:
 
         what = self.specification
         return verify(
-            as_it_is_now(self._place),
+            as_it_is_now(self._path),
             what.method,
             seed=what.seed,
             name=what.name,
@@ -276,32 +267,29 @@ class EmbeddingTable:
 
         See `bigin.torch.open`.
         """
-        import bigin.torch
+        import bigin
 
-        return bigin.torch.open(self._place, mode)
+        return bigin.torch.open(self._path, mode)
 
     @contextmanager
-    def _writing(self) -> Iterator[tuple[Rows, Undo]]:
-        """The table as it is now, with all other writers kept away until the last thread is done.
-
-        What is in the list at the end takes back what was begun.
-        """
+    def _writing(self, limits: Limits, options: FillOptions) -> Iterator[TableJob]:
+        """The table as it is now, with all other writers kept away until the last thread is done."""
         held = self._rows.target
-        undo: Undo = []
+        jobs: list[TableJob] = []
 
         def end() -> None:
             try:
-                with suppress(Exception):  # the first error is the one to tell
-                    for step in reversed(undo):
-                        step()
+                for job in jobs:
+                    job.take_back()
             finally:
                 held.close()
 
-        if held.ledger is not None:
-            held.ledger.lock()
+        assert held.ledger is not None
+        held.ledger.lock()
         try:
             self._load()
-            yield self._rows, undo
+            jobs.append(TableJob(self._rows, self.specification, limits, options))
+            yield jobs[0]
         finally:
             after_stragglers(end)
 
@@ -321,11 +309,3 @@ def count(what: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < least:
         raise InputError(f"expected {what} to be an integer of {least} or more, got {value!r}")
     return int(value.__index__())
-
-
-def bounds(threads: int | None, max_memory: int | str | None) -> tuple[int, int]:
-    """How many threads and bytes of memory there may be."""
-    return (
-        memory.threads() if threads is None else threads,
-        memory.limit(max_memory),
-    )

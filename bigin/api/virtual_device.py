@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bigin.api.virtual import VirtualArray
+from bigin.api.virtual_array import VirtualArray
 from bigin.core.indexing import pick
-from bigin.core.text import parse_size
+from bigin.core.limits import Limits
 from bigin.fillers.filler import Array
-from bigin.jobs.device import placed_on, require_device_memory
-from bigin.spec.tensor import Specification
+from bigin.jobs.device import parse_device, placed_on, require_device_memory
+from bigin.spec.tensor import TensorSpec
 
 if TYPE_CHECKING:
     from bigin.kernels.cuda.arrays import DeviceValues
@@ -23,10 +24,9 @@ class DeviceVirtualArray(VirtualArray):
     cupy.from_dlpack take without a copy; an InputError is raised where the device has no room for it.
     """
 
-    def __init__(self, specification: Specification, number: int, max_device_memory: int | str | None) -> None:
-        super().__init__(specification)
-        self._number = number
-        self._device_limit = None if max_device_memory is None else parse_size(max_device_memory)
+    def __init__(self, specification: TensorSpec, limits: Limits) -> None:
+        super().__init__(specification, limits)
+        number = parse_device(limits.device) or 0
         plan = self._plan
         self._plan = lambda: placed_on(plan(), self.dtype, number)
 
@@ -38,7 +38,7 @@ class DeviceVirtualArray(VirtualArray):
         size = math.prod(map(len, ranges))
         placed: Any = self._filler or self._plan()
         setup = placed.device_memory(1, 0) if placed.has_setup else 0
-        require_device_memory(placed, setup + size * self.itemsize, self._device_limit)
+        require_device_memory(placed, setup + size * self.itemsize, self._limits.device_memory)
         self._filler = placed
         values: DeviceValues = self._ready(size).part(ranges, picked.shape)  # type: ignore[attr-defined]
         return values
@@ -54,4 +54,4 @@ class DeviceVirtualArray(VirtualArray):
         return self[...].__array__(dtype)
 
     def __reduce__(self) -> Any:
-        return DeviceVirtualArray, (self.specification, self._number, self._device_limit)
+        return DeviceVirtualArray, (self.specification, replace(self._limits))

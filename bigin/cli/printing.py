@@ -14,8 +14,8 @@ import click
 from bigin.core.text import counted, size_text
 
 if TYPE_CHECKING:
-    from bigin.api.filling import Report
-    from bigin.api.verifying import Verification
+    from bigin.jobs.compare import Verification
+    from bigin.jobs.report import Report
 
 NARROWEST, WIDEST = 40, 100  # columns that text is wrapped to
 LEAST = 40  # columns of a table's wrapped column

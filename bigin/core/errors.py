@@ -45,3 +45,7 @@ class Interrupted(KeyboardInterrupt):
 
 class Terminated(KeyboardInterrupt):
     """The process was asked to end (SIGTERM). The command line exits with 1."""
+
+
+class StreamWarning(UserWarning):
+    """Two arrays in memory were filled from one stream, so that both hold values of the same draws."""

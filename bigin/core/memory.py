@@ -1,26 +1,18 @@
-"""How much memory there is, and how much this process has."""
+"""How much memory is available, and how many cores this process may use."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from bigin.core.text import parse_size
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available() -> int:
-    """Bytes that can be taken without swapping: the system's, or what the control group leaves."""
-    limits = [_system()]
-    group = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError, ValueError):  # no limit ("max"), or no such control group
-        limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    return max(0, min(limits))
-
-
-def limit(max_memory: int | str | None) -> int:
-    """Bytes that a caller may take: what was asked for, or a quarter of what is available."""
-    return available() // 4 if max_memory is None else parse_size(max_memory)
+    """Bytes that can be taken without swapping: the system's, or what the tightest control group leaves."""
+    return max(0, min([_system(), *_groups()]))
 
 
 def _system() -> int:
@@ -34,12 +26,30 @@ def _system() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def resident() -> int:
-    """Bytes of memory that this process has now; 0 where the system does not say."""
+def _groups() -> Iterator[int]:
+    """What each control group around this process leaves: Slurm, systemd and containers nest them.
+
+    Version 2 has one hierarchy, version 1 one of its own for memory. Inside a container the path that the kernel tells
+    may lie outside of what is mounted; the mount's root is then the container's own group.
+    """
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root, limit, usage = CGROUPS, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            root, limit, usage = CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            with contextlib.suppress(OSError, ValueError):  # no limit ("max"), or no such group here
+                yield int((folder / limit).read_text()) - int((folder / usage).read_text())
+            if folder == root:
+                break
 
 
 def threads() -> int:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from bigin.core.regions import Region, extent, stretches
-from bigin.core.threads import Stopping, run_threads
+from bigin.core.regions import Region, stretches
 from bigin.fillers.filler import Array, Filler
 from bigin.fillers.parts import PartFilled
-from bigin.jobs.retries import Retries
-from bigin.jobs.run import Progress, store
-from bigin.targets.target import Scratch, Target
 
 Read = Callable[[Region], Array]
 
@@ -59,32 +55,3 @@ def initial_rows(filler: Filler, ids: Array, dtype: np.dtype[np.generic]) -> Arr
     out = np.empty((ids.size, size), dtype)
     filler.gather(ids.astype(np.uint64) * np.uint64(size), out)
     return out
-
-
-def fill_regions(
-    target: Target,
-    filler: Filler,
-    regions: Sequence[Region],
-    threads: int,
-    retries: Retries,
-    progress: Progress | None = None,
-) -> None:
-    """Fills some regions of a target's grid, without a journal."""
-    total = sum(math.prod(extent(region)) for region in regions) * target.dtype.itemsize
-
-    def worker(stopping: Stopping) -> Callable[[Region], int]:
-        scratch = Scratch(filler.buffer)
-
-        def fill_region(region: Region) -> int:
-            return retries.attempt(lambda: store(target, filler, region, scratch, stopping), stopping)
-
-        return fill_region
-
-    def report(size: int, front: int) -> None:
-        target.advance()
-        if progress is not None:
-            progress(size, total)
-
-    run_threads(regions, worker, threads, report)
-    if progress is not None:
-        progress(total, total)

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from bigin.api.filling import on_network, opened, told_as_fill_errors
-from bigin.api.verifying import recorded_layout
-from bigin.core import memory
-from bigin.core.errors import FillError, InputError
-from bigin.core.floats import default_modes
-from bigin.core.regions import Grid, parse_region
-from bigin.core.text import parse_shape, size_text
-from bigin.core.threads import Stopped
-from bigin.inspect.checks import Verdict, verdicts
-from bigin.inspect.structure import structure_verdicts
-from bigin.jobs.compare import sampled
-from bigin.jobs.journal import done_regions
-from bigin.jobs.measure import TABLES, Statistics, compile_for, statistics_of
-from bigin.jobs.resume import identity
-from bigin.jobs.retries import Retries, one_line
-from bigin.methods.expected import Promise, promise_of
-from bigin.spec.record import filler_of, specification_of
-from bigin.spec.tensor import Specification, part_shape
-from bigin.targets.records import Record
-from bigin.targets.target import Target, record_of
+from bigin.core.record import Record
+from bigin.inspect.checks import Verdict
+from bigin.jobs.measure import Statistics
+from bigin.methods.expected import Promise
 
 Array = np.ndarray[Any, np.dtype[Any]]
-REGION = 4 << 20  # bytes that are read at once where the target is free to choose
 JSON_BINS = 64
 
 
@@ -71,9 +52,9 @@ class Overview:
     done: float | None
     wanted: str
     reason: str
-    regions: int
     total: int
-    seconds: float
+    regions: int = 0
+    seconds: float = 0.0
     statistics: Statistics | None = None
     promise: Promise | None = None
     verdicts: Sequence[Verdict] = field(default_factory=tuple)
@@ -191,183 +172,3 @@ def rebinned(
         beyond(slice(stop, None)),
         without_zeros,
     )
-
-
-def show(
-    target: Any,
-    method: str | None = None,
-    *,
-    seed: int = 0,
-    name: str | None = None,
-    shape: Any = None,
-    dtype: Any = None,
-    raw: bool = False,
-    offset: int = 0,
-    region: Any = None,
-    padding_idx: int | None = None,
-    statistics: bool = True,
-    sample: float = 1.0,
-    sample_seed: int = 0,
-    threads: int | None = None,
-    max_memory: int | str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    **parameters: Any,
-) -> Overview:
-    """Tell what a target is, and how its values look beside what their method promises.
-
-    Statistics are no proof: `verify` compares every bit.
-
-    Args:
-        target: as in `fill`.
-        method, seed, name, shape, dtype, region, padding_idx, **parameters: what it should hold, as in `fill`; without
-            a method, what its record says, or nothing.
-        raw, offset, threads, max_memory, progress: as in `fill`.
-        statistics: whether the values are read at all.
-        sample: which fraction of the chunks is read, above 0 and up to 1.
-        sample_seed: which ones.
-
-    Raises:
-        InputError: there is no such target, or something is wrong with what was asked for.
-        FillError: the target could not be read.
-    """
-    if is_missing(target):
-        raise InputError(f"{target}: expected a target to show, found nothing")
-    if raw and shape is None and dtype is None:
-        shape, dtype, offset = recorded_layout(target, offset)
-    whole = None if shape is None else parse_shape(shape)
-    ranges = None if region is None else parse_region(region, whole)
-    retries = Retries(on_network(target))
-    with (
-        default_modes(),
-        opened(target, part_shape(whole, ranges), dtype, raw, offset, damaged=True, retries=retries) as place,
-        told_as_fill_errors(str(target)),
-    ):
-        retries.remote = place.remote
-        if not place.exists():
-            raise InputError(f"{place.label}: expected a target to show, found nothing")
-        record = retries.attempt(lambda: record_of(place))
-        if method is None:
-            if parameters or padding_idx is not None:
-                given = ", ".join([*parameters, *([] if padding_idx is None else ["padding_idx"])])
-                raise InputError(f"expected a method for {given}; give --method (method=)")
-            wanted, reason = recorded(place, record)
-            part = record is not None and not {"region", "stretch"}.isdisjoint(record)
-        else:
-            stream = place.name if name is None else name
-            wanted, reason = (
-                Specification.parse(method, parameters, seed, stream, whole or place.shape, place.dtype, padding_idx),
-                "",
-            )
-            wanted.filler()  # refuses what the dtype cannot hold
-            part = ranges is not None
-        limit = memory.limit(max_memory)
-        count = memory.threads() if threads is None else threads
-        grid, done = retries.attempt(lambda: reached(place, record))
-        tasks = sampled(range(done), sample, sample_seed) if statistics else ()
-        found, promise, judged, seconds = None, None, [], 0.0
-        if tasks:
-            entire = not part and len(tasks) == len(grid)
-            promise = None if wanted is None else promise_of(wanted, entire)
-            compile_for(place.dtype)
-            start = time.perf_counter()
-            found = read(place, grid, tasks, promise, workers_within(place, grid, count, limit), retries, progress)
-            seconds = time.perf_counter() - start
-            if wanted is not None and promise is not None:
-                judged = verdicts(found, promise)
-                if entire and found.finite == found.count:
-                    judged += retries.attempt(lambda: structure_verdicts(place, wanted, limit))
-        return Overview(
-            target=place.label,
-            shape=place.shape,
-            dtype=place.dtype.name,
-            layout=retries.attempt(place.layout),
-            nbytes=place.nbytes,
-            stored_bytes=retries.attempt(place.stored_bytes),
-            record=record,
-            done=done / max(1, len(grid)) if is_incomplete(record) else None,
-            wanted="" if wanted is None else wanted.call,
-            reason=reason,
-            regions=len(tasks),
-            total=len(grid),
-            seconds=seconds,
-            statistics=found,
-            promise=promise,
-            verdicts=judged,
-        )
-
-
-def is_missing(target: Any) -> bool:
-    """Whether a path names nothing; a tensor in a checkpoint is path#name."""
-    if not isinstance(target, str | os.PathLike) or "://" in str(target):
-        return False
-    return not any(map(os.path.lexists, (target, str(target).partition("#")[0])))
-
-
-def is_incomplete(record: Record | None) -> bool:
-    """Whether a record is that of a fill that was interrupted."""
-    return record is not None and record.get("complete") is not True
-
-
-def recorded(target: Target, record: Record | None) -> tuple[Specification | None, str]:
-    """What a target's record says that it holds, or why it says nothing."""
-    if record is None:
-        return None, "no record"
-    try:
-        filler = filler_of(record)
-        specification = specification_of(record)
-        if not isinstance(specification, Specification):
-            return None, "its record is of several tensors, each with a promise of its own"
-        if not target.matches(filler.shape, record):
-            shape = "x".join(map(str, filler.shape)) or "scalar"
-            return None, f"its record is of {shape} {record['dtype']}"
-        return specification, ""
-    except InputError as error:
-        return None, f"its record cannot be used: {error}"
-
-
-def reached(target: Target, record: Record | None) -> tuple[Grid, int]:
-    """The grid to read by, and how many regions at its front are filled: all, but of an incomplete fill."""
-    if record is None or not is_incomplete(record):
-        grid = target.grid(REGION)
-        return grid, len(grid)
-    try:
-        grid = target.grid(filler_of(record).region_bytes)
-    except InputError:  # a record that was edited by hand
-        return target.grid(), 0
-    return grid, done_regions(target, grid, identity(record))
-
-
-def read(
-    target: Target,
-    grid: Grid,
-    tasks: Sequence[int],
-    promise: Promise | None,
-    threads: int,
-    retries: Retries,
-    progress: Callable[[int, int], None] | None,
-) -> Statistics:
-    """The statistics of some regions, with a report of progress."""
-    total = target.nbytes * len(tasks) // len(grid)
-    report = None if progress is None else (lambda size: progress(min(size, total), total))
-    try:
-        return statistics_of(target, grid, tasks, promise, threads, retries, report)
-    except (InputError, FillError, Stopped, OSError):
-        raise
-    except Exception as error:  # codecs raise errors of many kinds
-        if target.remote:
-            raise
-        told = f"{target.label}: cannot be read: {one_line(error)}"
-        raise FillError(f"{told}; `bigin verify` tells which part, and its --repair makes it anew") from error
-
-
-def workers_within(target: Target, grid: Grid, threads: int, limit: int) -> int:
-    """How many threads the memory allows."""
-    if threads < 1:
-        raise InputError(f"expected at least 1 thread, got {threads}")
-    need = target.block_memory(math.prod(grid.block) * target.dtype.itemsize) + TABLES
-    if need > limit:
-        raise InputError(
-            f"{target.label}: expected a chunk or shard that fits in {size_text(limit)}, got one that takes "
-            f"{size_text(need)} to read; raise --max-memory (max_memory=) to that"
-        )
-    return min(threads, limit // need)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from bigin.core import memory
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
+from bigin.core.limits import Limits
 from bigin.core.regions import Shape
 from bigin.fillers.filler import Filler
 from bigin.methods.gain import LEAKY_SLOPE
@@ -179,7 +179,7 @@ def propagate(
     nonlinearity: str = "relu",
     batch: int = 64,
     seed: int = 0,
-    max_memory: int | None = None,
+    limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Signal:
     """Send a random batch through a stack of layers, forward and backward, and measure its variance at each.
@@ -194,7 +194,7 @@ def propagate(
         nonlinearity: f, the same behind every layer: linear, relu, leaky_relu:SLOPE, tanh, sigmoid, selu, gelu, silu.
         batch: how many samples.
         seed: of the batch; the weights are those of the layers' fillers.
-        max_memory: bytes for what orthogonal weights need to be made; by default a quarter of what is free.
+        limits: threads, and bytes of memory that orthogonal weights may need to be made.
         progress: called with layer passes done and in all.
     """
     if not layers:
@@ -203,14 +203,14 @@ def propagate(
         raise InputError(f"expected a batch of at least 1 sample, got {batch}")
     function, slope = parse_nonlinearity(nonlinearity)
     random = np.random.default_rng(seed)
-    limit = memory.limit(max_memory)
+    limits = limits or Limits()
     passes = _Passes(2 * len(layers), progress)
     measured: list[Measured] = []
     with default_modes(), np.errstate(over="ignore", invalid="ignore"):
         for chain in chained(layers):
             for layer in chain:
                 if layer.filler.has_setup:
-                    layer.filler.setup(memory.threads(), limit, lambda part: None)
+                    layer.filler.setup(limits.threads, limits.memory, lambda part: None)
             measured += _through(chain, function, slope, batch, random, passes)
     return Signal(nonlinearity, measured)
 

@@ -9,7 +9,7 @@ import numpy as np
 from bigin.inspect.checks import Verdict, bernstein
 from bigin.methods.distributions import Normal, Orthogonal, Sparse
 from bigin.methods.expected import at_zero, of_normal
-from bigin.spec.tensor import Specification
+from bigin.spec.tensor import TensorSpec
 from bigin.targets.target import Array, Target
 
 MOST_BYTES = 64 << 20  # of a matrix that is looked at whole
@@ -17,7 +17,7 @@ MOST_PRODUCTS = 1 << 34  # multiplications to check that one is orthogonal
 APART = {"float32": 3e-6, "float64": 1e-13}  # the largest |Q'Q - I| that is promised
 
 
-def structure_verdicts(target: Target, specification: Specification, max_memory: int) -> list[Verdict]:
+def structure_verdicts(target: Target, specification: TensorSpec, max_memory: int) -> list[Verdict]:
     """The verdicts on a target that holds a whole tensor, if it is small enough to be read at once."""
     distribution = specification.distribution
     copies = 4 * 8 // target.dtype.itemsize

@@ -120,10 +120,10 @@ def record(overview: Overview) -> str:
     if record is None:
         return "none"
     from bigin.core.errors import InputError
-    from bigin.spec.tensor import Specification
+    from bigin.spec.tensor import TensorSpec
 
     try:
-        said = [str(Specification.from_record(record)).rsplit(", ", 1)[0]]
+        said = [str(TensorSpec.from_record(record)).rsplit(", ", 1)[0]]
     except InputError:
         said = [overview.reason or "none that can be used"]
     said += [f"{key} {record[key]}" for key in ("region", "stretch") if key in record]

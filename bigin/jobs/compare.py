@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.errors import FillError, InputError
+from bigin.core.record import Record
 from bigin.core.regions import Grid, Region, Shape, extent
-from bigin.core.threads import Stopped, Stopping, run_threads
+from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
+from bigin.jobs.executors.threads import ThreadExecutor
 from bigin.jobs.retries import Retries, Unreadable, one_line
+from bigin.spec.record import spec_of
 from bigin.targets.target import Array, Scratch, Target
 
 BUFFERS = 2  # of a worker: what is stored, and what it should be
@@ -24,12 +27,16 @@ BUFFERS = 2  # of a worker: what is stored, and what it should be
 class Difference:
     """A region whose stored bits are not those of the specification.
 
-    region is its number in the grid, place where it lies in the target, elements how many differ (all, where it cannot
-    be read: then `reason` says why), first the global index of the first that does.
+    Attributes:
+        region: its number in the grid.
+        where: where it lies in the target.
+        elements: how many elements differ; all, where it cannot be read.
+        first: the index of the first one.
+        reason: why it cannot be read, or nothing.
     """
 
     region: int
-    place: str
+    where: str
     elements: int
     first: Shape
     reason: str = ""
@@ -37,9 +44,70 @@ class Difference:
     def __str__(self) -> str:
         first = "[" + ", ".join(map(str, self.first)) + "]"
         if self.reason:
-            return f"{self.place}: cannot be read, from {first} on: {self.reason}"
+            return f"{self.where}: cannot be read, from {first} on: {self.reason}"
         differ = "elements differ" if self.elements > 1 else "element differs"
-        return f"{self.place}: {self.elements} {differ}, the first at {first}"
+        return f"{self.where}: {self.elements} {differ}, the first at {first}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verification found.
+
+    Attributes:
+        target: the target's label.
+        record: what the values were compared with.
+        regions, total: how many regions of how many were compared.
+        nbytes: bytes of values that were compared.
+        seconds: the time that it took.
+        differences: the regions that differ, in the order of the grid.
+        repaired: whether those were filled again.
+    """
+
+    target: str
+    record: Record = field(repr=False)
+    regions: int
+    total: int
+    nbytes: int
+    seconds: float
+    differences: list[Difference] = field(default_factory=list)
+    repaired: bool = False
+
+    @property
+    def wanted(self) -> str:
+        """What the values were compared with, in words."""
+        return str(spec_of(self.record))
+
+    @property
+    def equal(self) -> bool:
+        """Whether all values that were compared are equal."""
+        return not self.differences
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"equal": self.equal}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which of the regions are looked at: a fraction of them, above 0 and up to 1, chosen by a seed."""
+
+    fraction: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.fraction, bool) or not isinstance(self.fraction, int | float):
+            raise InputError(f"expected a sample above 0 and up to 1, got {self.fraction!r}")
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"expected a sample above 0% and up to 100%, got {100 * self.fraction:g}%")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise InputError(f"expected a sample seed that is an integer, got {self.seed!r}")
+
+    def of(self, count: int) -> Sequence[int]:
+        """The numbers of the regions, at least one of so many, in order."""
+        if self.fraction == 1 or count == 0:
+            return range(count)
+        chosen = random.Random(self.seed).sample(range(count), max(1, round(self.fraction * count)))
+        return sorted(chosen)
 
 
 def compare(
@@ -52,43 +120,48 @@ def compare(
     report: Callable[[int], None] | None = None,
 ) -> list[Difference]:
     """The differing regions among those that the tasks number, in order; `report` gets the bytes compared so far."""
-    found: list[Difference] = []
+    differences: list[Difference] = []
 
     def worker(stopping: Stopping) -> Callable[[int], int]:
         stored, made = Scratch(), Scratch()
 
         def compare_region(task: int) -> int:
+            number, region = tasks[task], grid[tasks[task]]
             try:
-                difference = retries.attempt(
-                    lambda: difference_of(target, filler, task, grid[task], stored, made, stopping), stopping
+                parts = retries.attempt(
+                    lambda: differing_parts(target, filler, region, stored, made, stopping), stopping
                 )
+                reason = ""
             except Unreadable as error:
                 if target.remote and isinstance(error.cause, OSError):  # the network, and not this region
                     raise error.cause from None
-                difference = unreadable(target, task, grid[task], error.cause)
-            if difference is not None:
-                found.append(difference)
-            return target.bytes_of(grid[task])
+                whole = int(np.prod(extent(region), dtype=object))  # what cannot be read differs as a whole
+                parts, reason = [(whole, tuple(start for start, _ in region))], one_line(error.cause)
+            if parts:
+                elements, first = sum(count for count, _ in parts), target.index_of(parts[0][1])
+                differences.append(Difference(number, target.where(region), elements, first, reason))
+            return target.bytes_of(region)
 
         return compare_region
 
-    run_threads(tasks, worker, threads, None if report is None else lambda size, front: report(size))
-    return sorted(found, key=lambda difference: difference.region)
+    told = None if report is None else (lambda size, front: report(size))
+    ThreadExecutor(threads).run(worker, len(tasks), told)
+    return sorted(differences, key=lambda difference: difference.region)
 
 
-def difference_of(
-    target: Target, filler: Filler, number: int, region: Region, stored: Scratch, made: Scratch, stopping: Stopping
-) -> Difference | None:
-    """How a region differs, or None; raises Unreadable."""
-    elements, first = 0, None
-    parts = target.stored(region, stored)
-    while (read := next_part(parts)) is not None:
+def differing_parts(
+    target: Target, filler: Filler, region: Region, stored: Scratch, made: Scratch, stopping: Stopping
+) -> list[tuple[int, Shape]]:
+    """The parts of a region that differ: how many elements of each, and the index of the first; raises Unreadable."""
+    parts = []
+    values = target.stored(region, stored)
+    while (read := next_part(values)) is not None:
         if stopping():
             raise Stopped
-        count, place = differing(*read, filler, made)
-        elements += count
-        first = place if first is None else first
-    return None if first is None else Difference(number, target.where(region), elements, target.index_of(first))
+        count, first = differing(*read, filler, made)
+        if first is not None:
+            parts.append((count, first))
+    return parts
 
 
 def next_part(parts: Iterator[tuple[Region, Array]]) -> tuple[Region, Array] | None:
@@ -101,14 +174,8 @@ def next_part(parts: Iterator[tuple[Region, Array]]) -> tuple[Region, Array] | N
         raise Unreadable(error) from error
 
 
-def unreadable(target: Target, number: int, region: Region, error: Exception) -> Difference:
-    """What cannot be read differs as a whole."""
-    elements, first = int(np.prod(extent(region), dtype=object)), tuple(start for start, _ in region)
-    return Difference(number, target.where(region), elements, target.index_of(first), one_line(error))
-
-
 def differing(part: Region, values: Array, filler: Filler, scratch: Scratch) -> tuple[int, Shape | None]:
-    """How many elements of a part differ, and the global index of the first."""
+    """How many elements of a part differ, and the index of the first."""
     made = scratch.array(extent(part), values.dtype)
     filler(part, made)
     bits = dtypes.unsigned(values.dtype)
@@ -116,15 +183,5 @@ def differing(part: Region, values: Array, filler: Filler, scratch: Scratch) -> 
     count = int(np.count_nonzero(unequal))
     if count == 0:
         return 0, None
-    place = np.unravel_index(int(np.argmax(unequal)), extent(part))
-    return count, tuple(start + int(at) for (start, _), at in zip(part, place, strict=True))
-
-
-def sampled(grid: Sequence[Any], sample: float, seed: int) -> Sequence[int]:
-    """The regions of a sample: so large a fraction of them, at least one, chosen by the seed; in order."""
-    if not 0 < sample <= 1:
-        raise InputError(f"expected a sample above 0% and up to 100%, got {100 * sample:g}%")
-    count = len(grid)
-    if sample == 1 or count == 0:
-        return range(count)
-    return sorted(random.Random(seed).sample(range(count), max(1, round(sample * count))))
+    first = np.unravel_index(int(np.argmax(unequal)), extent(part))
+    return count, tuple(start + int(at) for (start, _), at in zip(part, first, strict=True))

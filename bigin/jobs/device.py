@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bigin.core.errors import InputError
+from bigin.core.limits import Limits
 from bigin.core.text import size_text
 from bigin.fillers.filler import Drawn, Filler
 from bigin.fillers.structured import SparseFilled
@@ -29,36 +30,37 @@ COPIED, DEVICE_PRODUCT, BEGUN = 12e9, 5e12, 4.0
 
 @dataclass(frozen=True)
 class Choice:
-    """The filler to use, by how many threads, and where it makes the values, in words."""
+    """The filler to use, within which limits, and where it makes the values, in words."""
 
     filler: Filler
-    threads: int
+    limits: Limits
     device: str
 
 
-def choose(target: Target, filler: Filler, device: str | None, threads: int, max_device_memory: int | None) -> Choice:
-    """The filler for a device: "cpu", "cuda", "cuda:1", "auto", or None for the target's own.
+def choose(target: Target, filler: Filler, limits: Limits) -> Choice:
+    """The filler for the device of the limits: "cpu", "cuda", "cuda:1", "auto", or None for the target's own.
 
     Raises InputError where the device cannot be had, or cannot reach the target.
     """
+    device = limits.device
     here = isinstance(target, DeviceTarget)
     number = parse_device(device, target)
     if number is None:
         if here:
             raise InputError(f"{target.label}: expected device cuda, which it lies on, got cpu; leave the device out")
-        return Choice(filler, threads, "cpu")
-    if device == "auto" and not here and (why := no_gain(target, filler, threads)):
-        return Choice(filler, threads, f"cpu ({why})")
+        return Choice(filler, limits, "cpu")
+    if device == "auto" and not here and (why := no_gain(target, filler, limits.threads)):
+        return Choice(filler, limits, f"cpu ({why})")
     try:
         placed = placed_on(filler, target.dtype, number)
         # At least two workers, so that one writes while the other's values are made and copied.
-        workers = 1 if here else max(2, threads)
-        workers = within_device(placed, target, workers, max_device_memory)
+        workers = 1 if here else max(2, limits.threads)
+        workers = within_device(placed, target, workers, limits.device_memory)
     except InputError as error:
         if device != "auto" or here:
             raise
-        return Choice(filler, threads, f"cpu ({error})")
-    return Choice(placed, workers, f"cuda:{number} ({placed.name})")
+        return Choice(filler, limits, f"cpu ({error})")
+    return Choice(placed, replace(limits, max_threads=workers), f"cuda:{number} ({placed.name})")
 
 
 def parse_device(device: str | None, target: Target | None = None) -> int | None:

@@ -4,59 +4,63 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from bigin.core.errors import FillError, InputError, Interrupted, Terminated
+from bigin.core.errors import FillError, InputError, Interrupted, NotFoundError, RecordError, Terminated
+from bigin.core.limits import Limits
+from bigin.core.record import Record
 from bigin.core.text import parse_shape
-from bigin.fillers.filler import Array, Filler
-from bigin.fillers.rows import KeptFilled, ResetFilled, fill_regions, initial_rows
+from bigin.fillers.filler import Array
+from bigin.fillers.rows import KeptFilled, ResetFilled, initial_rows
+from bigin.jobs.job import FillOptions
 from bigin.jobs.retries import Retries, explain
-from bigin.jobs.run import Progress, workers_within
+from bigin.jobs.run import fill_regions, workers_within
 from bigin.methods.distributions import Distribution, Orthogonal, Sparse
-from bigin.spec.tensor import Specification
-from bigin.targets.records import Record
+from bigin.spec.tensor import TensorSpec
 from bigin.targets.rows import Rows
 from bigin.targets.tables import open_rows
 from bigin.targets.target import record_of
 
 GROWING = "growing"  # the record's note of a grow that has begun, and may have been killed
 BATCH = 1 << 20  # elements of rows that are made at once
-Undo = list[Callable[[], None]]  # what takes back what was done, if it comes to no end
 
 
-def open_table(place: Any) -> tuple[Rows, Specification]:
-    """The rows at a place and what decides their initial values; raises InputError where there is no table."""
+def open_table(place: Any) -> tuple[Rows, TensorSpec]:
+    """The rows of a table and what decides their initial values; raises InputError where there is no table."""
     if isinstance(place, str | os.PathLike) and "://" not in str(place) and not os.path.exists(place):
-        raise InputError(f"{place}: expected a table, found nothing; make it with `bigin table create`")
+        raise NotFoundError(f"{place}: expected a table, found nothing; make it with `bigin table create`")
     rows = open_rows(place)
+    return rows, _table_spec(rows)
+
+
+def _table_spec(rows: Rows) -> TensorSpec:
+    """What the record of a table says of its initial values; raises RecordError."""
     target, record = rows.target, record_of(rows.target)
     if record is None:
-        raise InputError(
+        raise RecordError(
             f"{target.label}: expected a table that bigin has filled, got one without a record; make it with "
             "`bigin table create` (EmbeddingTable.create), or fill it"
         )
     if record.get("complete") is not True:
-        raise InputError(
-            f"{target.label}: expected a complete table, got one that is half made; give the command that makes it "
-            "again, which goes on where it stopped"
+        raise RecordError(
+            f"{target.label}: expected a complete table, got one that is half made; rerun the command that makes it, "
+            "which continues where it stopped"
         )
     if "region" in record:
-        raise InputError(f"{target.label}: expected a whole table, got a region of shape {record.get('shape')}")
-    specification = Specification.from_record(record)
+        raise RecordError(f"{target.label}: expected a whole table, got a region of shape {record.get('shape')}")
+    spec = TensorSpec.from_record(record)
     if grows_to(record) == target.shape[0]:  # killed when the array had its new shape, and the record not yet
-        specification = replace(specification, shape=(target.shape[0], *specification.shape[1:]))
-    for what, expected, got in (
-        ("shape", specification.shape, target.shape),
-        ("dtype", specification.dtype, target.dtype),
-    ):
+        spec = replace(spec, shape=(target.shape[0], *spec.shape[1:]))
+    for what, expected, got in (("shape", spec.shape, target.shape), ("dtype", spec.dtype, target.dtype)):
         if expected != got:
-            raise InputError(
+            raise RecordError(
                 f"{target.label}: expected {what} {expected}, which its record says, got {got}; fill it anew"
             )
-    return rows, specification
+    return spec
 
 
 def grows_to(record: Record) -> int | None:
@@ -66,16 +70,16 @@ def grows_to(record: Record) -> int | None:
     return rows if isinstance(rows, int) else None
 
 
-def larger(specification: Specification, rows: int, label: str) -> Specification:
+def larger(spec: TensorSpec, rows: int, label: str) -> TensorSpec:
     """The specification of a table of another number of rows, if that changes none of the rows that both have."""
-    wanted = replace(specification, shape=parse_shape((rows, *specification.shape[1:])))
-    if rows == specification.shape[0]:
+    wanted = replace(spec, shape=parse_shape((rows, *spec.shape[1:])))
+    if rows == spec.shape[0]:
         return wanted
-    old, new = (resolved(specification, max(1, n)) for n in (specification.shape[0], rows))
+    old, new = (resolved(spec, max(1, n)) for n in (spec.shape[0], rows))
     if isinstance(new, Orthogonal | Sparse):
-        why = f"got {specification.method}, where every value depends on all rows"
+        why = f"got {spec.method}, where every value depends on all rows"
     elif old != new:
-        why = f"got {specification.method}: {old} for {specification.shape[0]} rows would be {new} for {rows}"
+        why = f"got {spec.method}: {old} for {spec.shape[0]} rows would be {new} for {rows}"
     else:
         return wanted
     raise InputError(
@@ -83,77 +87,87 @@ def larger(specification: Specification, rows: int, label: str) -> Specification
     )
 
 
-def resolved(specification: Specification, rows: int) -> Distribution:
+def resolved(spec: TensorSpec, rows: int) -> Distribution:
     """What the method resolves to for a table of so many rows."""
-    return replace(specification, shape=(rows, *specification.shape[1:])).distribution
+    return replace(spec, shape=(rows, *spec.shape[1:])).distribution
 
 
-def add_rows(
-    rows: Rows,
-    filler: Filler,
-    record: Record,
-    undo: Undo,
-    threads: int,
-    max_memory: int,
-    sync: bool,
-    progress: Progress | None,
-) -> Record:
-    """Adds the rows that a larger table's filler has more; returns the new record.
+class TableJob:
+    """A table that is being written: its rows, what decides them, limits and options, opened together."""
 
-    `undo` is to be called, the last first, when this raises and none of its threads is at work any longer. A grow
-    that was not taken back is as one that was killed.
-    """
-    old, new = rows.target.shape[0], filler.shape[0]
-    settled = {key: value for key, value in record.items() if key != GROWING} | {"shape": list(rows.target.shape)}
-    retries = Retries(rows.target.remote)
-    if GROWING in record:  # a grow was killed
-        retries.attempt(lambda: rows.discard(grows_to(record) or old))
-        retries.attempt(lambda: rows.keep(settled))
-    if new == old:
-        return settled
-    filler = KeptFilled(filler, old, rows.read, rows.target.block_memory())
-    workers = workers_within(rows.target, filler, threads, max_memory)
-    target, regions = rows.grown(new)
-    target.sync = sync
-    final = settled | {"shape": list(filler.shape)}
-    left = "the table is as it was"
-    try:
-        undo += [lambda: rows.keep(settled), lambda: rows.discard(new), target.close]
-        retries.attempt(lambda: rows.keep(settled | {GROWING: {"to": new}}))
-        rows.reserve(target)
-        fill_regions(target, filler, regions, workers, retries, progress)
-        if sync:
-            rows.sync()
-        undo[:] = [target.close]
-        left = "the table is as it was, or grown"
-        retries.attempt(lambda: rows.commit(new, final, sync))
-    except BaseException as error:
-        raise told(error, f"{rows.target.label}: the grow", left) from None
-    target.close()
-    undo.clear()
-    return final
+    def __init__(self, rows: Rows, spec: TensorSpec, limits: Limits, options: FillOptions) -> None:
+        self.rows = rows
+        self.spec = spec
+        self.limits = limits
+        self.options = options
+        self._undo: list[Callable[[], None]] = []  # what takes back a grow that comes to no end
+
+    def take_back(self) -> None:
+        """Takes back a grow that was not finished, once none of its threads is at work any longer.
+
+        A grow that was not taken back is as one that was killed.
+        """
+        with suppress(Exception):  # the first error is the one to report
+            for step in reversed(self._undo):
+                step()
+
+    def grow(self, number: int) -> Record:
+        """Adds the rows that a larger table has more; returns the new record."""
+        rows, target, record = self.rows, self.rows.target, record_of(self.rows.target)
+        assert record is not None
+        old = target.shape[0]
+        if number < old:
+            raise InputError(f"{target.label}: expected {old} rows or more, got {number}; a table does not shrink")
+        wanted = larger(self.spec, number, target.label)
+        settled = {key: value for key, value in record.items() if key != GROWING} | {"shape": list(target.shape)}
+        retries = Retries(target.remote)
+        if GROWING in record:  # a grow was killed
+            retries.attempt(lambda: rows.discard(grows_to(record) or old))
+            retries.attempt(lambda: rows.keep(settled))
+        if number == old:
+            return settled
+        filler = KeptFilled(wanted.plan()(), old, rows.read, target.block_memory())
+        workers = workers_within(target, filler, self.limits)
+        grown, regions = rows.grown(number)
+        grown.sync = self.options.sync
+        final = settled | {"shape": list(filler.shape)}
+        left = "the table is as it was"
+        try:
+            self._undo += [lambda: rows.keep(settled), lambda: rows.discard(number), grown.close]
+            retries.attempt(lambda: rows.keep(settled | {GROWING: {"to": number}}))
+            rows.reserve(grown)
+            fill_regions(grown, filler, regions, workers, retries, self.options.progress)
+            if self.options.sync:
+                rows.sync()
+            self._undo[:] = [grown.close]
+            left = "the table is as it was, or grown"
+            retries.attempt(lambda: rows.commit(number, final, sync=self.options.sync))
+        except BaseException as error:
+            raise _stopped(error, f"{target.label}: the grow", left) from None
+        grown.close()
+        self._undo.clear()
+        return final
+
+    def reset(self, ids: Array) -> None:
+        """Gives rows (sorted, distinct) their initial values again."""
+        rows, target, filler = self.rows, self.rows.target, self.spec.plan()()
+        replaced = ResetFilled(filler, ids, rows.read, target.block_memory())
+        workers = workers_within(target, replaced, self.limits)
+        step = max(1, BATCH // max(1, filler.shape[1]))
+        left = [ids[:0]]
+        try:
+            for start in range(0, ids.size, step):
+                part = ids[start : start + step]
+                left.append(rows.scatter(part, initial_rows(filler, part, target.dtype)))
+            regions = rows.holders(np.concatenate(left))
+            fill_regions(target, replaced, regions, workers, Retries(target.remote))
+            if self.options.sync:
+                rows.sync()
+        except BaseException as error:
+            raise _stopped(error, f"{target.label}: the reset", "some rows may be as they were") from None
 
 
-def reset_rows(rows: Rows, filler: Filler, ids: Array, threads: int, max_memory: int, sync: bool) -> None:
-    """Brings rows (sorted, distinct) back to what the filler makes."""
-    dtype = rows.target.dtype
-    replaced = ResetFilled(filler, ids, rows.read, rows.target.block_memory())
-    workers = workers_within(rows.target, replaced, threads, max_memory)
-    step = max(1, BATCH // max(1, filler.shape[1]))
-    left = [ids[:0]]
-    try:
-        for start in range(0, ids.size, step):
-            part = ids[start : start + step]
-            left.append(rows.scatter(part, initial_rows(filler, part, dtype)))
-        retries = Retries(rows.target.remote)
-        fill_regions(rows.target, replaced, rows.holders(np.concatenate(left)), workers, retries)
-        if sync:
-            rows.sync()
-    except BaseException as error:
-        raise told(error, f"{rows.target.label}: the reset", "some rows may be as they were") from None
-
-
-def told(error: BaseException, label: str, left: str) -> BaseException:
+def _stopped(error: BaseException, label: str, left: str) -> BaseException:
     """What stopped a writer, as the command line says it."""
     if isinstance(error, KeyboardInterrupt):
         kind = Terminated if isinstance(error, Terminated) else Interrupted
@@ -175,7 +189,7 @@ def parse_ids(ids: Any, rows: int) -> Array:
         raise InputError(f"expected ids that are integers, got {numbers.dtype}")
     wrong = (numbers < 0) | (numbers >= rows)
     if wrong.any():
-        place = int(wrong.argmax())
+        first = int(wrong.argmax())
         which = f"ids from 0 to {rows - 1}" if rows else "no ids, as the table has no rows yet"
-        raise InputError(f"expected {which}, got {numbers.reshape(-1)[place]} at place {place}")
+        raise InputError(f"expected {which}, got {numbers.reshape(-1)[first]} at index {first}")
     return numbers.astype(np.int64)

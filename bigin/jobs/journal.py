@@ -19,7 +19,7 @@ class Journal:
     """Keeps, from a thread of its own, how many regions at the front of the grid have reached the disk.
 
     A checkpoint brings the data to the disk before it says so. It works beside the workers, which never wait for it.
-    `fill` tells which fill it is of.
+    `fill` identifies the fill. Where the target keeps no progress, nothing is kept.
     """
 
     def __init__(self, target: Target, grid: Grid, start: int, fill: str, retries: Retries) -> None:
@@ -61,8 +61,7 @@ class Journal:
 
     def checkpoint(self) -> None:
         """Keeps how far the fill has come."""
-        reached = self._reached
-        ledger = self._target.ledger
+        reached, ledger = self._reached, self._target.ledger
         if reached > self.kept and ledger is not None:
             kept = progress(self._target, self._grid, reached, self._fill)
             self._retries.attempt(lambda: ledger.checkpoint(kept), lambda: self._stopping)

@@ -14,11 +14,13 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.regions import Grid, Region
-from bigin.core.threads import Stopped, Stopping, run_threads
+from bigin.core.threads import Stopped, Stopping
+from bigin.jobs.executors.threads import ThreadExecutor
 from bigin.jobs.retries import Retries
-from bigin.methods.expected import Promise
-from bigin.methods.marginals import Bins, WithZeros
+from bigin.methods.marginals import Bins
 from bigin.targets.target import Array, Scratch, Target
+
+Span = tuple[float, float]  # from where to where most values are expected
 
 BINS = 2048
 SPAN = 5.5  # standard deviations from the mean that the histogram reaches
@@ -58,16 +60,17 @@ def statistics_of(
     target: Target,
     grid: Grid,
     tasks: Sequence[int],
-    promise: Promise | None,
+    expected: Span | None,
     threads: int,
     retries: Retries,
     report: Callable[[int], None] | None = None,
 ) -> Statistics:
     """The statistics of the regions that the tasks number; `report` gets the bytes read so far.
 
-    The same to the last digit whatever the threads: counts are integers, and moments are joined in the tasks' order.
+    `expected` is where most values are expected, which the histogram then covers. The result is the same to the last
+    digit whatever the threads: counts are integers, and moments are joined in the tasks' order.
     """
-    collected = collector(target, grid, tasks, promise)
+    collected = collector(target, grid, tasks, expected)
 
     def worker(stopping: Stopping) -> Callable[[int], int]:
         scratch, table = Scratch(), collected.table()
@@ -89,15 +92,16 @@ def statistics_of(
 
         return read_region
 
-    run_threads(range(len(tasks)), worker, threads, None if report is None else lambda size, front: report(size))
-    return collected.statistics(promise)
+    told = None if report is None else (lambda size, front: report(size))
+    ThreadExecutor(threads).run(worker, len(tasks), told)
+    return collected.statistics(expected)
 
 
-def collector(target: Target, grid: Grid, tasks: Sequence[int], promise: Promise | None) -> Collected[Any]:
+def collector(target: Target, grid: Grid, tasks: Sequence[int], expected: Span | None) -> Collected[Any]:
     """What suits the dtype: of one or two bytes, a count of every pattern says all."""
     if target.dtype.itemsize <= 2:
         return Patterns(target.dtype)
-    return Values(target.dtype, looked_at(target, grid, tasks, promise))
+    return Values(target.dtype, looked_at(target, grid, tasks, expected))
 
 
 def compile_for(dtype: np.dtype[Any]) -> None:
@@ -111,7 +115,7 @@ def parts_of(target: Target, region: Region, scratch: Scratch) -> Any:
     yield from target.stored(region, scratch)
 
 
-def looked_at(target: Target, grid: Grid, tasks: Sequence[int], promise: Promise | None) -> Bins:
+def looked_at(target: Target, grid: Grid, tasks: Sequence[int], expected: Span | None) -> Bins:
     """Bins for what the beginnings of some regions hold."""
     begun = []
     count = min(LOOKED_AT, len(tasks))
@@ -122,21 +126,24 @@ def looked_at(target: Target, grid: Grid, tasks: Sequence[int], promise: Promise
                 break
     values = np.concatenate(begun) if begun else np.empty(0)
     values = values[np.isfinite(values)]
-    return bins_for(promise, values, np.ones(values.size))
+    return bins_for(expected, values, np.ones(values.size))
 
 
-def bins_for(promise: Promise | None, values: Array, weights: Array) -> Bins:
-    """Bins over the middle of weighted values, and of those that are promised; zeros, which may be many, aside."""
+def span_of(mean: float, std: float, low: float, high: float) -> Span:
+    """Where most values of a distribution lie, which lies between low and high."""
+    return max(low, mean - SPAN * std), min(high, mean + SPAN * std)
+
+
+def bins_for(expected: Span | None, values: Array, weights: Array) -> Bins:
+    """Bins over the middle of weighted values, and over an expected span; zeros, which may be many, aside."""
     others = values != 0
     values, weights = (values[others], weights[others]) if others.any() else (np.zeros(1), np.ones(1))
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(np.average(values, weights=weights))
         std = math.sqrt(np.average((values - mean) ** 2, weights=weights))
     low, high = max(values.min(), mean - SPAN * std), min(values.max(), mean + SPAN * std)
-    if promise is not None:
-        expected = promise.marginal.others if isinstance(promise.marginal, WithZeros) else promise.marginal
-        low = min(low, max(expected.low, expected.mean - SPAN * expected.std))
-        high = max(high, min(expected.high, expected.mean + SPAN * expected.std))
+    if expected is not None:
+        low, high = min(low, expected[0]), max(high, expected[1])
     if not math.isfinite(high - low):
         low, high = -FAR, FAR
     width = max(high - low, 1e-6 * max(abs(low), abs(high)), 1e-290)
@@ -167,7 +174,7 @@ class Collected(ABC, Generic[Found]):
         """Adds what a worker has found in a region, which is the task of this index."""
 
     @abstractmethod
-    def statistics(self, promise: Promise | None) -> Statistics:
+    def statistics(self, expected: Span | None) -> Statistics:
         """Of all regions."""
 
 
@@ -191,7 +198,7 @@ class Values(Collected["ValuesTable"]):
                 add_moments(self.total.moments, self._waiting.pop(self._next))
                 self._next += 1
 
-    def statistics(self, promise: Promise | None) -> Statistics:
+    def statistics(self, expected: Span | None) -> Statistics:
         total = self.total
         nan, above, below, zeros = map(int, total.counts)
         count, mean, squares = map(float, total.moments)
@@ -292,7 +299,7 @@ class Patterns(Collected["PatternsTable"]):
         with self._lock:
             self.total.counts += table.counts
 
-    def statistics(self, promise: Promise | None) -> Statistics:
+    def statistics(self, expected: Span | None) -> Statistics:
         size = self.total.counts.size // 2
         counts = self.total.counts.reshape(2, -1).sum(axis=0)
         with np.errstate(invalid="ignore"):  # signalling NaNs
@@ -308,7 +315,7 @@ class Patterns(Collected["PatternsTable"]):
             mean = math.fsum(numbers * weights) / count
             std = math.sqrt(math.fsum((numbers - mean) ** 2 * weights) / count)
             least, most = float(numbers.min()), float(numbers.max())
-        bins = bins_for(promise, numbers, weights)
+        bins = bins_for(expected, numbers, weights)
         histogram = np.zeros(bins.count + 2, np.int64)
         np.add.at(histogram, bins.place(numbers), weights)
         zeros = int(weights[numbers == 0].sum())

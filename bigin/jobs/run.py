@@ -1,4 +1,4 @@
-"""A fill: a filler, a target, and bounds on memory and threads."""
+"""Filling regions of a target: what a worker does with one, and a plan of many with their journal."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from bigin.core.errors import InputError
+from bigin.core.limits import Limits
 from bigin.core.regions import Grid, Region
 from bigin.core.text import size_text
-from bigin.core.threads import Stopped, Stopping, run_threads
+from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
+from bigin.jobs.executors.executor import Executor, Start
+from bigin.jobs.executors.threads import ThreadExecutor
 from bigin.jobs.journal import Journal
 from bigin.jobs.retries import Retries
 from bigin.targets.target import Scratch, Target
 
 Progress = Callable[[int, int], None]  # bytes made so far, bytes in all
 
-
 SETUP = 0.5  # of the progress, where a filler has a setup
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What of a target's grid is to be filled: some regions again, and all from `start` on. `fill` tells which fill
-    it is, for the journal."""
+class Plan(Sequence[Region]):
+    """Which regions of a target's grid are to be filled: some of them again, and all from `start` on.
+
+    `fill` identifies the fill, for the journal.
+    """
 
     grid: Grid
     start: int = 0
@@ -34,8 +38,7 @@ class Plan:
     def __len__(self) -> int:
         return len(self.again) + len(self.grid) - self.start
 
-    def region(self, task: int) -> Region:
-        """The region of a task."""
+    def __getitem__(self, task: int) -> Region:  # type: ignore[override]
         first = len(self.again)
         return self.grid[self.again[task] if task < first else self.start + task - first]
 
@@ -45,52 +48,43 @@ class Plan:
 
 
 def worker_memory(target: Target, filler: Filler) -> int:
-    """How many bytes a worker takes."""
+    """The bytes of memory that a worker needs."""
     return target.block_memory(filler.region_bytes) + filler.worker_memory
 
 
-def workers_within(target: Target, filler: Filler, threads: int, max_memory: int, buffers: int = 1) -> int:
-    """How many threads the memory allows, with so many buffers each; InputError where it does not allow one."""
-    if threads < 1:
-        raise InputError(f"expected at least 1 thread, got {threads}")
+def workers_within(target: Target, filler: Filler, limits: Limits, buffers: int = 1) -> int:
+    """How many threads the limits allow, with so many buffers each; InputError where they do not allow one."""
     need = buffers * worker_memory(target, filler)
-    if need > max_memory:
+    if not need:
+        return limits.threads
+    if need > limits.memory:
         block = "x".join(map(str, target.grid(filler.region_bytes).block))
         raise InputError(
-            f"{target.label}: expected a chunk or shard that fits in {size_text(max_memory)}, got one of {block} that "
-            f"takes {size_text(need)} to make; raise --max-memory (max_memory=) to that, or store chunks "
-            f"{-(-need // max(1, max_memory))} times smaller"
+            f"{target.label}: expected a chunk or shard that fits in {size_text(limits.memory)}, got one of {block} "
+            f"that takes {need} bytes ({size_text(need)}) to make; raise --max-memory (max_memory=) to that, or store "
+            f"chunks {-(-need // max(1, limits.memory))} times smaller"
         )
-    return min(threads, max_memory // need) if need else threads
+    return min(limits.threads, limits.memory // need)
 
 
-def set_up(target: Target, filler: Filler, threads: int, max_memory: int, progress: Progress | None) -> None:
+def set_up(target: Target, filler: Filler, workers: int, limits: Limits, progress: Progress | None) -> None:
     """What a filler does once before the first region, in the memory that the workers leave."""
     if filler.has_setup:
-        left = max_memory - threads * worker_memory(target, filler)
+        left = limits.memory - workers * worker_memory(target, filler)
         filler.setup(
-            threads, left, lambda part: progress and progress(int(SETUP * part * target.nbytes), target.nbytes)
+            workers, left, lambda part: progress and progress(int(SETUP * part * target.nbytes), target.nbytes)
         )
 
 
-def run(target: Target, filler: Filler, plan: Plan, threads: int, retries: Retries, progress: Progress | None) -> int:
-    """Fills the regions of a plan, of a target that has begun, and returns how many bytes they are.
+def run(target: Target, filler: Filler, plan: Plan, workers: int, retries: Retries, progress: Progress | None) -> int:
+    """Fills the regions of a plan, of a target that has begun; returns the bytes that they take.
 
-    The journal follows, so that another process can go on wherever this one ends.
+    The journal follows, so that another process can continue wherever this one ends.
     """
     total = target.nbytes
     share = SETUP if filler.has_setup else 0.0
     before = total - total * len(plan) // max(1, len(plan.grid))  # about: regions at the edges are smaller
     journal = Journal(target, plan.grid, plan.start, plan.fill, retries)
-
-    def worker(stopping: Stopping) -> Callable[[int], int]:
-        scratch = Scratch(filler.buffer)
-
-        def fill_region(task: int) -> int:
-            region = plan.region(task)
-            return retries.attempt(lambda: store(target, filler, region, scratch, stopping), stopping)
-
-        return fill_region
 
     def report(size: int, front: int) -> None:
         target.advance()
@@ -98,13 +92,14 @@ def run(target: Target, filler: Filler, plan: Plan, threads: int, retries: Retri
         if progress is not None:
             progress(int(share * total + (1 - share) * min(total, before + size)), total)
 
+    executor: Executor = ThreadExecutor(workers)
     try:
-        made = run_threads(range(len(plan)), worker, threads, report)
+        made = executor.run(filling(target, filler, plan, retries), len(plan), report)
         journal.stop()
         journal.check()
     except Exception:
         journal.stop()
-        with suppress(Exception):  # the first error is the one to tell
+        with suppress(Exception):  # the first error is the one to report
             journal.checkpoint()
         raise
     except BaseException:
@@ -113,6 +108,21 @@ def run(target: Target, filler: Filler, plan: Plan, threads: int, retries: Retri
     if progress is not None:
         progress(total, total)
     return made
+
+
+def filling(target: Target, filler: Filler, regions: Sequence[Region], retries: Retries) -> Start:
+    """What a worker does: it fills the region of a task, in a buffer that it keeps."""
+
+    def start(stopping: Stopping) -> Callable[[int], int]:
+        scratch = Scratch(filler.buffer)
+
+        def fill_region(task: int) -> int:
+            region = regions[task]
+            return retries.attempt(lambda: store(target, filler, region, scratch, stopping), stopping)
+
+        return fill_region
+
+    return start
 
 
 def store(target: Target, filler: Filler, region: Region, scratch: Scratch, stopping: Stopping) -> int:
@@ -125,3 +135,24 @@ def store(target: Target, filler: Filler, region: Region, scratch: Scratch, stop
             filler(part, out)
             size += out.nbytes
     return size
+
+
+def fill_regions(
+    target: Target,
+    filler: Filler,
+    regions: Sequence[Region],
+    workers: int,
+    retries: Retries,
+    progress: Progress | None = None,
+) -> None:
+    """Fills some regions of a target's grid, without a journal."""
+    total = sum(map(target.bytes_of, regions))
+
+    def report(size: int, front: int) -> None:
+        target.advance()
+        if progress is not None:
+            progress(size, total)
+
+    ThreadExecutor(workers).run(filling(target, filler, regions, retries), len(regions), report)
+    if progress is not None:
+        progress(total, total)

@@ -32,7 +32,7 @@ from bigin.methods.marginals import (
     UniformMarginal,
     WithZeros,
 )
-from bigin.spec.tensor import Specification
+from bigin.spec.tensor import TensorSpec
 
 FINE = 1 << 17  # numbers of a dtype above which rounding to them changes nothing that statistics could see
 
@@ -60,7 +60,7 @@ class Promise:
     rms: float | None = None
 
 
-def promise_of(specification: Specification, whole: bool) -> Promise:
+def promise_of(specification: TensorSpec, whole: bool) -> Promise:
     """What the specification promises of its tensor, or of some of it."""
     distribution, shape, dtype = specification.distribution, specification.shape, specification.dtype
     elements = math.prod(shape)

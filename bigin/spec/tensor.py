@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy as np
 import bigin
 from bigin.core import dtypes
 from bigin.core.errors import InputError
+from bigin.core.generator import parse_seed
+from bigin.core.record import Record
 from bigin.core.regions import Shape
 from bigin.core.text import parse_shape
 from bigin.fillers.filler import Filler
@@ -18,15 +20,15 @@ from bigin.fillers.parts import PaddedFilled
 from bigin.fillers.prepare import plan
 from bigin.methods import table
 from bigin.methods.distributions import Distribution
-
-STREAM = 1  # the version of the stream, docs/stream-v1.md
+from bigin.spec.spec import STREAM
 
 
 @dataclass(frozen=True)
-class Specification:
-    """A tensor's values: method with all its parameters, seed, name, global shape, dtype.
+class TensorSpec:
+    """The values of a tensor: method with all its parameters, seed, name, global shape, dtype.
 
-    padding_idx is the row that is zeros, as in torch.nn.Embedding, or None.
+    padding_idx is the row that is zeros, as in torch.nn.Embedding, or None. name_from says where the name came from,
+    which decides no value: "caller", "hierarchy", "file" or "unnamed".
     """
 
     method: str
@@ -36,6 +38,7 @@ class Specification:
     shape: Shape
     dtype: np.dtype[Any]
     padding_idx: int | None = None
+    name_from: str | None = field(default=None, compare=False)
 
     @classmethod
     def parse(
@@ -47,33 +50,27 @@ class Specification:
         shape: Shape,
         dtype: np.dtype[Any],
         padding_idx: Any = None,
-    ) -> Specification:
+    ) -> TensorSpec:
         """What a user asks for, checked; raises InputError."""
         row = table.find(method)
         values = row.parse(parameters)
-        if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed.__index__() < 1 << 64:
-            raise InputError(f"expected a seed from 0 to 2^64 - 1, got {seed!r}")
         padding = None if padding_idx is None else parse_padding(padding_idx, shape)
-        return cls(row.name, values, seed.__index__(), parse_name(name), shape, dtype, padding)
+        return cls(row.name, values, parse_seed(seed), parse_name(name), shape, dtype, padding)
 
     @property
     def distribution(self) -> Distribution:
         """What the method resolves to at the global shape; raises InputError where they do not go together."""
         return table.resolve(table.find(self.method), self.shape, self.parameters)
 
-    def filler(self) -> Filler:
-        """What makes the values of any region; raises InputError where the dtype cannot hold them."""
-        return self.plan()()
-
     def plan(self) -> Callable[[], Filler]:
-        """What makes the filler: all checks are done, and nothing is compiled."""
+        """What makes the filler; raises InputError where the dtype cannot hold the values."""
         make = plan(self.distribution, self.shape, self.dtype, self.seed, self.name)
         row = self.padding_idx
         return make if row is None else lambda: PaddedFilled(make(), row)
 
-    def record(self) -> dict[str, Any]:
-        """As the record keeps it."""
-        record: dict[str, Any] = {
+    def record(self) -> Record:
+        """The provenance record."""
+        record: Record = {
             "method": self.method,
             "parameters": dict(self.parameters),
             "seed": self.seed,
@@ -85,18 +82,20 @@ class Specification:
         }
         if self.padding_idx is not None:
             record["padding_idx"] = self.padding_idx
+        if self.name_from is not None:
+            record["name_from"] = self.name_from
         return record
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Specification:
+    def from_record(cls, record: Mapping[str, Any]) -> TensorSpec:
         """What a record says; raises InputError where it says nothing that could be filled."""
         missing = [key for key in ("method", "seed", "shape", "dtype", "stream") if key not in record]
         if missing:
             raise InputError(f"expected a record of a fill, got one without {', '.join(missing)}")
         if record["stream"] != STREAM:
             raise InputError(
-                f"expected a record of stream version {STREAM}, got version {record['stream']!r}; use the bigin that "
-                "wrote it"
+                f"expected a record of stream version {STREAM}, got version {record['stream']!r}; use the version of "
+                "bigin that wrote it"
             )
         parameters = record.get("parameters") or {}
         if not isinstance(parameters, dict) or not isinstance(record["method"], str):
@@ -127,16 +126,6 @@ class Specification:
         return f"{self.call}, seed {self.seed}{name}, {shape} {self.dtype.name}"
 
 
-def part_shape(shape: Shape | None, ranges: tuple[range, ...] | None) -> Shape | None:
-    """The shape of a target that holds a region of a tensor, or all of it."""
-    return shape if ranges is None else tuple(map(len, ranges))
-
-
-def part_record(ranges: tuple[range, ...] | None) -> dict[str, Any]:
-    """What the record says of the region of the tensor that the target holds."""
-    return {} if ranges is None else {"region": [[r.start, r.stop, r.step] for r in ranges]}
-
-
 def parse_name(name: Any) -> str:
     """A tensor's name: text without NUL, which separates it from a purpose in the stream's hash."""
     if not isinstance(name, str) or "\0" in name:
@@ -149,7 +138,7 @@ def parse_name(name: Any) -> str:
 
 
 def parse_padding(padding_idx: Any, shape: Shape) -> int:
-    """The row of zeros; negative ones count from the end, as torch has it."""
+    """The row of zeros. Negative ones count from the end, as in torch."""
     if isinstance(padding_idx, bool) or not hasattr(padding_idx, "__index__"):
         raise InputError(f"expected padding_idx to be an integer, got {padding_idx!r}")
     row = padding_idx.__index__()

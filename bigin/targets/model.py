@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 
@@ -126,19 +125,3 @@ class ModelTarget(Target):
         if not isinstance(held, dict) or not all(isinstance(inner, dict) for inner in held.values()):
             return False
         return {name: (inner.get("shape"), inner.get("dtype")) for name, inner in held.items()} == self.tensors()
-
-
-def model_record(records: Mapping[str, Record], complete: bool) -> Record | None:
-    """The record of a model from those of its tensors, in the order of their names; None where there are none."""
-    if not records:
-        return None
-    kept = {
-        name: {key: value for key, value in record.items() if key not in COMMON}
-        for name, record in sorted(records.items())
-    }
-    first: dict[str, Any] = next(iter(records.values()))
-    common = {key: first[key] for key in ("seed", "stream", "bigin") if key in first}
-    return {"method": "a recipe", "tensors": kept, "complete": complete} | common
-
-
-COMMON = ("stream", "bigin", "complete", "name_from")  # what a tensor's record in a model's does not repeat

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bigin.core.disk import partial, read_small, replace_file, sync_folder
+from bigin.core.record import Record as Record
 
-Record = dict[str, Any]
 Progress = dict[str, Any]
 KEY = "bigin"  # the attribute of a zarr array that holds its record
 JOURNAL = ".bigin.journal"  # the key beside a zarr array's metadata that holds its progress

@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bigin.api.filling import Report
-from bigin.api.models import fill_model, resolve
+from bigin.api.models import Out, fill_model
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
+from bigin.core.limits import Limits
 from bigin.core.text import parse_size
-from bigin.spec.fused import Values
-from bigin.spec.tensor import Specification
+from bigin.jobs.job import FillOptions
+from bigin.jobs.report import Report
+from bigin.recipes.specs import Chosen, resolve
+from bigin.spec.model import TensorValues
+from bigin.spec.tensor import TensorSpec
 from bigin.targets.models import Model
 from bigin.torch.defaults import scheme
 from bigin.torch.modules import Member, Rules, Value, assign, members, padding_of, shape_of, specify
@@ -56,6 +59,8 @@ def materialize(
         InputError: something is wrong with what was asked for, or a tensor has no rule; nothing was changed.
         FillError: the checkpoint could not be finished; the same call goes on where it stopped.
     """
+    limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
+    shard = None if max_shard_size is None else parse_size(max_shard_size)
     with default_modes():
         kept = saved(module)
         tensors = {m.name: (str(m.tensor.dtype).removeprefix("torch."), shape_of(m)) for m in kept}
@@ -63,16 +68,15 @@ def materialize(
         if isinstance(rules, str | os.PathLike):
             if default is not None:
                 raise InputError("expected no default beside a recipe, which has its own: a [default] rule in it")
-            values = by_recipe(rules, model, seed, variables or {}, kept)
+            values = by_recipe(Chosen(rules, seed, variables or {}), model, kept)
         else:
             if variables is not None:
                 raise InputError("expected variables only for a recipe, got them beside rules")
             values = by_rules(module, rules, 0 if seed is None else seed, default, kept)
         if not values:
             raise InputError("expected parameters to write, got a module without any")
-        shard = None if max_shard_size is None else parse_size(max_shard_size)
-        place = Path(out) if isinstance(out, os.PathLike) else out
-        return fill_model(values, model, place, False, shard, overwrite, threads, max_memory, sync, progress)
+        path = Path(out) if isinstance(out, os.PathLike) else out
+        return fill_model(values, Out(path, model, shard), limits, options)
 
 
 def saved(module: Any) -> list[Member]:
@@ -84,28 +88,28 @@ def saved(module: Any) -> list[Member]:
     ]
 
 
-def by_rules(module: Any, rules: Rules, seed: int, default: Value | None, kept: list[Member]) -> dict[str, Values]:
+def by_rules(
+    module: Any, rules: Rules, seed: int, default: Value | None, kept: list[Member]
+) -> dict[str, TensorValues]:
     """What rules say of the members; raises InputError for a buffer of which nothing is said."""
     names = {member.name for member in kept}
-    values: dict[str, Values] = {m.name: s for m, s in assign(module, rules, seed, default) if m.name in names}
+    values: dict[str, TensorValues] = {m.name: s for m, s in assign(module, rules, seed, default) if m.name in names}
     return values | of_norms([member for member in kept if member.name not in values], seed)
 
 
-def by_recipe(
-    recipe: str | os.PathLike[str], model: Model, seed: int | None, variables: Mapping[str, Any], kept: list[Member]
-) -> dict[str, Values]:
+def by_recipe(recipe: Chosen, model: Model, kept: list[Member]) -> dict[str, TensorValues]:
     """What a recipe says of the members."""
-    values = resolve(recipe, model, seed, variables)[1]
+    values = resolve(recipe, model.label, model.tensors)[1]
     for member in kept:
         told = values.get(member.name)
-        if isinstance(told, Specification) and told.padding_idx is None:
+        if isinstance(told, TensorSpec) and told.padding_idx is None:
             values[member.name] = replace(told, padding_idx=padding_of(member))
     return values
 
 
-def of_norms(buffers: list[Member], seed: int) -> dict[str, Values]:
+def of_norms(buffers: list[Member], seed: int) -> dict[str, TensorValues]:
     """What batch and instance norms keep of the batches that they have seen: none yet."""
-    values: dict[str, Values] = {}
+    values: dict[str, TensorValues] = {}
     for buffer in buffers:
         rule = scheme(buffer)
         if rule is None:

@@ -9,9 +9,15 @@ from typing import Any
 
 import torch
 
-import bigin
+from bigin.core import dtypes
 from bigin.core.errors import InputError
+from bigin.core.floats import default_modes
+from bigin.core.limits import Limits
 from bigin.core.regions import Shape
+from bigin.jobs.job import FillOptions, Job
+from bigin.spec.part import RegionSpec
+from bigin.spec.tensor import TensorSpec
+from bigin.targets.open import open_target
 
 Pieces = list[range]  # along an axis, the parts of the tensor that a rank holds one after the other
 
@@ -41,21 +47,29 @@ def fill_dtensor(
         InputError: something is wrong with what was asked for, the tensor is Partial, or its local part is not the one
             that its placements say; nothing was changed.
     """
-    shape = tuple(dtensor.shape)
-    for part, region in local_parts(dtensor):
-        bigin.fill(
-            part,
-            method,
-            seed=seed,
-            name=name,
-            shape=shape,
-            region=region,
-            padding_idx=padding_idx,
-            threads=threads,
-            max_memory=max_memory,
-            **parameters,
+    limits = Limits.parse(threads, max_memory)
+    with default_modes():
+        spec = TensorSpec.parse(
+            method, parameters, seed, name, tuple(dtensor.shape), dtypes.parse_dtype(dtensor.dtype), padding_idx
         )
+        for job in part_jobs(dtensor, spec, limits):
+            job.fill(FillOptions())
     return dtensor
+
+
+def part_jobs(tensor: Any, spec: TensorSpec, limits: Limits) -> list[Job]:
+    """The jobs that fill what of a tensor lies here; raises InputError where one could not, and nothing is changed."""
+    jobs = []
+    for part, region in local_parts(tensor):
+        ranges = tuple(range(*axis.indices(size)) for axis, size in zip(region, spec.shape, strict=True))
+        whole = all(len(r) == size for r, size in zip(ranges, spec.shape, strict=True))
+        target = open_target(part)
+        job = Job(spec if whole else RegionSpec(spec, ranges), target, limits)
+        if job.spec.shape != target.shape:
+            raise InputError(f"expected a tensor of shape {job.spec.shape}, got {target.shape}")
+        job.check()
+        jobs.append(job)
+    return jobs
 
 
 def is_distributed(tensor: Any) -> bool:

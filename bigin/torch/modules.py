@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from bigin.api.filling import opened
-from bigin.core import dtypes, memory
+from bigin.core import dtypes
 from bigin.core.errors import InputError
+from bigin.core.floats import default_modes
+from bigin.core.limits import Limits
 from bigin.core.regions import Shape
-from bigin.jobs.run import workers_within
-from bigin.spec.tensor import Specification
-from bigin.torch.distributed import fill_dtensor, local_parts
+from bigin.jobs.job import FillOptions
+from bigin.spec.tensor import TensorSpec
+from bigin.torch.distributed import part_jobs
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # parts of names that are no layers
 MENTIONED = 10  # parameters that an error about many names
@@ -56,7 +57,7 @@ def init_(
     default: Value | None = None,
     threads: int | None = None,
     max_memory: int | str | None = None,
-) -> list[Specification]:
+) -> list[TensorSpec]:
     """Fill the parameters of a module in place, each with initial values by the first rule that is for it.
 
     A parameter's stream comes from its own name, as torch.nn.Module.named_parameters tells it: adding, removing or
@@ -80,26 +81,29 @@ def init_(
 
     Raises:
         InputError: something is wrong with what was asked for, or a parameter has no rule; nothing was changed.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+        >>> for spec in bigin.torch.init_(model, {"*.bias": "zeros", torch.nn.Linear: "xavier_uniform"}, seed=1):
+        ...     print(spec)
+        xavier_uniform(), seed 1, name 0.weight, 4x8 float32
+        zeros(), seed 1, name 0.bias, 4 float32
+        xavier_uniform(), seed 1, name 2.weight, 2x4 float32
+        zeros(), seed 1, name 2.bias, 2 float32
     """
+    limits, options = Limits.parse(threads, max_memory), FillOptions()
     assigned = assign(module, rules, seed, default)
-    for member, specification in assigned:
-        check(member, specification, threads, max_memory)
-    for member, specification in assigned:
-        with torch.no_grad():
-            fill_dtensor(
-                member.tensor,
-                specification.method,
-                seed=specification.seed,
-                name=specification.name,
-                padding_idx=specification.padding_idx,
-                threads=threads,
-                max_memory=max_memory,
-                **specification.parameters,
-            )
-    return [specification for _, specification in assigned]
+    with default_modes(), torch.no_grad():
+        jobs = []
+        for member, spec in assigned:
+            with naming(member):
+                jobs += part_jobs(member.tensor, spec, limits)
+        for job in jobs:
+            job.fill(options)
+    return [spec for _, spec in assigned]
 
 
-def assign(module: Any, rules: Rules, seed: int, default: Value | None) -> list[tuple[Member, Specification]]:
+def assign(module: Any, rules: Rules, seed: int, default: Value | None) -> list[tuple[Member, TensorSpec]]:
     """What the rules say of each member, checked; raises InputError. Buffers that no rule names are left out."""
     pairs = parse_rules(rules)
     otherwise = None if default is None else parse_value(default)
@@ -202,11 +206,11 @@ def matches(key: Key, member: Member) -> bool:
     return found and (not member.is_buffer or pattern.endswith(member.attribute))
 
 
-def specify(member: Member, rule: Rule, seed: int) -> Specification:
+def specify(member: Member, rule: Rule, seed: int) -> TensorSpec:
     """What decides the values of a member."""
     shape, padding = shape_of(member), padding_of(member)
     with naming(member):
-        return Specification.parse(
+        return TensorSpec.parse(
             rule.method, rule.parameters, seed, member.name, shape, dtypes.parse_dtype(member.tensor.dtype), padding
         )
 
@@ -224,16 +228,6 @@ def padding_of(member: Member) -> int | None:
         return None
     row: int | None = member.owner.padding_idx
     return row
-
-
-def check(member: Member, specification: Specification, threads: int | None, max_memory: int | str | None) -> None:
-    """Everything that could be wrong with a fill, while no value has changed."""
-    limit = memory.limit(max_memory)
-    with naming(member):
-        filler = specification.filler()
-        for part, _ in local_parts(member.tensor):
-            with opened(part) as target:
-                workers_within(target, filler, memory.threads() if threads is None else threads, limit)
 
 
 @contextmanager

@@ -256,10 +256,10 @@ def test_ids_are_lists_tensors_and_numbers():
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ([1, 50, -1], r"expected ids from 0 to 49, got 50 at place 1"),
-        ([[0, 1], [-1, 99]], r"expected ids from 0 to 49, got -1 at place 2"),
-        (np.array([2**64 - 1], np.uint64), r"got 18446744073709551615 at place 0"),
-        (np.array([50], np.uint8), r"got 50 at place 0"),
+        ([1, 50, -1], r"expected ids from 0 to 49, got 50 at index 1"),
+        ([[0, 1], [-1, 99]], r"expected ids from 0 to 49, got -1 at index 2"),
+        (np.array([2**64 - 1], np.uint64), r"got 18446744073709551615 at index 0"),
+        (np.array([50], np.uint8), r"got 50 at index 0"),
         ([0.5], r"expected ids that are integers, got float64"),
         ([True], r"expected ids that are integers, got bool"),
         ([[1], [2, 3]], r"lists of different lengths"),
@@ -279,7 +279,7 @@ def test_a_table_may_begin_empty(path):
     table = bigin.EmbeddingTable.create(path, 0, DIM, "normal", **WHAT)
     assert len(table) == 0
     assert table.rows([]).shape == (0, DIM)
-    with pytest.raises(bigin.InputError, match="the table has no rows yet, got 0 at place 0"):
+    with pytest.raises(bigin.InputError, match="the table has no rows yet, got 0 at index 0"):
         table.rows([0])
     table.grow(NEW)
     same(table.rows(np.arange(NEW)), initial("float32"))
@@ -511,7 +511,7 @@ sys.addaudithook(hook)
 bigin.EmbeddingTable.create({path!r}, {NEW}, {DIM}, "normal", threads=1, **{options!r})
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
-    with pytest.raises(bigin.InputError, match="got one that is half made; give the command that makes it again"):
+    with pytest.raises(bigin.InputError, match="got one that is half made; rerun the command that makes it"):
         bigin.EmbeddingTable.open(path)
     with pytest.raises(bigin.InputError, match="found another table that is half made; remove it"):
         bigin.EmbeddingTable.create(path, NEW, DIM, "normal", **options | {"seed": 6})

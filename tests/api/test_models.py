@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import bigin
 from bigin import cli
 from bigin.core.dtypes import DTYPES
-from bigin.spec.model import KEPT, ModelFilled, Setups
+from bigin.fillers.model import KEPT, ModelFiller, Setups
 from bigin.targets.models import open_model
 from bigin.targets.safetensors.header import lay_out, pack_header, read_header
 
@@ -413,7 +413,7 @@ def test_a_flipped_bit_of_any_tensor_is_found_and_mended(recipe, place):
             continue
         flip(Path(place), name)
         found = bigin.verify(place)
-        assert [difference.place.split(",")[0] for difference in found.differences] == [name]
+        assert [difference.where.split(",")[0] for difference in found.differences] == [name]
         assert found.differences[0].elements == 1
         assert found.differences[0].first == tuple(size - 1 for size in values.shape)
         if name == "scale":
@@ -553,7 +553,7 @@ def test_another_recipe_does_not_go_on_with_a_group_that_is_half_filled(recipe):
 def broken_after(count: int) -> Iterator[None]:
     """The filling of a model fails after so many regions."""
     calls: list[int] = []
-    fill = ModelFilled.__call__
+    fill = ModelFiller.__call__
 
     def call(self: Any, region: Any, out: Any) -> None:
         calls.append(1)
@@ -561,7 +561,7 @@ def broken_after(count: int) -> Iterator[None]:
             raise ValueError("broken on purpose")
         fill(self, region, out)
 
-    with mock.patch.object(ModelFilled, "__call__", call), pytest.raises(bigin.FillError, match="broken on purpose"):
+    with mock.patch.object(ModelFiller, "__call__", call), pytest.raises(bigin.FillError, match="broken on purpose"):
         yield
 
 
@@ -642,7 +642,7 @@ BAD: list[tuple[list[str], str]] = [
     (["gpt5", "out", "--like", "m.safetensors"], "expected a recipe's file or a preset among gpt2"),
     (["gpt2", "out", "--like", "m.safetensors"], "expected a value, as it has no default; give --var n_layers="),
     (["gpt2", "out", "--like", "m.safetensors", "--var", "n_layers"], "expected NAME=VALUE, got 'n_layers'"),
-    (["r.toml", "out", "--like", "m.safetensors", "--var", "k=1"], "expected a variable that the recipe declares (n_layers)"),
+    (["r.toml", "out", "--like", "m.safetensors", "--var", "k=1"], "expected a variable that the recipe declares"),
     (["r.toml", "out", "--like", "none.safetensors"], "none.safetensors: expected a safetensors file, found none"),
     (["r.toml", "out", "--like", "none"], "none: expected a safetensors checkpoint or a zarr group, found neither"),
     (["r.toml", "out"], "out: expected a safetensors checkpoint or a zarr group, found neither"),

@@ -18,8 +18,7 @@ from zarr.storage import MemoryStore
 
 import bigin
 from bigin.core.dtypes import DTYPES
-from bigin.core.regions import Grid
-from bigin.jobs.compare import sampled
+from bigin.jobs.compare import Sample
 from bigin.targets.safetensors.header import read_header
 
 SHAPE = (14, 23)
@@ -88,7 +87,7 @@ def test_a_flipped_bit_anywhere_is_found(small, layout, data):
             assert difference.first == tuple(flipped)
             assert difference.elements == (now.view(np.uint32) != values.view(np.uint32)).sum()
         if "zarr" in layout.name:
-            assert difference.place.split(" ")[1] == str(path.relative_to(target))
+            assert difference.where.split(" ")[1] == str(path.relative_to(target))
     else:
         assert found.equal
         assert "zarr" in layout.name
@@ -132,7 +131,7 @@ def test_what_is_not_as_it_was_is_found_and_repaired(small, layout, damage):
         assert is_file or "compressed" in layout.name or "zarr v2" in layout.name or "big-endian" in layout.name
         return
     assert found.differences
-    assert all(d.place.startswith(expected_place(layout, found)) for d in found.differences)
+    assert all(d.where.startswith(expected_place(layout, found)) for d in found.differences)
     if damage == "a folder":
         path.rmdir()  # which nothing takes away by itself
     bigin.verify(target, **again, repair=True)
@@ -183,23 +182,22 @@ def test_a_store_in_memory_is_verified_and_repaired():
     bigin.fill(array, "normal")
     array[3, 4] = 0
     (difference,) = bigin.verify(array).differences
-    assert (difference.place, difference.first, difference.elements) == ("chunk c/1/0", (3, 4), 1)
+    assert (difference.where, difference.first, difference.elements) == ("chunk c/1/0", (3, 4), 1)
     assert bigin.verify(array, repair=True).repaired
     assert bigin.verify(store).equal
 
 
 @given(st.integers(1, 3000), st.floats(0, 1, exclude_min=True), st.integers(0, 2**32))
 def test_a_sample_has_its_size_and_is_chosen_by_its_seed(count, sample, seed):
-    chosen = sampled(Grid((count,), (1,)), sample, seed)
+    chosen = Sample(sample, seed).of(count)
     assert len(chosen) == len(set(chosen)) == max(1, round(sample * count))
-    assert list(chosen) == sorted(chosen) == list(sampled(Grid((count,), (1,)), sample, seed))
+    assert list(chosen) == sorted(chosen) == list(Sample(sample, seed).of(count))
     assert 0 <= min(chosen) <= max(chosen) < count
 
 
 def test_other_seeds_sample_other_chunks():
-    grid = Grid((1000,), (1,))
-    assert sampled(grid, 0.01, 0) != sampled(grid, 0.01, 1)
-    seen = {region for seed in range(400) for region in sampled(grid, 0.01, seed)}
+    assert Sample(0.01, 0).of(1000) != Sample(0.01, 1).of(1000)
+    seen = {region for seed in range(400) for region in Sample(0.01, seed).of(1000)}
     assert len(seen) > 950  # 1 - e^-4 of them
 
 
@@ -282,7 +280,7 @@ def test_the_command_line_tells_it_in_lines_in_json_and_by_its_exit_code():
     done = run("verify", "a.zarr", code=1)
     assert done.stdout.splitlines()[0] == "chunk c/0/0: 1 element differs, the first at [2, 7]"
     found = json.loads(run("verify", "a.zarr", "--json", code=1).stdout)
-    assert found["differences"] == [{"region": 0, "place": "chunk c/0/0", "elements": 1, "first": [2, 7], "reason": ""}]
+    assert found["differences"] == [{"region": 0, "where": "chunk c/0/0", "elements": 1, "first": [2, 7], "reason": ""}]
     assert found["equal"] is found["repaired"] is False
     assert "repaired" in run("verify", "a.zarr", "--repair").stdout
     run("verify", "a.zarr", "--sample", "1%")

@@ -25,8 +25,8 @@ import bigin
 import bigin.cli
 from bigin.core.regions import Grid
 from bigin.jobs.journal import done_regions
-from bigin.spec.record import filler_of
-from bigin.spec.tensor import Specification
+from bigin.spec.record import spec_of
+from bigin.spec.tensor import TensorSpec
 from bigin.targets.npy import npy_target
 from bigin.targets.open import open_target
 from bigin.targets.records import parse_record, read_sidecar, unpack_progress, write_journal
@@ -240,7 +240,7 @@ def test_any_zarr_metadata_are_used_or_refused(data):
 
 # Records and journals
 
-RECORD = Specification.parse("normal", {}, 0, "", SHAPE, np.dtype("float32")).record()
+RECORD = TensorSpec.parse("normal", {}, 0, "", SHAPE, np.dtype("float32")).record()
 
 
 @examples(300)
@@ -256,7 +256,7 @@ def test_any_record_describes_a_fill_or_is_refused(data):
         if not places_of(record):
             break
     with soon(), contextlib.suppress(bigin.InputError):
-        assert filler_of(record).shape is not None
+        assert spec_of(record).shape is not None
     Path("a.npy.bigin.json").write_text(json.dumps(record))
     np.save("a.npy", np.ones(SHAPE, np.float32))
     with soon(), contextlib.suppress(bigin.InputError):
@@ -271,7 +271,7 @@ def test_any_json_is_a_record_or_none(value):
     data = json.dumps(value).encode()
     assert parse_record(data) == (value if isinstance(value, dict) else None) or value != value or "NaN" in str(data)
     with contextlib.suppress(bigin.InputError):
-        filler_of(value if isinstance(value, dict) else {})
+        spec_of(value if isinstance(value, dict) else {})
 
 
 @examples(200)

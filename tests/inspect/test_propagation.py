@@ -7,13 +7,13 @@ import pytest
 
 import bigin
 from bigin.inspect.propagation import Layer, backward, chained, forward, parse_nonlinearity, propagate, trend
-from bigin.spec.tensor import Specification
+from bigin.spec.tensor import TensorSpec
 
 F32 = np.dtype(np.float32)
 
 
 def layer(name: str, shape: tuple[int, ...], method: str, order: str = "linear", **parameters: object) -> Layer:
-    return Layer(name, shape, F32, Specification.parse(method, parameters, 0, name, shape, F32).filler(), order)
+    return Layer(name, shape, F32, TensorSpec.parse(method, parameters, 0, name, shape, F32).plan()(), order)
 
 
 def stack(method: str, depth: int = 8, width: int = 512, **parameters: object) -> list[Layer]:

@@ -41,7 +41,7 @@ from bigin.methods.marginals import (
     UniformMarginal,
     WithZeros,
 )
-from bigin.spec.tensor import Specification
+from bigin.spec.tensor import TensorSpec
 from bigin.targets.open import open_target
 from bigin.targets.target import Scratch
 from tests.layouts import LAYOUTS, Layout
@@ -403,11 +403,11 @@ def test_any_shape_may_be_shown(method, rows, columns):
 
 def half_filled(path: Path, regions: int) -> None:
     """A fill that has come so far, as a killed one leaves it."""
-    specification = Specification.parse("normal", {"std": 0.5}, 3, "", (600, 1000), DTYPES["float32"])
+    specification = TensorSpec.parse("normal", {"std": 0.5}, 3, "", (600, 1000), DTYPES["float32"])
     target = open_target(path, shape=specification.shape, dtype=specification.dtype)
     record = specification.record() | {"complete": False, "name_from": "unnamed"}
     target.ledger.begin(record)
-    filler = specification.filler()
+    filler = specification.plan()()
     grid = target.grid(filler.region_bytes)
     for region in list(grid)[:regions]:
         for part, out in target.block(region, Scratch()):
@@ -478,7 +478,7 @@ def test_a_chunk_that_cannot_be_read_is_one_line():
     Path("torn.zarr/c/1/0").write_bytes(b"damaged")
     error = run("show", "torn.zarr", code=1)
     assert error.startswith("bigin: torn.zarr: cannot be read: ")
-    assert error.endswith("; `bigin verify` tells which part, and its --repair makes it anew\n")
+    assert error.endswith("; `bigin verify` names the part, and its --repair fills it again\n")
     assert error.count("\n") == 1
 
 
@@ -583,7 +583,7 @@ def test_the_picture_shows_the_histogram():
 
 
 def test_promise_of_the_whole_needs_the_whole():
-    eye = Specification.parse("eye", {}, 0, "", (30, 30), DTYPES["float32"])
+    eye = TensorSpec.parse("eye", {}, 0, "", (30, 30), DTYPES["float32"])
     assert promise_of(eye, True).zeros == 870
     assert promise_of(eye, False).zeros is None
     assert not promise_of(eye, False).known

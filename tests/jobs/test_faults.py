@@ -430,7 +430,7 @@ def test_what_nobody_expects_is_one_line_too(kind, monkeypatch, capsys):
     path = new(kind)
     for error in (KeyError("k"), RuntimeError("line 1\nline 2"), ZeroDivisionError(), Exception("x" * 5000)):
         with monkeypatch.context() as patch:
-            patch.setattr("bigin.api.filling.run", lambda *arguments, error=error: (_ for _ in ()).throw(error))
+            patch.setattr("bigin.jobs.job.run", lambda *arguments, error=error: (_ for _ in ()).throw(error))
             code, errors = command("fill", "--method", "normal", path, capsys=capsys)
         assert code == 1
         assert len(errors) < 600
@@ -480,7 +480,7 @@ def test_an_interruption_says_how_far_it_got_and_how_to_go_on(kind, signum, code
     done, _, rest = errors.partition("% of ")
     assert done.startswith(f"bigin: {path}: {word}; ")
     assert int(done.rsplit(" ", 1)[1]) > 0
-    assert "is stored for good, and the same command goes on from there\n" in rest
+    assert "is stored; rerun the same command to continue\n" in rest
     assert errors.count("\n") == 1
     report = bigin.fill(path, "normal")
     assert report.found > 0

@@ -12,11 +12,11 @@ import zarr
 from common import MIB, PEAK, few
 
 import bigin
-from bigin.api.filling import opened
 from bigin.core import dtypes, memory
 from bigin.core.text import parse_size
 from bigin.jobs.journal import progress
 from bigin.jobs.resume import identity
+from bigin.jobs.where import Where, opened
 
 MAX_MEMORY = "64MiB"
 BOUND = 288 * MIB  # what Python, the libraries and a compiled kernel take, and MAX_MEMORY
@@ -36,7 +36,7 @@ def peak_of(*command: str) -> int:
 
 def interrupt(path: str) -> None:
     """Makes a complete fill one that was killed when all of its regions were stored."""
-    with opened(path) as target:
+    with opened(Where(path)) as target:
         record = target.ledger.record()
         target.ledger.begin(record | {"complete": False})
         target.ledger.checkpoint(progress(target, target.grid(), len(target.grid()), identity(record)))
@@ -87,7 +87,7 @@ def test_the_peak_stays_below_the_bound_for_other_methods(method, shape, dtype):
 def test_fewer_threads_run_where_the_memory_is_short():
     array = zarr.create_array("a.zarr", shape=(64, 4096), chunks=(16, 4096), dtype="float32", compressors=None)
     bigin.fill(array, "normal", threads=64, max_memory=16 * 4096 * 4)
-    with pytest.raises(bigin.InputError, match=r"one of 16x4096 that takes 256.0 KiB .* store chunks 2 times smaller"):
+    with pytest.raises(bigin.InputError, match=r"of 16x4096 that takes 262144 bytes .* store chunks 2 times"):
         bigin.fill(array, "normal", max_memory=16 * 4096 * 4 - 1, overwrite=True)
 
 
@@ -102,7 +102,6 @@ def test_the_default_bound_is_a_quarter_of_what_is_free(monkeypatch):
 
 def test_what_is_free_is_a_part_of_the_machine():
     assert 0 < memory.available() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert 0 < memory.resident() < memory.available() + memory.resident()
     assert 1 <= memory.threads() <= (os.cpu_count() or 1)
 
 

@@ -384,9 +384,9 @@ def test_a_stretch_is_regions_that_follow_each_other(shape, data):
 )
 def test_runs_from_anywhere_are_those_of_the_tensor(method, dtype, seed, name, run, starts):
     """The kernel that gathers, with runs below and above the length that makes tiles of their own."""
-    from bigin.spec.tensor import Specification
+    from bigin.spec.tensor import TensorSpec
 
-    filler = Specification.parse(method, {}, seed, name, (2**63 - 1,), DTYPES[dtype]).filler()
+    filler = TensorSpec.parse(method, {}, seed, name, (2**63 - 1,), DTYPES[dtype]).plan()()
     out = np.zeros((len(starts), run), DTYPES[dtype])
     filler.gather(np.array(starts, np.uint64), out)
     for start, row in zip(starts, out, strict=True):
@@ -400,10 +400,10 @@ def test_runs_from_anywhere_are_those_of_the_tensor(method, dtype, seed, name, r
 @pytest.mark.parametrize(("method", "parameters", "shape"), CASES)
 def test_runs_from_anywhere_of_every_method(method, parameters, shape):
     """Starts in any order, runs that cross rows, and runs right below each other, some beyond the end of a row."""
-    from bigin.spec.tensor import Specification
+    from bigin.spec.tensor import TensorSpec
 
     flat = made(method, shape, **parameters).reshape(-1)
-    filler = Specification.parse(method, parameters, 5, "w", shape, np.dtype(np.float32)).filler()
+    filler = TensorSpec.parse(method, parameters, 5, "w", shape, np.dtype(np.float32)).plan()()
     filler.setup(1, 1 << 30, lambda part: None)
     chance = np.random.default_rng(0)
     for run in (1, 3, shape[-1], shape[-1] + 2):

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from bigin.core.disk import allow_open_files, replace_file, start_writeback, sync_folder
 from bigin.core.errors import TargetError
+from bigin.core.record import model_record
 from bigin.targets.ledger import Ledger
-from bigin.targets.model import ModelTarget, model_record
+from bigin.targets.model import ModelTarget
 from bigin.targets.records import (
     Progress,
     Record,
@@ -117,7 +118,7 @@ class CheckpointLedger(Ledger):
             if file.path.exists():
                 records |= unpack_records(read_header(file.path)) | tensor_records(file.path)
         complete = len(records) == len(self.target.members) and all(r.get("complete") is True for r in records.values())
-        return model_record(records, complete)
+        return model_record(records) | {"complete": complete} if records else None
 
     def begin(self, record: Record) -> None:
         """Makes all files under temporary names; with an error, none of them stays."""

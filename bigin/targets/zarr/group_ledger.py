@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from bigin.core.disk import remove_partials, require_space
 from bigin.core.errors import DamagedError, TargetError
+from bigin.core.record import model_record
 from bigin.targets.ledger import Ledger
-from bigin.targets.model import model_record
 from bigin.targets.records import KEY, Progress, Record
 from bigin.targets.zarr.chunks import LocalWriter, stores_plain_bytes
 from bigin.targets.zarr.group import GroupTarget
@@ -48,7 +48,7 @@ class GroupLedger(Ledger):
             if (record := record_of_array(target.array)) is not None
         }
         complete = len(records) == len(self.target.arrays) and all(r.get("complete") is True for r in records.values())
-        return model_record(records, complete)
+        return model_record(records) | {"complete": complete} if records else None
 
     def begin(self, record: Record) -> None:
         """Keeps the incomplete record; arrays that were filled before are complete no more."""

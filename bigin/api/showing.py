@@ -1,0 +1,142 @@
+"""bigin.show: what a target is, and its values beside what is expected of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from bigin.api.opening import existing, record_of
+from bigin.core.errors import RecordError
+from bigin.core.limits import Limits
+from bigin.core.record import Record
+from bigin.inspect.checks import Verdict, verdicts
+from bigin.inspect.overview import Overview
+from bigin.inspect.structure import structure_verdicts
+from bigin.jobs.compare import Sample
+from bigin.jobs.job import check_progress
+from bigin.jobs.measure import Span, span_of
+from bigin.jobs.reading import filled, measure
+from bigin.jobs.what import What, recorded_spec
+from bigin.methods.expected import Promise, promise_of
+from bigin.methods.marginals import WithZeros
+from bigin.spec.part import FlatSliceSpec, RegionSpec
+from bigin.spec.spec import Spec
+from bigin.spec.tensor import TensorSpec
+from bigin.targets.target import Target
+
+Progress = Callable[[int, int], None]
+
+
+def show(
+    target: Any,
+    method: str | None = None,
+    *,
+    seed: int = 0,
+    name: str | None = None,
+    shape: Any = None,
+    dtype: Any = None,
+    raw: bool = False,
+    offset: int = 0,
+    region: Any = None,
+    padding_idx: int | None = None,
+    statistics: bool = True,
+    sample: float = 1.0,
+    sample_seed: int = 0,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    progress: Progress | None = None,
+    **parameters: Any,
+) -> Overview:
+    """Describe a target, and its values beside what their method makes expected.
+
+    Statistics are no proof: `verify` compares every bit.
+
+    Args:
+        target: as in `fill`.
+        method, seed, name, shape, dtype, region, padding_idx, **parameters: what it should hold, as in `fill`. Without
+            a method it is what its record says, or nothing.
+        raw, offset, threads, max_memory, progress: as in `fill`.
+        statistics: whether the values are read at all.
+        sample: the fraction of the chunks that is read, above 0 and up to 1.
+        sample_seed: which ones.
+
+    Returns:
+        The layout, the record, the progress of an incomplete fill, statistics and checks.
+
+    Raises:
+        InputError: there is no such target, or something is wrong with what was asked for.
+        FillError: the target could not be read.
+
+    Example:
+        >>> w = np.empty((512, 512), np.float32)
+        >>> report = bigin.fill(w, "kaiming_normal", seed=1)
+        >>> bigin.show(w, "kaiming_normal").looks_right
+        True
+        >>> bigin.show(w, "xavier_normal").looks_right
+        False
+    """
+    what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
+    where = what.where(target, dtype, raw=raw, offset=offset, damaged=True)
+    limits, chosen = Limits.parse(threads, max_memory), Sample(sample, sample_seed)
+    check_progress(progress)
+    with existing(where, "show") as (opened, retries):
+        record = record_of(opened, retries)
+        spec, reason = expected_spec(what, opened, record)
+        tensor = whole_of(spec)
+        part = filled(opened, record)
+        tasks = chosen.of(part.regions) if statistics else ()
+        found = Overview(
+            target=opened.label,
+            shape=opened.shape,
+            dtype=opened.dtype.name,
+            layout=retries.attempt(opened.layout),
+            nbytes=opened.nbytes,
+            stored_bytes=retries.attempt(opened.stored_bytes),
+            record=record,
+            done=None if record is None or record.get("complete") is True else part.regions / max(1, len(part.grid)),
+            wanted="" if tensor is None else tensor.call,
+            reason=reason,
+            regions=len(tasks),
+            total=len(part.grid),
+        )
+        if not tasks:
+            return found
+        whole = spec is tensor and len(tasks) == len(part.grid)
+        promise = None if tensor is None else promise_of(tensor, whole)
+        measured, seconds = measure(opened, part.grid, tasks, span(promise), limits, retries, progress)
+        checks: list[Verdict] = []
+        if tensor is not None and promise is not None:
+            checks = verdicts(measured, promise)
+            if whole and measured.finite == measured.count:
+                checks += retries.attempt(lambda: structure_verdicts(opened, tensor, limits.memory))
+        return replace(found, seconds=seconds, statistics=measured, promise=promise, verdicts=checks)
+
+
+def whole_of(spec: Spec | None) -> TensorSpec | None:
+    """The tensor whose values, or a part of them, are specified; None for fused tensors and models."""
+    tensor = spec.whole if isinstance(spec, RegionSpec | FlatSliceSpec) else spec
+    return tensor if isinstance(tensor, TensorSpec) else None
+
+
+def span(promise: Promise | None) -> Span | None:
+    """Where most values are expected; zeros, which may be many, aside."""
+    if promise is None:
+        return None
+    marginal = promise.marginal.others if isinstance(promise.marginal, WithZeros) else promise.marginal
+    return span_of(marginal.mean, marginal.std, marginal.low, marginal.high)
+
+
+def expected_spec(what: What, target: Target, record: Record | None) -> tuple[Spec | None, str]:
+    """What a target should hold: a tensor or a part of one; or None, and why that is not known."""
+    if what.method is not None:
+        said = what.spec(target)
+        said.plan()  # refuses what the dtype cannot hold
+        return said, ""
+    try:
+        spec = recorded_spec(target, record)
+    except RecordError as error:
+        return None, str(error)
+    if whole_of(spec) is not None:
+        return spec, ""
+    return None, "its record is of several tensors, each with an expected distribution of its own"

@@ -1,0 +1,47 @@
+"""Telling that two arrays in memory were filled from one stream, which is seldom meant."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any
+
+from bigin.core.errors import StreamWarning
+from bigin.methods.distributions import Constant, Dirac, Eye
+from bigin.spec.tensor import TensorSpec
+
+_lock = threading.Lock()
+_filled: dict[int, Any] = {}  # by seed, what identifies the first array that was filled from the unnamed stream
+_told = False
+
+
+def warn_of_shared_stream(array: Any, spec: Any) -> None:
+    """Warns, once in a process, when a second array is filled from the unnamed stream of a seed.
+
+    `fill` is a function of its arguments: two layers that are filled without names hold the same values. Parts of one
+    tensor, and values that are not random, share nothing.
+    """
+    global _told
+    if _told or not isinstance(spec, TensorSpec) or spec.name_from != "unnamed":
+        return
+    if isinstance(spec.distribution, Constant | Eye | Dirac):
+        return
+    with _lock:
+        first = _filled.setdefault(spec.seed, _identity(array))
+        if first == _identity(array) or _told:
+            return
+        _told = True
+    warnings.warn(
+        f"a second array is filled from the unnamed stream of seed {spec.seed}: both hold values of the same draws; "
+        "give each tensor its name (name=), or use bigin.init, which draws a fresh stream for each call",
+        StreamWarning,
+        stacklevel=4,
+    )
+
+
+def _identity(array: Any) -> Any:
+    """What tells an array from others: where its memory is, or the object."""
+    if hasattr(array, "data_ptr"):
+        return array.data_ptr()
+    interface = getattr(array, "__array_interface__", None)
+    return interface["data"][0] if isinstance(interface, dict) else id(array)

@@ -1,0 +1,52 @@
+"""How much a call may use: threads, memory, a device. Made once, at the face, and passed whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bigin.core import memory
+from bigin.core.errors import InputError
+from bigin.core.text import parse_size
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one call.
+
+    max_threads: of the CPU; None for the cores that this process may use. max_memory: bytes of buffers and preparation
+    that the call may add to what the process has; None for a quarter of what is available. device: "cpu", "cuda",
+    "cuda:1", "auto", or None for the target's own. device_memory: bytes of the device's memory; None for what is free.
+    """
+
+    max_threads: int | None = None
+    max_memory: int | None = None
+    device: str | None = None
+    device_memory: int | None = None
+
+    @classmethod
+    def parse(
+        cls, threads: Any = None, max_memory: Any = None, device: Any = None, max_device_memory: Any = None
+    ) -> Limits:
+        """Limits as a caller gives them; raises InputError."""
+        if threads is not None:
+            if isinstance(threads, bool) or not hasattr(threads, "__index__"):
+                raise InputError(f"expected threads to be an integer, got {threads!r}")
+            threads = int(threads.__index__())
+            if threads < 1:
+                raise InputError(f"expected at least 1 thread, got {threads}")
+        if device is not None and not isinstance(device, str):
+            raise InputError(f"expected a device among cpu, cuda, cuda:0, cuda:1 ... and auto, got {device!r}")
+        sizes = [None if size is None else parse_size(size) for size in (max_memory, max_device_memory)]
+        return cls(threads, sizes[0], device, sizes[1])
+
+    @cached_property
+    def threads(self) -> int:
+        """The number of threads."""
+        return memory.threads() if self.max_threads is None else self.max_threads
+
+    @cached_property
+    def memory(self) -> int:
+        """The bytes of memory. Without a limit this asks the system, once, when it is first needed."""
+        return memory.available() // 4 if self.max_memory is None else self.max_memory

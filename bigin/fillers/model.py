@@ -1,0 +1,80 @@
+"""The tensors of a model as one filler, whose regions name their tensor first: ((i, i + 1), ...) is of the i-th."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from bigin.core.regions import Region
+from bigin.fillers.filler import Array, Filler, Report
+
+KEPT = 2  # fillers that stay set up: tensors are filled one after the other, and their ends overlap
+
+
+class Setups:
+    """Sets fillers up when they are first needed, and frees those that have not been needed for long.
+
+    What orthogonal prepares takes much memory: that of all layers of a model would not fit.
+    """
+
+    def __init__(self) -> None:
+        self.threads = 1
+        self.memory = 0
+        self._lock = threading.Lock()
+        self._ready: OrderedDict[int, Filler] = OrderedDict()
+
+    def get(self, key: int, make: Callable[[], Filler]) -> Filler:
+        """A filler that is set up. Other threads that need one wait meanwhile."""
+        with self._lock:
+            filler = self._ready.get(key)
+            if filler is None:
+                while len(self._ready) >= KEPT:
+                    self._ready.popitem(last=False)
+                filler = make()
+                filler.setup(self.threads, self.memory, lambda part: None)
+                self._ready[key] = filler
+            self._ready.move_to_end(key)
+            return filler
+
+
+class LateFiller(Filler):
+    """A filler that is made and set up when its first region is needed."""
+
+    def __init__(self, make: Callable[[], Filler], filler: Filler, setups: Setups) -> None:
+        self.make = make
+        self.shape = filler.shape
+        self.region_bytes = filler.region_bytes
+        self.worker_memory = filler.worker_memory
+        self.setups = setups
+
+    def __call__(self, region: Region, out: Array) -> None:
+        self.setups.get(id(self), self.make)(region, out)
+
+
+def late(make: Callable[[], Filler], setups: Setups) -> Filler:
+    """The filler that `make` makes, if it needs no setup; else one that is set up late."""
+    filler = make()
+    return LateFiller(make, filler, setups) if filler.has_setup else filler
+
+
+class ModelFiller(Filler):
+    """Every tensor by its own filler."""
+
+    def __init__(self, fillers: Sequence[Filler], setups: Setups) -> None:
+        self.shape = (len(fillers),)
+        self.fillers = fillers
+        self.setups = setups
+        self.sizes = [filler.region_bytes for filler in fillers]
+        self.region_bytes = max(self.sizes, default=0)
+        self.worker_memory = max((filler.worker_memory for filler in fillers), default=0)
+        self.has_setup = True
+
+    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+        """Nothing yet: only how a tensor is to be set up when it is needed."""
+        self.setups.threads, self.setups.memory = threads, max_memory // KEPT
+        self.has_setup = False
+
+    def __call__(self, region: Region, out: Array) -> None:
+        (number, _), *inside = region
+        self.fillers[number](tuple(inside), out.reshape(out.shape[1:]))

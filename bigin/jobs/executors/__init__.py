@@ -1,0 +1,1 @@
+"""What runs the tasks of a job: a file for each executor."""

@@ -1,0 +1,214 @@
+"""A job: one specification, one target and limits, opened together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bigin.core.errors import DamagedError, InputError, Interrupted, Terminated
+from bigin.core.limits import Limits
+from bigin.core.record import Record
+from bigin.core.regions import Grid
+from bigin.core.text import size_text
+from bigin.core.threads import apart
+from bigin.fillers.filler import Filler
+from bigin.fillers.model import ModelFiller
+from bigin.jobs.compare import BUFFERS, Difference, Sample, Verification, compare
+from bigin.jobs.device import choose
+from bigin.jobs.journal import done_regions
+from bigin.jobs.report import Report
+from bigin.jobs.resume import identity, plan_on, state_of
+from bigin.jobs.retries import Retries
+from bigin.jobs.run import Plan, Progress, run, set_up, store, workers_within
+from bigin.jobs.where import as_fill_error
+from bigin.spec.spec import Spec
+from bigin.targets.model import ModelTarget
+from bigin.targets.target import Scratch, Target
+
+
+@dataclass(frozen=True)
+class FillOptions:
+    """How a fill is done.
+
+    overwrite: whether a target that holds other data may be filled. sync: whether data must have reached the disk
+    before the record says complete. progress: called now and then, from the calling thread, with the bytes made so far
+    and the bytes in all.
+    """
+
+    overwrite: bool = False
+    sync: bool = True
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        for what, value in (("overwrite", self.overwrite), ("sync", self.sync)):
+            if not isinstance(value, bool):
+                raise InputError(f"expected {what} to be True or False, got {value!r}")
+        check_progress(self.progress)
+
+
+def check_progress(progress: Any) -> None:
+    """Refuses what cannot be called, before any work is done."""
+    if progress is not None and not callable(progress):
+        raise InputError(f"expected progress to be a function of (bytes made, bytes in all), got {progress!r}")
+
+
+class Job:
+    """What, where and how, opened together. A fill, a comparison and a measurement are each one call of it."""
+
+    def __init__(self, spec: Spec, target: Target, limits: Limits, retries: Retries | None = None) -> None:
+        self.spec = spec
+        self.target = target
+        self.limits = limits
+        self.retries = retries or Retries(target.remote)
+        self._plan = spec.plan()
+
+    @cached_property
+    def filler(self) -> Filler:
+        """What makes the values of any region; it is made, and its kernels are compiled, when it is first needed."""
+        filler = self._plan()
+        if isinstance(filler, ModelFiller) and isinstance(self.target, ModelTarget):
+            self.target.region_bytes = filler.sizes
+        return filler
+
+    def check(self) -> None:
+        """Raises InputError where a fill would, before anything is changed."""
+        chosen = choose(self.target, self.filler, self.limits)
+        workers_within(self.target, chosen.filler, chosen.limits)
+
+    def fill(self, options: FillOptions) -> Report:
+        """Fills the target, or continues what an earlier fill of the same values has begun.
+
+        Raises InputError where something is wrong with what was asked for (nothing was changed), FillError where the
+        fill could not be finished, Interrupted where it was interrupted.
+        """
+        chosen = choose(self.target, self.filler, self.limits)
+        workers = workers_within(self.target, chosen.filler, chosen.limits)
+        record = self.spec.record() | {"complete": False}
+        start = time.perf_counter()
+        self.target.sync = options.sync
+        with as_fill_error(self.target.label):
+            if self.target.ledger is None:
+                made = self._fill_in_place(chosen.filler, workers, options.progress)
+                found = 0
+            else:
+                made, found = self._fill_and_keep(chosen.filler, workers, record, options)
+        record["complete"] = True
+        seconds = time.perf_counter() - start if made or not found else 0.0
+        return Report(self.target.label, made, seconds, record, found, self.retries.count, chosen.device)
+
+    def _fill_in_place(self, filler: Filler, workers: int, progress: Progress | None) -> int:
+        """A target that remembers nothing, such as an array in memory. A small one is filled by this thread."""
+        target = self.target
+        grid = target.grid(filler.region_bytes)
+        try:
+            target.start()
+            set_up(target, filler, workers, self.limits, progress)
+            if len(grid) == 1:
+                made = store(target, filler, grid[0], Scratch(filler.buffer), lambda: False)
+                if progress is not None:
+                    progress(made, made)
+            else:
+                made = run(target, filler, Plan(grid), workers, self.retries, progress)
+            target.flush()
+        except KeyboardInterrupt as stop:
+            kind = Terminated if isinstance(stop, Terminated) else Interrupted
+            raise kind(f"{target.label}: {_stopped(kind)}; it is partly filled") from None
+        return made
+
+    def _fill_and_keep(self, filler: Filler, workers: int, record: Record, options: FillOptions) -> tuple[int, int]:
+        """A target that keeps its record and the progress. Returns the bytes made, and those that were there."""
+        target, ledger, retries = self.target, self.target.ledger, self.retries
+        assert ledger is not None
+        grid, which = target.grid(filler.region_bytes), identity(record)
+        retries.remote = target.remote or (retries.remote and not target.exists())
+        try:
+            ledger.lock()
+            state = retries.attempt(lambda: state_of(target, record, overwrite=options.overwrite))
+            if state == "done":
+                ledger.clean()
+                return 0, target.nbytes
+            if state == "new":
+                retries.attempt(lambda: ledger.begin(record))
+            else:
+                retries.attempt(ledger.resume)
+            retries.remote = target.remote
+            set_up(target, filler, workers, self.limits, options.progress)
+            plan = Plan(grid, fill=which)
+            if state == "begun":
+                plan = plan_on(target, filler, plan, max(1, workers // BUFFERS), retries)
+            made = run(target, filler, plan, workers, retries, options.progress)
+            retries.attempt(lambda: apart(lambda: ledger.finish(record | {"complete": True})))
+        except KeyboardInterrupt as stop:
+            raise self._interruption(stop, grid, which) from None
+        return made, target.nbytes - made
+
+    def _interruption(self, stop: KeyboardInterrupt, grid: Grid, which: str) -> KeyboardInterrupt:
+        """The interruption, with how far the fill got and how it continues."""
+        kind = Terminated if isinstance(stop, Terminated) else Interrupted
+        done = 0.0
+        if self.target.exists():
+            with suppress(Exception):  # not known, then
+                done = done_regions(self.target, grid, which) / max(1, len(grid))
+        return kind(
+            f"{self.target.label}: {_stopped(kind)}; at least {100 * done:.0f}% of {size_text(self.target.nbytes)} is "
+            "stored; rerun the same command to continue"
+        )
+
+    def compare(
+        self, sample: Sample, record: Record, *, repair: bool = False, progress: Progress | None = None
+    ) -> Verification:
+        """Makes the values of a sample of the regions again and compares them with what the target holds.
+
+        With `repair` the differing regions are filled again, and compared once more. Raises FillError where the target
+        cannot be read, or a repair does not hold.
+        """
+        target, filler = self.target, self.filler
+        workers = workers_within(target, filler, self.limits, BUFFERS)
+        grid = target.grid(filler.region_bytes)
+        tasks = sample.of(len(grid))
+        total = target.nbytes * len(tasks) // max(1, len(grid))
+        if repair and target.ledger is not None:
+            target.ledger.lock()
+        start = time.perf_counter()
+        set_up(target, filler, workers, self.limits, None)
+        report = None if progress is None else (lambda size: progress(min(size, total), total))
+        differences = compare(target, filler, grid, tasks, workers, self.retries, report)
+        if repair and differences:
+            # A record of a sample would speak of regions that nobody has compared.
+            keep = len(tasks) == len(grid) or (target.ledger is not None and target.ledger.record() is not None)
+            self._repair(filler, grid, differences, workers, record if keep else None)
+        seconds = time.perf_counter() - start
+        repaired = repair and bool(differences)
+        return Verification(target.label, record, len(tasks), len(grid), total, seconds, differences, repaired)
+
+    def _repair(
+        self, filler: Filler, grid: Grid, differences: Sequence[Difference], workers: int, record: Record | None
+    ) -> None:
+        """Fills the differing regions again, and keeps the record, if there is one to keep."""
+        target, ledger, again = self.target, self.target.ledger, [d.region for d in differences]
+        if ledger is None:
+            target.start()
+        else:
+            ledger.resume()
+        run(target, filler, Plan(grid, len(grid), again), workers, self.retries, None)
+        left = compare(target, filler, grid, again, workers, self.retries)
+        if left:
+            raise DamagedError(
+                f"{target.label}: expected the values that were written, read other ones back: {left[0]}; the store "
+                "or a codec changes what it is given"
+            )
+        if ledger is None:
+            target.flush()
+        elif record is not None:
+            self.retries.attempt(lambda: apart(lambda: ledger.finish(record)))
+        else:
+            self.retries.attempt(lambda: apart(lambda: ledger.checkpoint({})))  # to the disk
+            ledger.forget()
+
+
+def _stopped(kind: type[KeyboardInterrupt]) -> str:
+    return "terminated" if kind is Terminated else "interrupted"

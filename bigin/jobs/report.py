@@ -1,0 +1,30 @@
+"""What a fill did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bigin.core.record import Record
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a fill did.
+
+    Attributes:
+        target: the target's label, a path or what an array is.
+        nbytes: bytes of values that were made.
+        seconds: the time that it took.
+        record: the provenance record that the target keeps, or would keep.
+        found: bytes that an earlier fill had stored already.
+        retries: number of retried store operations.
+        device: where the values were made, and why where that was left open.
+    """
+
+    target: str
+    nbytes: int
+    seconds: float
+    record: Record = field(repr=False)
+    found: int = 0
+    retries: int = 0
+    device: str = "cpu"

@@ -1,0 +1,89 @@
+"""What a target should hold, as a caller says it or as its record does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bigin.core.errors import InputError, RecordError
+from bigin.core.record import Record
+from bigin.core.regions import Shape, parse_region
+from bigin.core.text import parse_shape
+from bigin.jobs.where import Where, recorded_layout
+from bigin.spec.part import RegionSpec
+from bigin.spec.record import spec_of
+from bigin.spec.spec import Spec
+from bigin.spec.tensor import TensorSpec
+from bigin.targets.target import Target
+
+
+@dataclass(frozen=True)
+class What:
+    """A caller's words: a method with its parameters, seed, name, global shape, region of it, row of zeros.
+
+    Without a method it is what the target's record says. Without a name it is the target's own; without a shape, the
+    target's.
+    """
+
+    method: str | None
+    parameters: Mapping[str, Any]
+    seed: Any = 0
+    name: str | None = None
+    shape: Shape | None = None
+    region: tuple[range, ...] | None = None
+    padding_idx: Any = None
+
+    @classmethod
+    def parse(
+        cls,
+        method: str | None,
+        parameters: Mapping[str, Any],
+        seed: Any,
+        name: str | None,
+        shape: Any,
+        region: Any = None,
+        padding_idx: Any = None,
+    ) -> What:
+        """The words, with the shape and the region checked; raises InputError."""
+        whole = None if shape is None else parse_shape(shape)
+        ranges = None if region is None else parse_region(region, whole)
+        if method is None:
+            given = [*parameters, *([] if padding_idx is None else ["padding_idx"])]
+            if given:
+                raise InputError(f"expected a method for {', '.join(given)}; give --method (method=)")
+        return cls(method, parameters, seed, name, whole, ranges, padding_idx)
+
+    def where(self, target: Any, dtype: Any, **options: Any) -> Where:
+        """Where it lies: a target that holds the whole tensor, or the region."""
+        shape = self.shape if self.region is None else tuple(map(len, self.region))
+        if options.get("raw") and self.method is None and shape is None and dtype is None:
+            shape, dtype, offset = recorded_layout(target)
+            options["offset"] = options.get("offset") or offset
+        return Where(target, shape, dtype, **options)
+
+    def spec(self, target: Target) -> TensorSpec | RegionSpec:
+        """What the target is to hold; raises InputError."""
+        assert self.method is not None
+        name = target.name if self.name is None else self.name
+        spec = TensorSpec.parse(
+            self.method, self.parameters, self.seed, name, self.shape or target.shape, target.dtype, self.padding_idx
+        )
+        source = "caller" if self.name is not None else "hierarchy" if name else "unnamed"
+        spec = replace(spec, name_from=source)
+        return spec if self.region is None else RegionSpec(spec, self.region)
+
+
+def recorded_spec(target: Target, record: Record | None) -> Spec:
+    """What a target's record says that all of it holds; raises RecordError where it does not say so."""
+    if record is None:
+        raise RecordError("no record")
+    try:
+        spec = spec_of(record)
+        spec.plan()
+    except InputError as error:
+        raise RecordError(f"its record cannot be used: {error}") from None
+    if not target.matches(spec.shape, record):
+        shape = "x".join(map(str, spec.shape)) or "scalar"
+        raise RecordError(f"its record is of {shape} {record.get('dtype')}")
+    return spec

@@ -1,0 +1,94 @@
+"""Where values go or lie, as a caller names it; and opening it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bigin.core import dtypes
+from bigin.core.errors import FillError, InputError, RecordError
+from bigin.core.regions import Shape
+from bigin.core.threads import after_stragglers
+from bigin.jobs.retries import Retries, explain
+from bigin.spec.record import spec_of
+from bigin.targets.open import open_target
+from bigin.targets.records import read_sidecar
+from bigin.targets.target import Target
+
+
+@dataclass(frozen=True)
+class Where:
+    """A target as a caller names it: a path, a URL, a store or an array, and what it is, where it cannot say so itself.
+
+    shape: of the target. raw, offset: a file of values without a header, from a byte on. damaged: whether a file that
+    ends too early is opened, too. models: whether a whole checkpoint or group is one target.
+    """
+
+    target: Any
+    shape: Shape | None = None
+    dtype: Any = None
+    raw: bool = False
+    offset: int = 0
+    damaged: bool = False
+    models: bool = False
+
+    @property
+    def remote(self) -> bool:
+        """Whether errors in opening it may be passing ones, as far as its name tells: that of a URL or a store."""
+        if isinstance(self.target, str | os.PathLike):
+            return "://" in str(self.target) and not str(self.target).startswith("file://")
+        return hasattr(self.target, "store_path") or hasattr(self.target, "list_prefix")
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is a path that names nothing. A tensor of a checkpoint is path#name."""
+        if not isinstance(self.target, str | os.PathLike) or "://" in str(self.target):
+            return False
+        return not any(map(os.path.lexists, (self.target, str(self.target).partition("#")[0])))
+
+    def open(self) -> Target:
+        """The target; raises InputError where there is none."""
+        return open_target(
+            self.target,
+            shape=self.shape,
+            dtype=None if self.dtype is None else dtypes.parse_dtype(self.dtype),
+            raw=self.raw,
+            offset=self.offset,
+            damaged=self.damaged,
+            models=self.models,
+        )
+
+
+@contextmanager
+def opened(where: Where, retries: Retries | None = None) -> Iterator[Target]:
+    """The target, for as long as it is needed: also by what an interruption has left at work."""
+    with as_fill_error(where.target):
+        target = (retries or Retries(where.remote)).attempt(where.open)
+    try:
+        yield target
+    finally:
+        after_stragglers(target.close)
+
+
+@contextmanager
+def as_fill_error(label: Any) -> Iterator[None]:
+    """Whatever goes wrong with what is labelled is a FillError of one line."""
+    try:
+        yield
+    except (InputError, FillError):
+        raise
+    except Exception as error:
+        raise FillError(explain(error, str(label))) from error
+
+
+def recorded_layout(target: Any) -> tuple[Shape, Any, int]:
+    """Shape, dtype and offset of the values in a raw file, as its record says."""
+    record = read_sidecar(Path(target)) if isinstance(target, str | os.PathLike) else None
+    if record is None:
+        raise RecordError(f"{target}: expected a record of a fill, found none; give --shape, --dtype and --method")
+    offset = record.get("offset", 0)
+    return spec_of(record).shape, record.get("dtype"), offset if isinstance(offset, int) else 0

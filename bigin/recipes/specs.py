@@ -1,0 +1,71 @@
+"""From what a recipe says of the tensors of a model to their specifications."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bigin.core import dtypes
+from bigin.core.errors import InputError
+from bigin.core.regions import Shape
+from bigin.recipes.assign import Assignment, assign
+from bigin.recipes.check import check
+from bigin.recipes.presets import find_recipe
+from bigin.recipes.read import read_recipe
+from bigin.recipes.recipe import Tensor
+from bigin.spec.fused import FusedSpec
+from bigin.spec.model import TensorValues
+from bigin.spec.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A recipe for a model: its path or name, the seed instead of its own, and variables that override its own.
+
+    strict: whether a rule that matches no tensor is an error instead of a warning.
+    """
+
+    recipe: str | os.PathLike[str]
+    seed: int | None
+    variables: Mapping[str, Any]
+    strict: bool = False
+
+
+def resolve(
+    chosen: Chosen, label: str, tensors: Mapping[str, tuple[str, Shape]]
+) -> tuple[list[Assignment], dict[str, TensorValues]]:
+    """What a recipe says of tensors (name -> dtype, shape), and the specifications that follow, by name."""
+    read = read_recipe(find_recipe(chosen.recipe), chosen.variables)
+    described = [Tensor(name, shape, dtype) for name, (dtype, shape) in sorted(tensors.items())]
+    assignments = assign(read, described)
+    check(read, described, assignments, strict=chosen.strict)
+    if not assignments:
+        raise InputError(f"{label}: expected tensors to fill, found none")
+    seed = read.seed if chosen.seed is None else chosen.seed
+    return assignments, {a.tensor.name: spec_of_assignment(a, seed) for a in assignments}
+
+
+def spec_of_assignment(assignment: Assignment, seed: int) -> TensorValues:
+    """The specification of a tensor."""
+    tensor = assignment.tensor
+    if tensor.dtype not in dtypes.DTYPES:
+        raise InputError(
+            f"{tensor.name}: expected a dtype among {', '.join(dtypes.DTYPES)}, got {tensor.dtype}; leave it out with "
+            f'skip = ["{tensor.name}"] in the recipe'
+        )
+    dtype = dtypes.parse_dtype(tensor.dtype)
+    try:
+        parts = tuple(
+            TensorSpec.parse(
+                part.method, part.parameters, seed, part.name, part.shape, dtype, assignment.rule.padding_idx
+            )
+            for part in assignment.parts
+        )
+    except InputError as error:
+        raise InputError(f"{tensor.name}: {error}") from None
+    if assignment.axis is None:
+        return parts[0]
+    stack = assignment.rule.split is not None and assignment.rule.split.stack
+    return FusedSpec(assignment.axis, stack, parts, tensor.shape, dtype)
