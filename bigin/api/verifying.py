@@ -13,7 +13,7 @@ from bigin.jobs.compare import Sample, Verification
 from bigin.jobs.job import Job, check_progress
 from bigin.jobs.resume import describe, values
 from bigin.jobs.retries import Retries
-from bigin.jobs.what import What, recorded_spec
+from bigin.jobs.what import What, recorded_spec, usable_spec
 from bigin.spec.spec import Spec
 from bigin.targets.model import ModelTarget
 from bigin.targets.target import Target
@@ -85,15 +85,16 @@ def wanted(what: What, target: Target, retries: Retries) -> tuple[Spec, Record]:
     record = record_of(target, retries)
     if record is None:
         raise RecordError(f"{target.label}: expected a record of a fill, found none; give --method and its parameters")
-    if record.get("complete") is not True:
-        raise RecordError(f"{target.label}: {incomplete(target, record)}")
     try:
-        return recorded_spec(target, record), record
+        usable_spec(record)
+        if record.get("complete") is True:
+            return recorded_spec(target, record), record
     except RecordError as error:
         raise RecordError(
             f"{target.label}: expected a record of what it holds ({target.shape} {target.dtype.name}): {error}; give "
             "--method and its parameters"
         ) from None
+    raise RecordError(f"{target.label}: {incomplete(target, record)}")
 
 
 def check_record(target: Target, record: Record) -> None:

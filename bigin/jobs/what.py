@@ -78,12 +78,18 @@ def recorded_spec(target: Target, record: Record | None) -> Spec:
     """What a target's record says that all of it holds; raises RecordError where it does not say so."""
     if record is None:
         raise RecordError("no record")
+    spec = usable_spec(record)
+    if not target.matches(spec.shape, record):
+        shape = "x".join(map(str, spec.shape)) or "scalar"
+        raise RecordError(f"its record is of {shape} {record.get('dtype')}")
+    return spec
+
+
+def usable_spec(record: Record) -> Spec:
+    """What a record says; raises RecordError where that could not be filled."""
     try:
         spec = spec_of(record)
         spec.plan()
     except InputError as error:
         raise RecordError(f"its record cannot be used: {error}") from None
-    if not target.matches(spec.shape, record):
-        shape = "x".join(map(str, spec.shape)) or "scalar"
-        raise RecordError(f"its record is of {shape} {record.get('dtype')}")
     return spec
