@@ -1,11 +1,10 @@
-"""The signal through the layers of a model that a recipe makes."""
+"""The variance of activations and gradients in a model that a recipe fills."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from bigin.core import dtypes
@@ -13,11 +12,12 @@ from bigin.core.errors import InputError
 from bigin.core.limits import Limits
 from bigin.inspect.propagation import Layer, Signal, propagate
 from bigin.recipes.assign import Assignment
+from bigin.recipes.glob import parse_glob
 from bigin.recipes.recipe import LAYOUTS
 from bigin.recipes.specs import Chosen, resolve
 from bigin.targets.models import read_model
 
-# How a layer's axes lie, by the recipe's word for them; an embedding's rows are looked up, and no signal goes through.
+# The order of a layer's axes, by the recipe's layout. Rows of an embedding are looked up: no signal passes through it.
 ORDERS = {
     "linear": "linear",
     "depthwise": "linear",
@@ -41,28 +41,43 @@ def signal(
     max_memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Signal:
-    """Send a random batch through the linear and convolution layers that a recipe makes, and measure its variance.
+    """Propagate a random batch through the linear and convolution layers that a recipe fills; return the variances.
 
-    The weights are made as they are needed, and never stored: nothing is written. A batch goes through the weights of
-    two axes and more in the order of their names (layers.2 before layers.10); embeddings are left out, and where a
-    layer does not take what the one before it gives, a fresh batch begins. bigin.inspect.propagation
-    tells what a layer does.
+    The weights are computed as they are needed and never stored: nothing is written. The batch passes through the
+    weights of two or more dimensions in the natural order of their names (layers.2 before layers.10). Embeddings are
+    left out. A layer that does not take the outputs of the one before it gets a new batch.
 
     Args:
         recipe, like, seed, variables, strict: as in `initialize`.
-        match: globs of the names of the weights, in the order in which the batch goes through them; by default all.
-        nonlinearity: the function behind each layer: linear, relu, leaky_relu:SLOPE, tanh, sigmoid, selu, gelu, silu.
-        batch: samples in the batch, which is random by batch_seed.
-        max_memory: bytes, or a text such as "2GiB", for what orthogonal weights need to be made.
-        progress: called with passes through layers done and in all.
+        match: patterns of the names of the weights, as in recipes, in the order of the forward pass; by default all
+            weights.
+        nonlinearity: the function after each layer: linear, relu, leaky_relu:SLOPE, tanh, sigmoid, selu, gelu, silu.
+        batch: number of samples in the batch.
+        batch_seed: seed of the batch.
+        max_memory: bytes, or a text such as "2GiB", for the preparation of orthogonal weights; by default a quarter of
+            the free memory.
+        progress: called with the number of finished layer passes and their total.
 
-    Raises InputError where something is wrong with what was asked for.
+    Returns:
+        The variance of the outputs of every layer, and of the gradient with respect to them.
+
+    Raises:
+        InputError: an argument is invalid, or the model has no such layers.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> for i in range(2):
+        ...     _ = bigin.create(f"mlp.zarr/layers/{i}/weight", shape=(64, 64))
+        >>> _ = Path("he.toml").write_text('[default]\\nmethod = "kaiming_normal"')
+        >>> result = bigin.signal("he.toml", "mlp.zarr")
+        >>> [layer.name for layer in result.layers]
+        ['layers/0/weight', 'layers/1/weight']
     """
     model = read_model(like)
     assignments, specs = resolve(Chosen(recipe, seed, variables or {}, strict), model.label, model.tensors)
     chosen = ordered(list(filter(carries, assignments)), match)
     if not chosen:
-        raise InputError(f"{like}: expected weights of linear or convolution layers, found none; see --match (match=)")
+        raise InputError(f"{like}: expected weights of linear or convolution layers, got none; check --match (match=)")
     layers = [
         Layer(
             assignment.tensor.name,
@@ -84,32 +99,33 @@ def signal(
 
 
 def carries(assignment: Assignment) -> bool:
-    """Whether a tensor is the weight of a layer that a signal goes through."""
+    """Return whether a tensor is the weight of a linear or convolution layer."""
     shape = assignment.tensor.shape
     return len(shape) >= 2 and 0 not in shape and order(assignment) is not None
 
 
 def order(assignment: Assignment) -> str | None:
-    """How the axes of a weight lie; None for one that no signal goes through."""
+    """Return the order of the axes of a weight, or None for an embedding."""
     axes = assignment.rule.axes
     words = [word for word, layout in LAYOUTS.items() if all(axes.get(key) == layout[key] for key in layout)]
     return ORDERS[words[0]] if words else None
 
 
 def ordered(assignments: Sequence[Assignment], match: Sequence[str]) -> list[Assignment]:
-    """The tensors that patterns name, pattern by pattern, in the natural order of their names, each once."""
+    """Return the tensors that patterns match, pattern by pattern, in the natural order of their names, each once."""
     natural = sorted(assignments, key=lambda assignment: natural_key(assignment.tensor.name))
     if not match:
         return natural
     chosen: dict[str, Assignment] = {}
     for pattern in match:
-        found = [a for a in natural if fnmatchcase(a.tensor.name, pattern)]
-        if not found:
-            raise InputError(f"expected weights whose names match {pattern!r}, found none")
-        chosen |= {a.tensor.name: a for a in found if a.tensor.name not in chosen}
+        glob = parse_glob(pattern)
+        matching = [a for a in natural if glob.match(a.tensor.name) is not None]
+        if not matching:
+            raise InputError(f"expected weights whose names match {pattern!r}, got none")
+        chosen |= {a.tensor.name: a for a in matching if a.tensor.name not in chosen}
     return list(chosen.values())
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Numbers in names count as numbers: layers.2 comes before layers.10."""
+    """Return a key that sorts numbers in names as numbers: layers.2 before layers.10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -25,6 +25,7 @@ from bigin.core.errors import FillError, InputError, TargetError, Terminated
 
 LONGEST = 300  # characters of an unexpected error's text
 REPORT = "please report this defect with the traceback that BIGIN_TRACEBACK=1 prints"
+LISTS = ("methods", "recipes")  # commands that compute nothing
 HELP = """Write the initial values of weights that do not fit in memory.
 
 A value depends on the seed, the tensor's name, the method, the global shape and the index, and on nothing else: not
@@ -51,8 +52,12 @@ class Commands(Group):
     cls=Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="bigin")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Group of all commands."""
+    disabled = os.environ.get("NUMBA_DISABLE_JIT", "0")
+    if disabled not in ("", "0") and context.invoked_subcommand not in LISTS:
+        raise InputError(f"expected numba's compiler, got NUMBA_DISABLE_JIT={disabled} in the environment; unset it")
 
 
 for command in (fill, init, methods, recipes, show, signal_command, table, verify):
@@ -69,8 +74,9 @@ def run() -> None:
         main()
     except SystemExit as done:
         if done.code:
-            with contextlib.suppress(OSError):
-                sys.stderr.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it is closed
+                with contextlib.suppress(OSError):
+                    stream.flush()
             os._exit(int(done.code))
         raise
 

@@ -52,12 +52,12 @@ def parse_fraction(text: str) -> float:
 
 
 def parse_shape(shape: object) -> tuple[int, ...]:
-    """A shape: an integer, a sequence of them, or a text such as 1000,256 or 1000x256."""
+    """Return a shape as a tuple, given an integer, a sequence of them, or a text such as 1000,256 or (1000, 256).
+
+    Sizes that only spaces separate are refused: "10 000" may be one size or two.
+    """
     if isinstance(shape, str):
-        text = shape.strip("()[] ").replace(" ", "")
-        if not re.fullmatch(r"(\d+([,x]\d+)*,?)?", text):
-            raise InputError(f"expected a shape such as 1000,256, got {shape!r}")
-        sizes = tuple(int(size) for size in re.findall(r"\d+", text))
+        sizes = _sizes(shape)
     elif hasattr(shape, "__index__"):
         sizes = (shape.__index__(),)
     else:
@@ -73,6 +73,18 @@ def parse_shape(shape: object) -> tuple[int, ...]:
     if elements >= 1 << 63:
         raise InputError(f"expected fewer than 2^63 elements, got shape {sizes}")
     return sizes
+
+
+SIZES = r"\s*(\d+\s*([,x]\s*\d+\s*)*,?\s*)?"
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """The sizes that a text lists, in brackets or without."""
+    if not any(
+        re.fullmatch(pattern, text, re.ASCII) for pattern in (SIZES, rf"\s*\({SIZES}\)\s*", rf"\s*\[{SIZES}\]\s*")
+    ):
+        raise InputError(f"expected a shape such as 1000,256, got {text!r}; separate the sizes with commas")
+    return tuple(int(size) for size in re.findall(r"\d+", text))
 
 
 def counted(count: int, what: str) -> str:

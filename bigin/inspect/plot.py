@@ -1,4 +1,4 @@
-"""An overview's histogram as a picture, drawn by matplotlib."""
+"""Histograms and signals as pictures, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ TITLE: dict[str, Any] = {"loc": "left", "fontsize": 9, "color": GREY}
 
 
 def check_plot(path: str | Path) -> None:
-    """Refuses a picture that cannot be drawn, before anything is read."""
+    """Raise InputError for a picture that cannot be drawn, before anything is read."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise InputError("expected matplotlib for a plot, found none; pip install 'bigin[plot]'") from None
+        raise InputError("expected matplotlib for a plot, got none; pip install 'bigin[plot]'") from None
     if not Path(path).absolute().parent.is_dir():
         raise InputError(f"{path}: expected an existing folder {Path(path).absolute().parent}; make it first")
 
 
 def plot(overview: Overview, path: str | Path) -> None:
-    """Draws the density of the values beside the one that is promised: the middle, and the tails on a log scale."""
+    """Draw the density of the values beside the expected one, on a linear and on a logarithmic scale."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    found = overview.statistics
-    if found is None or overview.histogram(BINS) is None:
-        raise InputError(f"{overview.target}: expected values that differ to plot, found none")
+    stats = overview.statistics
+    if stats is None or overview.histogram(BINS) is None:
+        raise InputError(f"{overview.target}: expected values that differ to plot, got none")
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     shape = "x".join(map(str, overview.shape)) or "scalar"
     figure.suptitle(
@@ -52,8 +52,8 @@ def plot(overview: Overview, path: str | Path) -> None:
     for axes, outside in ((linear, 5e-4), (log, 1e-7)):
         histogram = overview.histogram(BINS, outside)
         assert histogram is not None
-        draw(axes, histogram, found.finite, overview.wanted)
-    linear.set_title(f"{found.finite:,} values, mean {found.mean:.4g}, std {found.std:.4g}", **TITLE)
+        draw(axes, histogram, stats.finite, overview.wanted)
+    linear.set_title(f"{stats.finite:,} values, mean {stats.mean:.4g}, std {stats.std:.4g}", **TITLE)
     linear.set_ylim(0, 1.25 * max(float(patch.get_data().values.max()) for patch in linear.patches))
     linear.legend(frameon=False, fontsize=8, loc="upper left", labelcolor=INK)
     log.set_title("the same on a logarithmic scale", **TITLE)
@@ -110,10 +110,10 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def draw(axes: Axes, histogram: Histogram, count: int, wanted: str) -> None:
-    """The density of so many values, and a line for the promised one."""
+    """Draw the density of `count` values, and a line for the expected one."""
     scale = np.diff(histogram.edges) * count
     axes.stairs(histogram.counts / scale, histogram.edges, fill=True, color=COLOUR, alpha=0.35, lw=0, label="values")
     if histogram.expected is not None:
         axes.stairs(histogram.expected / scale, histogram.edges, baseline=None, color=INK, lw=1.1, label=wanted)
-    axes.set_xlabel("value" + (", zeros left out" if histogram.without_zeros else ""), color=INK)
+    axes.set_xlabel("value" + (" (without zeros)" if histogram.without_zeros else ""), color=INK)
     axes.set_ylabel("density", color=INK)

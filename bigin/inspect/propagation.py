@@ -1,8 +1,8 @@
-"""Does an initialization do its work? A random batch goes through the layers, forward and backward, and is measured.
+"""The variance of activations and gradients: a random batch is propagated through layers, forward and backward.
 
-Glorot and Bengio (2010) and He et al. (2015) derive their variances so that activations and gradients keep theirs from
-layer to layer. Here that is tried: the weights are made a tile at a time and never stored, so a model that does not
-fit in memory can be measured before anything is written.
+Glorot and Bengio (2010) and He et al. (2015) derive their scales so that both variances stay the same from layer to
+layer. The weights are computed a tile at a time and never stored, so a model that does not fit in memory can be
+measured before anything is written.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STEADY = 10.0  # a variance that has changed by less than this factor at the end
 
 @dataclass(frozen=True)
 class Layer:
-    """A linear or convolution layer's weight: its name, shape and dtype, what makes it, and where its axes lie.
+    """The weight of a linear or convolution layer: its name, shape, dtype and filler, and the order of its axes.
 
     order is "linear" (out, in, kernel...), "transposed" (kernel..., in, out) or "conv_transpose" (in, out, kernel...).
     """
@@ -64,24 +64,24 @@ class Layer:
         return tuple(self.shape[axis] for axis in self.axes[2])
 
     def tiles(self) -> Iterator[tuple[slice, slice, Array]]:
-        """The weight as (outputs, inputs, values of shape (outputs, inputs, kernel positions)), some rows at a time."""
+        """Yield (outputs, inputs, values of shape (outputs, inputs, kernel positions)), some rows at a time."""
         out_axis, in_axis, kernel = self.axes
         axis = 0 if not (self.order == "transposed" and kernel) else in_axis  # the one that is cut
         step = max(1, TILE * self.shape[axis] // max(1, math.prod(self.shape)))
         for start in range(0, self.shape[axis], step):
             region = [(0, size) for size in self.shape]
             region[axis] = (start, min(start + step, self.shape[axis]))
-            made = np.empty([b - a for a, b in region], self.dtype)
-            self.filler(tuple(region), made)
-            values = np.moveaxis(made, (out_axis, in_axis), (0, 1)).astype(np.float32)
+            tile = np.empty([b - a for a, b in region], self.dtype)
+            self.filler(tuple(region), tile)
+            values = np.moveaxis(tile, (out_axis, in_axis), (0, 1)).astype(np.float32)
             yield slice(*region[out_axis]), slice(*region[in_axis]), values.reshape(*values.shape[:2], -1)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What came out of a layer: the mean square of its outputs before the nonlinearity, and of the gradient there.
+    """The mean square of a layer's outputs before the nonlinearity, and of the gradient with respect to them.
 
-    fresh says that the layer does not fit behind the one before it, and was given a batch of its own.
+    fresh is true for a layer that does not take the outputs of the one before it, and gets a new batch.
     """
 
     name: str
@@ -93,20 +93,20 @@ class Measured:
 
 @dataclass(frozen=True)
 class Signal:
-    """The layers as measured, in order, behind a batch of unit variance; see `chains` for where a batch begins."""
+    """The measured layers in order, for a batch of unit variance; `chains` tells where each batch begins."""
 
     nonlinearity: str
     layers: list[Measured] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, which has no infinities: null stands for them."""
+        """Return a dict for JSON, with None for infinities."""
         layers = [asdict(layer) for layer in self.layers]
         for layer in layers:
             layer |= {key: None for key in ("activation", "gradient") if not math.isfinite(layer[key])}
         return {"nonlinearity": self.nonlinearity, "layers": layers}
 
     def chains(self) -> list[list[Measured]]:
-        """The layers that one batch went through."""
+        """Return the layers of each batch."""
         chains: list[list[Measured]] = []
         for layer in self.layers:
             if layer.fresh:
@@ -116,7 +116,7 @@ class Signal:
 
 
 def trend(variances: Sequence[float]) -> str:
-    """In a word, what became of a variance of 1 on its way through layers: steady, vanishing or exploding."""
+    """Return what becomes of a variance of 1 on its way through layers: steady, vanishing or exploding."""
     last = variances[-1]
     if not math.isfinite(last) or last > STEADY:
         return "exploding"
@@ -161,7 +161,7 @@ FUNCTIONS: dict[str, Nonlinearity] = {
 
 
 def parse_nonlinearity(text: str) -> Nonlinearity:
-    """A function by name; leaky_relu may carry its slope: leaky_relu:0.2."""
+    """Return a function by name; leaky_relu may have a slope: leaky_relu:0.2."""
     name, _, slope = text.lower().partition(":")
     if name == "leaky_relu":
         try:
@@ -182,20 +182,27 @@ def propagate(
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Signal:
-    """Send a random batch through a stack of layers, forward and backward, and measure its variance at each.
+    """Propagate a random batch through layers, forward and backward, and measure its variance at each.
 
-    Every layer computes y = W x and hands x = f(y) on. The first x is f of standard normal values, and the gradient
-    with respect to the last y is standard normal too. Inputs of a convolution are periodic, so no position lies at an
-    edge; strides and pooling, which change no variance of a position, are left out. Between a convolution and a linear
-    layer as many positions are kept as the linear layer has inputs. A layer that does not fit begins anew.
+    Every layer computes y = W x and passes on x = f(y). The first x is f of standard normal values, and the gradient
+    with respect to the last y is standard normal too. The inputs of a convolution are periodic, so that no position is
+    at an edge. Strides and pooling do not change the variance of a position and are ignored. Between a convolution and
+    a linear layer, as many positions are kept as the linear layer has inputs. A layer that does not take the outputs of
+    the one before it gets a new batch.
 
     Args:
-        layers: in the order that a batch goes through them.
-        nonlinearity: f, the same behind every layer: linear, relu, leaky_relu:SLOPE, tanh, sigmoid, selu, gelu, silu.
-        batch: how many samples.
-        seed: of the batch; the weights are those of the layers' fillers.
-        limits: threads, and bytes of memory that orthogonal weights may need to be made.
-        progress: called with layer passes done and in all.
+        layers: the layers, in the order of the forward pass.
+        nonlinearity: f: linear, relu, leaky_relu:SLOPE, tanh, sigmoid, selu, gelu, silu.
+        batch: number of samples.
+        seed: seed of the batch; the weights come from the fillers of the layers.
+        limits: threads, and bytes of memory for the preparation of orthogonal weights.
+        progress: called with the number of finished layer passes and their total.
+
+    Returns:
+        The measured variances.
+
+    Raises:
+        InputError: an argument is invalid.
     """
     if not layers:
         raise InputError("expected at least one weight of a linear or convolution layer, got none")
@@ -216,7 +223,7 @@ def propagate(
 
 
 class _Passes:
-    """Counts for the progress."""
+    """Counts layer passes."""
 
     def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
         self.done, self.total, self.progress = 0, total, progress
@@ -228,7 +235,7 @@ class _Passes:
 
 
 def chained(layers: Sequence[Layer]) -> list[list[Layer]]:
-    """The layers, cut where one does not fit behind the other."""
+    """Return the layers, split where one does not take the outputs of the one before it."""
     chains: list[list[Layer]] = []
     for layer in layers:
         if chains and fits(chains[-1][-1], layer):
@@ -239,14 +246,14 @@ def chained(layers: Sequence[Layer]) -> list[list[Layer]]:
 
 
 def fits(before: Layer, layer: Layer) -> bool:
-    """Whether a layer takes what another gives: as many channels, groups of them, or positions of them flattened."""
+    """Return whether a layer takes the outputs of another: its channels, groups of them, or them flattened."""
     if len(layer.kernel) == len(before.kernel):
         return before.outputs == layer.inputs or grouped(before.outputs, layer)
     return not layer.kernel and layer.inputs % before.outputs == 0
 
 
 def grouped(channels: int, layer: Layer) -> bool:
-    """Whether a convolution takes so many channels in groups."""
+    """Return whether a convolution takes so many channels in groups."""
     groups, left = divmod(channels, layer.inputs)
     return bool(layer.kernel) and groups > 1 and left == 0 and layer.outputs % groups == 0
 
@@ -259,7 +266,7 @@ def _through(
     random: np.random.Generator,
     passes: _Passes,
 ) -> list[Measured]:
-    """Forward and backward through layers that fit; arrays are (channels, batch, positions...)."""
+    """Measure one batch; arrays are (channels, batch, positions...)."""
     first = chain[0]
     spatial = grid_of(chain)
     y = random.standard_normal((first.inputs, batch, *spatial), np.float32)
@@ -290,7 +297,7 @@ def _through(
 
 
 def grid_of(chain: Sequence[Layer]) -> Shape:
-    """The positions of the convolutions' inputs: one size, at least that of every kernel."""
+    """Return the positions of the convolutions' inputs: one size, at least that of every kernel."""
     kernels = [layer.kernel for layer in chain if layer.kernel]
     if not kernels:
         return ()
@@ -299,12 +306,12 @@ def grid_of(chain: Sequence[Layer]) -> Shape:
 
 
 def mean_square(y: Array) -> float:
-    """The variance about 0."""
+    """Return the variance about 0."""
     return float(np.mean(np.square(y, dtype=np.float64)))
 
 
 def flatten(x: Array, inputs: int) -> Array:
-    """(channels, batch, positions...) to (channels times some of the positions, batch), as torch flattens."""
+    """Reshape (channels, batch, positions...) to (channels times some of the positions, batch), in torch's order."""
     channels, batch = x.shape[:2]
     count = inputs // channels
     positions = np.resize(np.arange(math.prod(x.shape[2:])), count)
@@ -312,7 +319,7 @@ def flatten(x: Array, inputs: int) -> Array:
 
 
 def unflatten(gradient: Array, shape: Shape) -> Array:
-    """The gradient at the positions that were kept; as a mean square it stands for all of them."""
+    """Undo flatten; the positions that were kept are repeated for the others, which keeps the mean square."""
     channels, batch = shape[:2]
     kept = gradient.reshape(channels, -1, batch).swapaxes(1, 2)
     whole = np.resize(np.arange(kept.shape[2]), math.prod(shape[2:]))
@@ -320,40 +327,40 @@ def unflatten(gradient: Array, shape: Shape) -> Array:
 
 
 def shifts(kernel: Shape) -> Iterator[tuple[int, ...]]:
-    """How far each position of a kernel reads from its centre."""
-    for place in np.ndindex(*kernel):
-        yield tuple(size // 2 - at for at, size in zip(place, kernel, strict=True))
+    """Yield the offset of each position of a kernel from its centre."""
+    for index in np.ndindex(*kernel):
+        yield tuple(size // 2 - at for at, size in zip(index, kernel, strict=True))
 
 
 def forward(layer: Layer, x: Array) -> Array:
-    """y = W x, for x of (channels, batch, positions...)."""
+    """Return y = W x, for x of (channels, batch, positions...)."""
     y = np.zeros((layer.outputs, *x.shape[1:]), np.float32)
     axes = tuple(range(2, x.ndim))
     for outputs, inputs, tile in layer.tiles():
         for k, shift in enumerate(shifts(layer.kernel)):
             moved = np.roll(x, shift, axes) if any(shift) else x
-            for rows, columns in blocks(outputs, inputs, layer, x.shape[0]):
+            for rows, columns in groups_of(outputs, inputs, layer, x.shape[0]):
                 weight = tile[rows.start - outputs.start : rows.stop - outputs.start, :, k]
                 y[rows] += np.tensordot(weight, moved[columns], 1)
     return y
 
 
 def backward(layer: Layer, gradient: Array, channels: int) -> Array:
-    """W' times the gradient with respect to y: the one with respect to x, which has so many channels."""
+    """Return the gradient with respect to x, given the one with respect to y and the number of channels of x."""
     result = np.zeros((channels, *gradient.shape[1:]), np.float32)
     axes = tuple(range(2, gradient.ndim))
     for outputs, inputs, tile in layer.tiles():
         for k, shift in enumerate(shifts(layer.kernel)):
             back = tuple(-step for step in shift)
             moved = np.roll(gradient, back, axes) if any(shift) else gradient
-            for rows, columns in blocks(outputs, inputs, layer, channels):
+            for rows, columns in groups_of(outputs, inputs, layer, channels):
                 weight = tile[rows.start - outputs.start : rows.stop - outputs.start, :, k]
                 result[columns] += np.tensordot(weight.T, moved[rows], 1)
     return result
 
 
-def blocks(outputs: slice, inputs: slice, layer: Layer, channels: int) -> Iterator[tuple[slice, slice]]:
-    """What of the outputs depends on what of the channels: everything, or group by group."""
+def groups_of(outputs: slice, inputs: slice, layer: Layer, channels: int) -> Iterator[tuple[slice, slice]]:
+    """Yield which outputs depend on which channels: all on all, or group by group."""
     groups = channels // layer.inputs
     if groups == 1:
         yield outputs, inputs

@@ -1,9 +1,10 @@
-"""An overview as text: in colours on a terminal, plain in a pipe."""
+"""An overview as text: coloured on a terminal, plain in a pipe."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bigin.core.text import size_text
@@ -18,48 +19,63 @@ if TYPE_CHECKING:
 ROWS = 17  # of the histogram
 BAR = 44  # columns of the longest bar
 WIDTH = 100  # where there is no terminal
-EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The characters that a chart is drawn with: a full cell, parts of one, the mark of what is expected."""
+
+    full: str
+    parts: str
+    mark: str
+    measured: str
+    plus_minus: str
+
+
+BLOCKS = Drawing("█", " ▏▎▍▌▋▊▉", "│", "▌", "±")
+ASCII = Drawing("#", " #", "|", "#", "+-")
 
 
 def print_overview(overview: Overview) -> None:
-    """Prints it."""
+    """Print an overview on the standard output."""
     from rich.console import Console
 
     console = Console()
+    drawing = BLOCKS if console.encoding.startswith("utf") else ASCII
     if console.is_terminal:
-        console.print(*parts(overview), sep="\n")
+        console.print(*parts(overview, drawing), sep="\n")
         return
     console = Console(width=WIDTH, color_system=None)
     with console.capture() as captured:
-        console.print(*parts(overview), sep="\n")
+        console.print(*parts(overview, drawing), sep="\n")
     print("\n".join(line.rstrip() for line in captured.get().rstrip().split("\n")))
 
 
-def parts(overview: Overview) -> Iterator[Table | Text]:
-    """What is printed, with blank lines between."""
+def parts(overview: Overview, drawing: Drawing) -> Iterator[Table | Text]:
+    """Yield what is printed, with blank lines between."""
     from rich.text import Text
 
     yield facts(overview)
     if overview.statistics is not None:
         yield Text()
-        yield statistics(overview)
+        yield statistics(overview, drawing)
         if histogram := overview.histogram(ROWS):
             yield Text()
-            yield chart(histogram, overview)
+            yield chart(histogram, overview, drawing)
     if line := conclusion(overview):
         yield Text()
         yield line
 
 
 def grid() -> Table:
-    """A table without lines."""
+    """Return a table without lines."""
     from rich.table import Table
 
     return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
 
 
 def facts(overview: Overview) -> Table:
-    """What the target is."""
+    """Return what the target is, as a table."""
     from rich.text import Text
 
     shape = "x".join(map(str, overview.shape)) or "scalar"
@@ -71,7 +87,7 @@ def facts(overview: Overview) -> Table:
         ("record", record(overview)),
     ]
     if overview.done is not None:
-        rows.append(("progress", f"{100 * overview.done:.1f}% has reached the disk; the same fill goes on from there"))
+        rows.append(("progress", f"{100 * overview.done:.1f}% has reached the disk; rerun the same fill to continue"))
     if overview.statistics is not None:
         rows.append(("read", read(overview)))
     table = grid()
@@ -81,32 +97,32 @@ def facts(overview: Overview) -> Table:
 
 
 def layout(overview: Overview) -> str:
-    """How the values lie."""
+    """Return how the values are laid out."""
     has = overview.layout
-    said = [has["format"]]
+    words = [has["format"]]
     if "chunks" in has:
-        said.append(f"chunks of {times(has['chunks'])}")
+        words.append(f"chunks of {times(has['chunks'])}")
         if has["shards"]:
-            said.append(f"in shards of {times(has['shards'])}")
-        said.append(", ".join(has["codecs"]) or "no codec")
+            words.append(f"in shards of {times(has['shards'])}")
+        words.append(", ".join(has["codecs"]) or "no codec")
     if "order" in has:
-        said.append(f"{has['order']} order")
+        words.append(f"{has['order']} order")
     if "byte_order" in has and overview.nbytes > math.prod(overview.shape):
-        said.append(f"{has['byte_order']}-endian")
+        words.append(f"{has['byte_order']}-endian")
     if has.get("offset"):
-        said.append(f"from byte {has['offset']} on")
+        words.append(f"offset {has['offset']} bytes")
     if "strides" in has:
-        said.append(f"strides of {times(has['strides'])} bytes" if has["strides"] else "")
-    return ", ".join(filter(None, said))
+        words.append(f"strides of {times(has['strides'])} bytes" if has["strides"] else "")
+    return ", ".join(filter(None, words))
 
 
 def times(sizes: list[int]) -> str:
-    """Sizes with crosses between them."""
+    """Return sizes with crosses between them."""
     return "x".join(map(str, sizes)) or "one value"
 
 
 def stored(overview: Overview) -> str:
-    """What it takes."""
+    """Return how much is stored."""
     part = f"{overview.stored_bytes / overview.nbytes:.3g} of the values' size" if overview.nbytes else ""
     has = overview.layout
     what = "shards" if has.get("shards") else "chunks"
@@ -115,7 +131,7 @@ def stored(overview: Overview) -> str:
 
 
 def record(overview: Overview) -> str:
-    """What it was filled with."""
+    """Return what the provenance record says."""
     record = overview.record
     if record is None:
         return "none"
@@ -123,60 +139,60 @@ def record(overview: Overview) -> str:
     from bigin.spec.tensor import TensorSpec
 
     try:
-        said = [str(TensorSpec.from_record(record)).rsplit(", ", 1)[0]]
+        words = [str(TensorSpec.from_record(record)).rsplit(", ", 1)[0]]
     except InputError:
-        said = [overview.reason or "none that can be used"]
-    said += [f"{key} {record[key]}" for key in ("region", "stretch") if key in record]
-    said.append(f"stream {record.get('stream')}, bigin {record.get('bigin')}")
-    said.append("complete" if record.get("complete") is True else "not complete")
-    return ", ".join(said)
+        words = [overview.reason or "unusable"]
+    words += [f"{key} {record[key]}" for key in ("region", "stretch") if key in record]
+    words.append(f"stream {record.get('stream')}, bigin {record.get('bigin')}")
+    words.append("complete" if record.get("complete") is True else "not complete")
+    return ", ".join(words)
 
 
 def read(overview: Overview) -> str:
-    """How much was read, and how fast."""
-    found = overview.statistics
-    assert found is not None
-    size = found.count * overview.nbytes // max(1, math.prod(overview.shape))
+    """Return how much was read, and how fast."""
+    stats = overview.statistics
+    assert stats is not None
+    size = stats.count * overview.nbytes // max(1, math.prod(overview.shape))
     speed = size / max(overview.seconds, 1e-9) / 1e9
-    many = f"{found.count:,} value{'' if found.count == 1 else 's'}"
-    part = "" if found.count == math.prod(overview.shape) else f" ({overview.regions:,} of {overview.total:,} regions)"
+    many = f"{stats.count:,} value{'' if stats.count == 1 else 's'}"
+    part = "" if stats.count == math.prod(overview.shape) else f" ({overview.regions:,} of {overview.total:,} regions)"
     return f"{many}{part} in {overview.seconds:.2f} s, {speed:.2f} GB/s"
 
 
-def statistics(overview: Overview) -> Table:
-    """A line for each statistic, with what was promised."""
+def statistics(overview: Overview, drawing: Drawing) -> Table:
+    """Return a line for each statistic, with the range that is expected."""
     from rich.table import Table
     from rich.text import Text
 
-    found = overview.statistics
-    assert found is not None
+    stats = overview.statistics
+    assert stats is not None
     if not overview.verdicts:
-        rows = [("mean", found.mean), ("std", found.std), ("min", found.minimum), ("max", found.maximum)]
+        rows = [("mean", stats.mean), ("std", stats.std), ("min", stats.minimum), ("max", stats.maximum)]
         table = grid()
         for name, value in rows:
             table.add_row(Text(name, "bold"), figure(value))
-        for name, count in (("zeros", found.zeros), ("NaN", found.nan), ("infinite", sum(found.infinite))):
+        for name, count in (("zeros", stats.zeros), ("NaN", stats.nan), ("infinite", sum(stats.infinite))):
             table.add_row(Text(name, "bold"), f"{count:,}")
         return table
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
-    for name in ("measured", "promised", "off by"):
+    for name in ("measured", "expected", "off by"):
         table.add_column(name, justify="right")
     table.add_column("")
     for verdict in overview.verdicts:
         off = "" if verdict.off is None else f"{verdict.off:+.1f} sigma"
         mark = Text("ok", "green") if verdict.right else Text("WRONG", "bold red")
-        table.add_row(Text(verdict.what, "bold"), figure(verdict.got), promised(verdict), off, mark)
+        table.add_row(Text(verdict.what, "bold"), figure(verdict.got), expected_range(verdict, drawing), off, mark)
     return table
 
 
 def figure(value: float) -> str:
-    """A number with six digits; counts whole."""
+    """Return a number with six digits; counts are whole."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
-def promised(verdict: Verdict) -> str:
-    """The range that a right fill stays in."""
+def expected_range(verdict: Verdict, drawing: Drawing) -> str:
+    """Return the range that a correct fill stays in."""
     low, high = verdict.low, verdict.high
     if verdict.what == "CDF distance":
         return f"at most {high:.3g}"
@@ -186,12 +202,12 @@ def promised(verdict: Verdict) -> str:
     if figure(low) == figure(high):
         return f"about {figure(middle)}"
     if verdict.what in ("mean", "rms"):
-        return f"{0.0 if abs(middle) < 1e-9 * width else middle:.6g} ± {width:.2g}"
+        return f"{0.0 if abs(middle) < 1e-9 * width else middle:.6g} {drawing.plus_minus} {width:.2g}"
     return f"{figure(low)} to {figure(high)}"
 
 
-def chart(histogram: Histogram, overview: Overview) -> Table:
-    """A bar for each bin, with a mark where its end is expected."""
+def chart(histogram: Histogram, overview: Overview, drawing: Drawing) -> Table:
+    """Return a bar for each bin, with a mark where its end is expected."""
     from rich.table import Table
     from rich.text import Text
 
@@ -199,16 +215,14 @@ def chart(histogram: Histogram, overview: Overview) -> Table:
     finite = overview.statistics.finite
     expected = histogram.expected
     title = (
-        f"values other than 0, which {percent(overview.statistics.zeros / finite)} are"
-        if histogram.without_zeros
-        else None
+        f"values other than 0; {percent(overview.statistics.zeros / finite)} are 0" if histogram.without_zeros else None
     )
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="")
     table.add_column("from", justify="right")
-    table.add_column("▌ measured" + ("  │ promised" if expected is not None else ""))
+    table.add_column(f"{drawing.measured} measured" + (f"  {drawing.mark} expected" if expected is not None else ""))
     table.add_column("measured", justify="right")
     if expected is not None:
-        table.add_column("promised", justify="right")
+        table.add_column("expected", justify="right")
     most = max(float(histogram.counts.max()), 0.0 if expected is None else float(expected.max()), 1.0)
 
     def row(name: str, count: float, wanted: float | None, bar: Text) -> None:
@@ -219,29 +233,29 @@ def chart(histogram: Histogram, overview: Overview) -> Table:
     names = edge_names([float(edge) for edge in histogram.edges])
     for i, count in enumerate(histogram.counts.tolist()):
         wanted = None if expected is None else float(expected[i])
-        row(names[i], count, wanted, bar(count / most, None if wanted is None else wanted / most))
+        row(names[i], count, wanted, bar(count / most, None if wanted is None else wanted / most, drawing))
     if histogram.above[0] or histogram.above[1] >= 0.5:
         row(names[-1], histogram.above[0], histogram.above[1] if expected is not None else None, Text(""))
     return table
 
 
-def bar(share: float, expected: float | None) -> Text:
-    """A bar of a share of the width, with a mark at another share."""
+def bar(share: float, expected: float | None, drawing: Drawing) -> Text:
+    """Return a bar of a share of the width, with a mark at another share."""
     from rich.text import Text
 
-    eighths = round(share * BAR * 8)
-    text = "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
+    cells, part = divmod(round(share * BAR * len(drawing.parts)), len(drawing.parts))
+    text = drawing.full * cells + drawing.parts[part].strip()
     line = Text(text.ljust(BAR + 1), "cyan")
     if expected is None:
         return line
-    place = min(BAR, round(expected * BAR))
-    inside = place < len(text)
-    mark = Text("│", "black on cyan" if inside and text[place] == "█" else "yellow")
-    return Text.assemble(line[:place], mark, line[place + 1 :])
+    at = min(BAR, round(expected * BAR))
+    inside = at < len(text) and text[at] == drawing.full
+    mark = Text(drawing.mark, "black on cyan" if inside else "yellow")
+    return Text.assemble(line[:at], mark, line[at + 1 :])
 
 
 def edge_names(edges: list[float]) -> list[str]:
-    """The bins' edges with as many digits as tell them apart."""
+    """Return the edges of the bins, with as many digits as tell them apart."""
     width = (edges[-1] - edges[0]) / (len(edges) - 1)
     reach = max(abs(edges[0]), abs(edges[-1]))
     if reach >= 1e6 or width < 1e-5:
@@ -252,20 +266,18 @@ def edge_names(edges: list[float]) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """A share, with digits that tell small ones."""
+    """Return a share in percent, with digits for small ones."""
     return f"{100 * share:.3f} %" if share >= 1e-5 or share == 0 else f"{100 * share:.1e} %"
 
 
 def conclusion(overview: Overview) -> Text | None:
-    """Whether the values look like what they should be."""
+    """Return whether the values look as expected."""
     from rich.text import Text
 
     right = overview.looks_right
     if right is None:
         why = overview.reason if not overview.wanted else "nothing was read"
-        return (
-            Text(f"compared with nothing: {why}; --method says what to compare with") if overview.statistics else None
-        )
+        return Text(f"not compared: {why}; give --method to compare") if overview.statistics else None
     if right:
         return Text.assemble(
             ("looks like ", "green"),
@@ -273,8 +285,8 @@ def conclusion(overview: Overview) -> Text | None:
             " (by its statistics; bigin verify compares bits)",
         )
     wrong = [verdict.what for verdict in overview.verdicts if not verdict.right]
-    said = " and ".join(filter(None, [", ".join(wrong[:-1]), wrong[-1]]))
+    listed = " and ".join(filter(None, [", ".join(wrong[:-1]), wrong[-1]]))
     verb = "is" if len(wrong) == 1 else "are"
     return Text.assemble(
-        ("does not look like ", "red"), (overview.wanted, "bold red"), f": {said} {verb} not what it promises"
+        ("does not look like ", "red"), (overview.wanted, "bold red"), f": {listed} {verb} not as expected"
     )

@@ -106,7 +106,7 @@ def test_the_plot_is_a_picture():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"match": ["nothing*"]}, "expected weights whose names match 'nothing\\*', found none"),
+        ({"match": ["nothing*"]}, "expected weights whose names match 'nothing\\*', got none"),
         ({"nonlinearity": "swoosh"}, "expected a nonlinearity among"),
     ],
 )
@@ -117,5 +117,5 @@ def test_bad_input_gets_one_line(options, message):
 
 def test_a_model_without_layers_gets_one_line():
     like = checkpoint("bias.safetensors", {"bias": (16,)})
-    with pytest.raises(bigin.InputError, match="expected weights of linear or convolution layers, found none"):
+    with pytest.raises(bigin.InputError, match="expected weights of linear or convolution layers, got none"):
         signal(recipe(HE.replace("kaiming_normal", "zeros")), like)

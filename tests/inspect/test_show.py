@@ -448,7 +448,7 @@ def test_without_a_record():
     overview = bigin.show("plain.npy")
     assert (overview.record, overview.wanted, overview.reason, overview.looks_right) == (None, "", "no record", None)
     text = run("show", "plain.npy")
-    assert "compared with nothing: no record" in text
+    assert "not compared: no record" in text
     assert "mean    2.5" in text.replace("      2.5", "    2.5")
 
 
@@ -508,7 +508,7 @@ def test_exit_codes():
     bigin.fill("a.npy", "normal", shape=(100, 100))
     run("show", "a.npy", "-m", "normal")
     text = run("show", "a.npy", "--method", "normal", "--std", 2, code=1)
-    assert "does not look like normal(std=2.0): std, min, max and CDF distance are not what it promises" in text
+    assert "does not look like normal(std=2.0): std, min, max and CDF distance are not as expected" in text
     run("show", "a.npy", "--method", "normal", "--std", 2, "-q", code=1)
     assert json.loads(run("show", "a.npy", "-m", "uniform", "--json", code=1))["looks_right"] is False
     assert run("show", "none.npy", code=2) == "bigin: none.npy: expected a target to show, found nothing\n"
