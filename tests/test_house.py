@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import zarr
 from common import ROOT
 
 import bigin
@@ -215,11 +217,12 @@ def test_public_names_have_whole_docstrings():
 def examples() -> list[Any]:
     """The examples of the public names, each once where a name has an alias."""
     finder = doctest.DocTestFinder(recurse=False)
+    names = {"bigin": bigin, "np": np, "zarr": zarr, "torch": sys.modules.get("torch")}  # as every example expects
     once = {id(getattr(thing, "__func__", thing)): (name, thing) for name, thing in reversed(PUBLIC.items())}
     return [
         pytest.param(test, id=name)
         for name, thing in reversed(once.values())
-        for test in finder.find(thing, name, globs={"bigin": bigin})
+        for test in finder.find(thing, name, globs=names)
         if test.examples
     ]
 

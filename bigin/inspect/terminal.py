@@ -142,7 +142,7 @@ def record(overview: Overview) -> str:
         words = [str(TensorSpec.from_record(record)).rsplit(", ", 1)[0]]
     except InputError:
         words = [overview.reason or "unusable"]
-    words += [f"{key} {record[key]}" for key in ("region", "stretch") if key in record]
+    words += [f"{key} {record[key]}" for key in ("region", "flat_slice") if key in record]
     words.append(f"stream {record.get('stream')}, bigin {record.get('bigin')}")
     words.append("complete" if record.get("complete") is True else "not complete")
     return ", ".join(words)
