@@ -77,15 +77,17 @@ _HOMES = {
 __all__ = [*_HOMES]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "torch":  # needs torch, so it is in no list of what there is
-        return importlib.import_module("bigin.torch")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'bigin' has no attribute {name!r}")
-    home = _HOMES[name]
-    value = getattr(importlib.import_module(home), name) if home else importlib.import_module(f"bigin.{name}")
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # else a checker would take every name for one that there is
+
+    def __getattr__(name: str) -> Any:
+        if name == "torch":  # needs torch, so it is in no list of what there is
+            return importlib.import_module("bigin.torch")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'bigin' has no attribute {name!r}")
+        home = _HOMES[name]
+        value = getattr(importlib.import_module(home), name) if home else importlib.import_module(f"bigin.{name}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

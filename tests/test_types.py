@@ -1,0 +1,70 @@
+"""What a user's type checker sees of the installed package."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from common import ROOT
+
+USER = """
+import numpy as np
+
+import bigin
+import bigin.init
+
+array = np.empty((3, 4), np.float32)
+report: bigin.Report = bigin.fill(array, "normal", seed=1, std=0.02)
+seconds: float = report.seconds
+same: bool = bigin.verify("w.npy").equal
+again: np.ndarray[tuple[int, int], np.dtype[np.float32]] = bigin.init.normal_(array, std=0.02)
+try:
+    table = bigin.EmbeddingTable.open("table.zarr")
+except bigin.InputError as error:
+    print(error)
+"""
+
+# Each line must be an error: else a user's checker takes the package's names for Any.
+WRONG = """
+import bigin
+
+bigin.fill("w.npy", 3)
+bigin.fill("w.npy", "normal", seed="one")
+bigin.verify("w.npy").nothing
+bigin.nothing
+"""
+
+
+@pytest.fixture(name="python", scope="module")
+def _python(tmp_path_factory):
+    """A Python that has bigin installed beside what is installed here, as a type checker finds it: by its files."""
+    if importlib.util.find_spec("mypy") is None:
+        pytest.skip("mypy is not installed: pip install 'bigin[lint]'")
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    paths = [str(ROOT), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    (folder / "lib" / version / "site-packages" / "bigin.pth").write_text("\n".join(dict.fromkeys(paths)))
+    return folder / "bin" / "python"
+
+
+def mypy(python: Path, program: str) -> subprocess.CompletedProcess[str]:
+    Path("user.py").write_text(program)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--python-executable={python}", "user.py"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_a_users_file_is_checked_with_the_packages_types(python):
+    done = mypy(python, USER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = mypy(python, WRONG)
+    wrong = [number for number, line in enumerate(WRONG.splitlines(), 1) if line.startswith("bigin.")]
+    told = [
+        int(line.split(":")[1]) for line in done.stdout.splitlines() if line.startswith("user.py:") and "error" in line
+    ]
+    assert sorted(set(told)) == wrong, done.stdout
