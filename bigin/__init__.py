@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from bigin import init as init
+    from bigin import torch as torch
     from bigin.api.filling import create as create
     from bigin.api.filling import fill as fill
     from bigin.api.filling import fill_flat as fill_flat
