@@ -17,27 +17,34 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from bigin.core.disk import write_all
 from bigin.core.regions import Region, Shape, extent, place_in, segments
-from bigin.core.threads import map_threads
+from bigin.core.threads import Stopped, Stopping, map_threads, run_threads
+from bigin.fillers.bands import Band, Bands
 from bigin.fillers.filler import Array, Drawn, Filler, Report
 from bigin.kernels import matmul, reflectors
 
 TILE = 512  # rows and columns of a tile of the triangle
 STRIP = 8192  # rows whose products are summed before they are added to S: a part of the order of operations
 SHORT = 64  # elements of the diagonal that are drawn with the square around them
-DRAWN = 1 << 18  # elements that are drawn at once: they stay in the cache, and Python's share of the time is small
+WIDE = 2 * TILE  # rows and columns of S that are made together: the wider, the fewer elements are drawn again
+DRAWN = 1 << 17  # elements that are drawn at once: they stay in the cache, and Python's share of the time is small
+AHEAD = 1  # products of strips that each thread may be ahead of the one that is added next
+NEAR = 12  # rows that cost as much as one: those of the largest register tile
+ROWS = 480  # of Q that are made at once: a multiple of every register tile's
+KEPT = 256 << 20  # bytes of bands at most that are kept for other chunks
 
 
 def band(n: int) -> int:
     """How many rows of Q are made at once: a multiple of the register tile's, which the bits do not depend on."""
-    return max(480, DRAWN // n // matmul.ROWS * matmul.ROWS)
+    return max(1, DRAWN // (n * ROWS)) * ROWS
 
 
 class Tiles:
@@ -92,7 +99,8 @@ class Reflections:
         self.draw = draw
         self.gain = gain
         self.triangle: Tiles | None = None
-        self.packed: dict[tuple[int, int], Array] = {}
+        self.packed: dict[tuple[int, int], list[matmul.Packed]] = {}
+        self.bands = Bands(0)
 
     def memory(self) -> int:
         """How many bytes the preparation takes in memory: the triangle, and its packed form."""
@@ -110,6 +118,7 @@ class Reflections:
         if in_memory:
             pairs = list(tiles.pairs())
             self.packed = dict(zip(pairs, map_threads(lambda pair: self._packed(*pair), pairs, threads), strict=True))
+            self.bands = Bands(min(KEPT, max_memory - self.memory()))
 
     def _x(self, rows: tuple[int, int], columns: tuple[int, int], heads: bool = False) -> Array:
         """A tile of X: 0 above the diagonal, and with the reflectors' heads on it if asked."""
@@ -126,28 +135,44 @@ class Reflections:
 
     def _gram(self, tiles: Tiles, threads: int, report: Report) -> None:
         """S = X'X: for each tile the strips in order, in each strip the blocks in order."""
-        for j in range(tiles.count):
-            first = tiles.span(j)[0] // STRIP * STRIP  # above, the columns of tile j are 0
-            strips = range(first, self.m, STRIP)
-            tasks = [(strip, i, j) for strip in strips for i in range(j + 1)]
-            # So many at a time wait for their turn to be added, strip by strip.
-            for start in range(0, len(tasks), 4 * threads):
-                group = tasks[start : start + 4 * threads]
-                totals = map_threads(lambda task: self._strip_product(tiles, *task), group, threads)
-                for (strip, i, _), total in zip(group, totals, strict=True):
-                    tiles.put(i, j, total if strip == first else tiles.get(i, j) + total)
-            report(0.4 * ((j + 1) / tiles.count) ** 2)
+        wide = range(0, self.n, WIDE)
+        pairs = [(i, j) for j in wide for i in wide if i <= j]
+        tasks = [(strip, i, j) for i, j in pairs for strip in range(j // STRIP * STRIP, self.m, STRIP)]
+        sums = InOrder(len(tasks), AHEAD * threads)
 
-    def _strip_product(self, tiles: Tiles, strip: int, i: int, j: int) -> Array:
-        """X[strip, tile i]' X[strip, tile j]."""
-        total = np.zeros(tiles.shape(i, j))
+        def worker(stopping: Stopping) -> Callable[[int], int]:
+            def work(index: int) -> int:
+                strip, i, j = tasks[index]
+                total = self._strip_product(strip, i, j)
+                first = strip == j // STRIP * STRIP
+                sums.put(index, lambda: self._add_to_tiles(tiles, total, i, j, first), stopping)
+                return 1
+
+            return work
+
+        run_threads(range(len(tasks)), worker, threads, lambda done, front: report(0.4 * done / len(tasks)))
+
+    def _add_to_tiles(self, tiles: Tiles, total: Array, top: int, left: int, first: bool) -> None:
+        """Adds X[strip]'X[strip] from (top, left) on to the tiles of S there."""
+        for j in range(left // TILE, -(-min(left + WIDE, self.n) // TILE)):
+            for i in range(top // TILE, min(j + 1, -(-min(top + WIDE, self.n) // TILE))):
+                (r0, r1), (c0, c1) = tiles.span(i), tiles.span(j)
+                part = total[r0 - top : r1 - top, c0 - left : c1 - left]
+                tiles.put(i, j, part.copy() if first else tiles.get(i, j) + part)
+
+    def _strip_product(self, strip: int, top: int, left: int) -> Array:
+        """X[strip, top :]' X[strip, left :], WIDE rows and columns, where it lies on or above the diagonal of S."""
+        rows, columns = (top, min(top + WIDE, self.n)), (left, min(left + WIDE, self.n))
+        total: Array = matmul.zeros((rows[1] - rows[0], columns[1] - columns[0]))
         product = matmul.Product(total.shape[0], total.shape[1], self.drawn)
+        diagonal = 0 if top == left else matmul.WHOLE.diagonal
         step = max(matmul.DEPTH, DRAWN // (total.shape[1] * matmul.DEPTH) * matmul.DEPTH)
-        for row in range(max(strip, tiles.span(j)[0]), min(strip + STRIP, self.m), step):
-            rows = (row, min(row + step, strip + STRIP, self.m))
-            right = self._x(rows, tiles.span(j))
-            left = right if i == j else self._x(rows, tiles.span(i))
-            product.add(left, right, total)
+        for row in range(max(strip, left), min(strip + STRIP, self.m), step):
+            span = (row, min(row + step, strip + STRIP, self.m))
+            b = self._x(span, columns)
+            a = b if top == left else self._x(span, rows)
+            bounds = matmul.Bounds(left_first=top - row, right_first=left - row, diagonal=diagonal)
+            product.add(a, b, total, bounds)
         return total
 
     def _scalars(self, tiles: Tiles) -> None:
@@ -180,84 +205,132 @@ class Reflections:
         for i in reversed(range(tiles.count)):
             if i not in inverses:
                 group = range(max(0, i - threads + 1), i + 1)
-                packed = map_threads(lambda k: matmul.pack_blocks(inverted(tiles.get(k, k))), group, threads)
-                inverses.update(zip(group, packed, strict=True))
+                found = map_threads(lambda k: spaced(inverted(tiles.get(k, k))), group, threads)
+                inverses.update(zip(group, found, strict=True))
             self._solve_row(tiles, i, inverses.pop(i), threads)
             report(0.4 + 0.6 * (1 - (i / tiles.count) ** 2))
 
     def _solve_row(self, tiles: Tiles, i: int, inverse: Array, threads: int) -> None:
-        """W[i, j] for every j, from the rows below; `inverse` is that of inv(T)[i, i], packed."""
-        following = range(i + 1, tiles.count)
-        packed = map_threads(lambda k: matmul.pack_blocks(tiles.get(i, k)), following, threads)
-        factors = dict(zip(following, packed, strict=True))
+        """W[i, j] for every j, from the rows below; `inverse` is that of inv(T)[i, i]."""
+        factors = {k: spaced(tiles.get(i, k)) for k in range(i + 1, tiles.count)}
         columns = range(i, tiles.count)[::-1]  # the longest sum first
         row = map_threads(lambda j: self._solve_tile(tiles, i, j, factors, inverse), columns, threads)
         for j, tile in zip(columns, row, strict=True):
             tiles.put(i, j, tile)
 
     def _solve_tile(self, tiles: Tiles, i: int, j: int, factors: dict[int, Array], inverse: Array) -> Array:
-        """W[i, j] = inv(T)[i, i]^-1 (V1'[i, j] - sum over k > i of inv(T)[i, k] W[k, j]); the factors are packed."""
-        above, result = np.zeros(tiles.shape(i, j)), np.zeros(tiles.shape(i, j))
-        product = matmul.Product(above.shape[0], above.shape[1], above.dtype)
+        """W[i, j] = inv(T)[i, i]^-1 (V1'[i, j] - sum over k > i of inv(T)[i, k] W[k, j]); the factors are spaced."""
+        size = (tiles.shape(i, j)[0], tiles.shape(i, j)[1])
+        above: Array = matmul.zeros(size)
+        result: Array = matmul.zeros(size)
+        product = matmul.Product(0, 0, above.dtype)
+        upper = matmul.Bounds(right_last=0)  # W[j, j] and V1'[j, j] are 0 below the diagonal, as the inverse is
         for k in range(i + 1, j + 1):
-            product.add_left_packed(factors[k], tiles.get(k, j), above)
+            multiply(product, factors[k], tiles.get(k, j), above, upper if k == j else matmul.WHOLE)
         right = self._x(tiles.span(j), tiles.span(i), heads=True).astype(np.float64)
         reflectors.right_side(right, self.scales, i * TILE)
-        product.add_left_packed(inverse, np.ascontiguousarray(right.T - above), result)
+        bounds = upper if i == j else matmul.WHOLE
+        multiply(product, inverse, np.ascontiguousarray(right.T - above), result, bounds._replace(left_first=0))
         return result
 
-    def _packed(self, i: int, j: int) -> Array:
-        """A tile of diag(scales) W, rounded to the drawn type and packed: one after the other, its blocks of DEPTH."""
+    def _packed(self, i: int, j: int) -> list[matmul.Packed]:
+        """A tile of diag(scales) W, rounded to the drawn type and packed."""
         assert self.triangle is not None
-        tile = self.triangle.get(i, j)
-        rows, columns = tile.shape
         first, last = self.triangle.span(i)
-        scaled = (tile * self.scales[first:last, None]).astype(self.drawn)
-        product = matmul.Product(0, 0, self.drawn)
-        padded = -(-columns // product.width) * product.width
-        out = np.empty(rows * padded, self.drawn)
-        for k in range(0, rows, matmul.DEPTH):
-            matmul.pack_right(scaled[k : k + matmul.DEPTH], product.width, out[k * padded :])
-        return out
+        scaled = (self.triangle.get(i, j) * self.scales[first:last, None]).astype(self.drawn)
+        return matmul.Product(0, 0, self.drawn).pack(scaled)
 
     def fill(self, rows: tuple[int, int], columns: tuple[int, int], out: Array) -> None:
         """Q[rows, columns] times the gain, into an array of that shape, rounded to its type."""
         height = band(self.n)
-        for top in range(rows[0], rows[1], height):
-            bottom = min(top + height, rows[1])
-            self._fill_band((top, bottom), columns, out[top - rows[0] : bottom - rows[0]])
+        narrow: list[Band] = []
+        for top in range(rows[0] // height * height, rows[1], height):
+            part = (max(top, rows[0]), min(top + height, rows[1]))
+            pieces = self._tiles_of(part, columns)
+            whole = [p for p in pieces if columns[0] <= p.columns[0] and p.columns[1] <= columns[1]]
+            narrow += [p for p in pieces if p not in whole]
+            left = self._factors(part, columns[1]) if whole else []
+            for piece in whole:
+                self._place(piece, self._band(piece, left), rows[0], columns, out)
+        if narrow:
+            self.bands.each(
+                narrow,
+                lambda piece: self._band(piece, self._factors(piece.rows, piece.columns[1])).astype(self.drawn),
+                lambda piece, values: self._place(piece, values, rows[0], columns, out),
+            )
 
-    def _fill_band(self, rows: tuple[int, int], columns: tuple[int, int], out: Array) -> None:
-        """(E - X diag(scales) W) D gain, tile of columns by tile of columns."""
-        assert self.triangle is not None
-        tiles = self.triangle
+    def _tiles_of(self, rows: tuple[int, int], columns: tuple[int, int]) -> list[Band]:
+        """The tiles of columns that some columns lie in, of some rows."""
+        first, stop = columns[0] // TILE, -(-columns[1] // TILE)
+        return [Band(rows, (j * TILE, min(j * TILE + TILE, self.n))) for j in range(first, stop)]
+
+    def _place(self, piece: Band, values: Array, row: int, columns: tuple[int, int], out: Array) -> int:
+        """What is wanted of a band into `out`, which begins at (row, columns[0]); returns how many columns that is."""
+        first, stop = max(columns[0], piece.columns[0]), min(columns[1], piece.columns[1])
+        place = out[piece.rows[0] - row : piece.rows[1] - row, first - columns[0] : stop - columns[0]]
+        place[...] = values[:, first - piece.columns[0] : stop - piece.columns[0]]
+        return stop - first
+
+    def _factors(self, rows: tuple[int, int], end: int) -> list[Array]:
+        """X[rows] with its heads, tile by tile, as far as it is not 0 and columns before `end` need it."""
+        tiles = -(-min(end, self.n, rows[1]) // TILE)
+        return [spaced(self._x(rows, (i * TILE, min(i * TILE + TILE, self.n)), heads=True)) for i in range(tiles)]
+
+    def _band(self, piece: Band, left: Sequence[Array]) -> Array:
+        """(E - X diag(scales) W) D gain of one tile of columns; `left` is from _factors."""
+        top, first = piece.rows[0], piece.columns[0]
+        total: Array = matmul.zeros((piece.rows[1] - top, piece.width))
         product = matmul.Product(0, 0, self.drawn)
-        panels = -(-(rows[1] - rows[0]) // matmul.ROWS) * matmul.ROWS
-        last = -(-columns[1] // TILE)
-        depth = min(last * TILE, self.n, rows[1])  # beyond, X is 0 or W is not needed
-        left = self._packed_rows(rows, depth, panels)
-        for j in range(columns[0] // TILE, last):
-            span = tiles.span(j)
-            total = np.zeros((rows[1] - rows[0], span[1] - span[0]))
-            stride = -(-total.shape[1] // product.width) * product.width
-            for i in range(min(j + 1, -(-depth // TILE))):
-                packed = self.packed.get((i, j))
-                packed = self._packed(i, j) if packed is None else packed
-                for k in range(i * TILE, min(tiles.span(i)[1], depth), matmul.DEPTH):
-                    size = min(matmul.DEPTH, self.n - k)
-                    product.add_packed(left[k * panels :], packed[(k - i * TILE) * stride :], size, total)
-            reflectors.finish_tile(total, rows[0], span[0], self.signs, self.gain)
-            first, stop = max(columns[0], span[0]), min(columns[1], span[1])
-            out[:, first - columns[0] : stop - columns[0]] = total[:, first - span[0] : stop - span[0]]
+        j = first // TILE
+        for i, x in enumerate(left[: j + 1]):
+            packed = self.packed.get((i, j))
+            for b, block in enumerate(self._packed(i, j) if packed is None else packed):
+                k = i * TILE + b * matmul.DEPTH
+                bounds = matmul.Bounds(left_last=top - k, right_last=first - k)
+                product.add_block(x, b * matmul.DEPTH, block, total, bounds)
+        reflectors.finish_tile(total, top, first, self.signs, self.gain)
+        return total
 
-    def _packed_rows(self, rows: tuple[int, int], depth: int, panels: int) -> Array:
-        """X[rows, :depth] with its heads, packed for a product from the left, block of DEPTH by block."""
-        left = np.empty(panels * (depth + matmul.DEPTH), self.drawn)
-        for k in range(0, depth, matmul.DEPTH):
-            block = (k, min(k + matmul.DEPTH, self.n))
-            x = self._x(rows, block, heads=True)
-            matmul.pack_rows(x, 0, block[1] - k, left[k * panels :])
-        return left
+
+class InOrder:
+    """Has what several threads made added in the order of the tasks, by whichever thread comes."""
+
+    def __init__(self, tasks: int, ahead: int) -> None:
+        self.ahead = ahead
+        self._lock = threading.Condition()
+        self._waiting: dict[int, Callable[[], None]] = {}
+        self._next = 0
+
+    def put(self, index: int, add: Callable[[], None], stopping: Stopping) -> None:
+        """Calls add() in its turn; a thread that is too far ahead waits for the others."""
+        with self._lock:
+            self._waiting[index] = add
+            while self._next in self._waiting:
+                self._waiting.pop(self._next)()
+                self._next += 1
+                self._lock.notify_all()
+            while index - self._next > self.ahead:
+                if stopping():
+                    raise Stopped
+                self._lock.wait(0.1)
+
+
+def spaced(matrix: Array) -> Array:
+    """A matrix as a left factor: with rows that do not lie a multiple of 4096 bytes apart, and zeros behind them.
+
+    All rows of a register tile would else meet in the same lines of the L1 cache.
+    """
+    rows, columns = matrix.shape
+    space = 64 // matrix.itemsize
+    out: Array = matmul.aligned(rows * (columns + space), matrix.dtype).reshape(rows, columns + space)
+    out[:, :columns] = matrix
+    return out
+
+
+def multiply(product: matmul.Product, left: Array, right: Array, total: Array, bounds: matmul.Bounds) -> None:
+    """total += left @ right; `left` is spaced."""
+    for b, block in enumerate(product.pack(right)):
+        product.add_block(left, b * matmul.DEPTH, block, total, bounds.at(b * matmul.DEPTH))
 
 
 def inverted(upper: Array) -> Array:
@@ -281,7 +354,12 @@ class OrthogonalFilled(Filler):
         m, n = max(rows, columns), min(rows, columns)
         self.reflections = Reflections(m, n, drawn, draw, gain)
         self.drawn = drawn
-        self.worker_memory = 8 * (PART + 2 * TILE * TILE) + drawn.itemsize * (4 * TILE * TILE + band(n) * n)
+        wide = min(
+            n, WIDE
+        )  # a product that is made and one that waits; buffers of both factors; a band and its factors
+        sums = 8 * ((1 + AHEAD) * wide * wide + band(n) * min(n, TILE))
+        drawn_bytes = drawn.itemsize * (4 * matmul.DEPTH * wide + 2 * DRAWN + PART + 2 * band(n) * n)
+        self.worker_memory = sums + drawn_bytes
 
     def setup(self, threads: int, max_memory: int, report: Report) -> None:
         self.reflections.prepare(threads, max_memory, report)
@@ -316,7 +394,7 @@ class OrthogonalFilled(Filler):
 
     def _near(self, order: Array, rows: Array, lefts: Array, run: int) -> Iterator[Array]:
         """Cuts a list of runs, sorted by rows, where rows are far from each other or a group would be large."""
-        reach = TILE if self.transposed else matmul.ROWS  # rows that cost as much as one
+        reach = TILE if self.transposed else NEAR  # rows that cost as much as one
         first = 0
         left, right = 0, 0
         for i, place in enumerate(order.tolist()):
@@ -342,7 +420,7 @@ class OrthogonalFilled(Filler):
 
     def _fill(self, rows: tuple[int, int], columns: tuple[int, int], out: Array) -> None:
         """Q[rows, columns] into a view of the tensor's dtype, some rows at a time."""
-        step = max(matmul.ROWS, PART // (columns[1] - columns[0]))
+        step = max(ROWS, PART // (columns[1] - columns[0]))
         for top in range(rows[0], rows[1], step):
             part = (top, min(top + step, rows[1]))
             place = out[top - rows[0] : part[1] - rows[0]]

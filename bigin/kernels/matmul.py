@@ -2,229 +2,336 @@
 
 For each element of C: the products of a block of DEPTH consecutive k are summed by fma from 0, k ascending, in the type
 of the operands; the sums of the blocks are added in float64, blocks ascending. Blocks start at multiples of DEPTH from
-the start of the contraction. Nothing else decides a bit, so rows, columns and whole blocks of zeros may be left out or
-done apart.
+the start of the contraction. Nothing else decides a bit, so rows, columns, whole blocks of zeros, and the zeros at
+either end of a block may be left out or done apart (0 b + 0 is +0, s + 0 b is s, and no sum is ever -0).
 
-The micro-kernel keeps ROWS x 2 vectors of sums in registers, as one intrinsic that emits vector IR: LLVM splits the
-vectors for narrower machines, and the bits stay. Its operands are packed panels: for each k the ROWS values of A, the
-COLUMNS values of B.
+The blocking is that of K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication" (2008). The
+micro-kernel keeps a tile of sums in registers; it is one intrinsic that emits vector IR. The tile is chosen by the
+instruction set, as one that needs more registers than there are spills at every step: 12 x 32 float32 ran at 26 GFLOP/s
+on AVX2, where 6 x 16 runs at 85 and OpenBLAS at 82 (Zen 3, one core, whose bound is 99).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from bigin.kernels.cache import cache_all
+from bigin.kernels.cache import cached
 
 DEPTH = 256  # products in a block
-ROWS = 12  # of a register tile
-LANES = {32: 16, 64: 8}  # floats in a vector of 512 bits
+PANEL = 128 << 10  # bytes of the left factor that stay in the L2 cache while the right one's panels pass
+UNROLLED = 4  # steps of k in the micro-kernel's loop
 
 loop = njit(nogil=True, error_model="numpy")
 
 
-@intrinsic
-def multiply_panels(typingctx: Any, a: Any, b: Any, depth: Any, out: Any, stride: Any) -> Any:
-    """out[row * stride + column] += the sum over k < depth of a[k * ROWS + row] * b[k * width + column].
+class Tile(NamedTuple):
+    """The sums that the micro-kernel keeps in registers: `rows` by `vectors` of `lanes` floats."""
 
-    1-d contiguous arrays: a and b of one float type, out of float64; depth is at least 1.
-    """
-    if not (isinstance(a, types.Array) and a.dtype == b.dtype and out.dtype == types.float64):
-        return None
-    bits = a.dtype.bitwidth
-    signature = types.void(a, b, types.intp, out, types.intp)
+    rows: int
+    vectors: int
+    lanes: int
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        scalar = ir.FloatType() if bits == 32 else ir.DoubleType()
-        vector = ir.VectorType(scalar, LANES[bits])
-        word = ir.IntType(64)
-        data = [
-            context.make_array(kind)(context, builder, value).data
-            for kind, value in zip((a, b, out), (args[0], args[1], args[3]), strict=True)
-        ]
-        a_data, b_data, out_data = data
-        fma_type = ir.FunctionType(vector, [vector] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{LANES[bits]}f{bits}")
-        zero, one = ir.Constant(word, 0), ir.Constant(word, 1)
-        before = builder.block
-        loop, after = builder.append_basic_block("k"), builder.append_basic_block("done")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        k = builder.phi(word)
-        k.add_incoming(zero, before)
-        sums = [builder.phi(vector) for _ in range(2 * ROWS)]
-        for total in sums:
-            total.add_incoming(ir.Constant(vector, [ir.Constant(scalar, 0.0)] * LANES[bits]), before)
-
-        def pointer(base: Any, offset: Any) -> Any:
-            return builder.gep(base, [offset])
-
-        def load_vector(base: Any, offset: Any) -> Any:
-            return builder.load(builder.bitcast(pointer(base, offset), vector.as_pointer()), align=bits // 8)
-
-        b_row = builder.mul(k, ir.Constant(word, 2 * LANES[bits]))
-        right = [load_vector(b_data, builder.add(b_row, ir.Constant(word, half * LANES[bits]))) for half in (0, 1)]
-        a_row = builder.mul(k, ir.Constant(word, ROWS))
-        undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES[bits]), [0] * LANES[bits])
-        results = []
-        for row in range(ROWS):
-            value = builder.load(pointer(a_data, builder.add(a_row, ir.Constant(word, row))))
-            spread = builder.shuffle_vector(builder.insert_element(undefined, value, first), undefined, mask)
-            for half in (0, 1):
-                results.append(builder.call(fma, [spread, right[half], sums[2 * row + half]]))
-        following = builder.add(k, one)
-        k.add_incoming(following, loop)
-        for total, result in zip(sums, results, strict=True):
-            total.add_incoming(result, loop)
-        builder.cbranch(builder.icmp_signed("<", following, args[2]), loop, after)
-        builder.position_at_end(after)
-        wide = ir.VectorType(ir.DoubleType(), LANES[bits])
-        for i, result in enumerate(results):
-            row, half = divmod(i, 2)
-            offset = builder.mul(ir.Constant(word, row), args[4])
-            place = pointer(out_data, builder.add(offset, ir.Constant(word, half * LANES[bits])))
-            place = builder.bitcast(place, wide.as_pointer())
-            added = builder.fpext(result, wide) if bits == 32 else result
-            builder.store(builder.fadd(builder.load(place, align=8), added), place, align=8)
-        return context.get_dummy_value()
-
-    return signature, generate
+    @property
+    def columns(self) -> int:
+        return self.vectors * self.lanes
 
 
-def packer(width: int) -> Any:
-    """A function that packs a matrix as panels of `width` columns, padded with zeros.
+# Sums, a row of the right factor and one spread element of the left: 27 of 32, 15 of 16 and 28 of 32 registers.
+# instruction set -> bits of a float -> tile
+TILES = {
+    "avx512": {32: Tile(12, 2, 16), 64: Tile(12, 2, 8)},
+    "avx2": {32: Tile(6, 2, 8), 64: Tile(6, 2, 4)},
+    "neon": {32: Tile(8, 3, 4), 64: Tile(8, 3, 2)},
+}
 
-    out[panel, k, column], one after the other. The width is a constant of the code, so a row of a panel is one copy.
+
+@cache
+def instruction_set() -> str:
+    """The row of TILES for the CPU that Numba compiles for; avx2's where nothing is known."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    if triple.startswith(("aarch64", "arm64")):
+        return "neon"
+    return "avx512" if "+avx512f" in features.split(",") else "avx2"
+
+
+class Bounds(NamedTuple):
+    """Where factors are 0, and which part of the product is wanted; k, i and j count from the start of a block.
+
+    Left factor: 0 where k < i + left_first or k > i + left_last. Right factor: the same for j. The product is wanted
+    where i <= j + diagonal, and may be made elsewhere.
     """
 
-    def pack(matrix, out):
-        depth = matrix.shape[0]
-        place = 0
-        for start in range(0, matrix.shape[1], width):
-            columns = min(width, matrix.shape[1] - start)
-            for k in range(depth):
-                if columns == width:
-                    for j in range(width):
-                        out[place + j] = matrix[k, start + j]
-                else:
-                    for j in range(width):
-                        out[place + j] = matrix[k, start + j] if j < columns else 0
-                place += width
+    left_first: int = -(1 << 40)
+    left_last: int = 1 << 40
+    right_first: int = -(1 << 40)
+    right_last: int = 1 << 40
+    diagonal: int = 1 << 40
 
-    pack.__qualname__ = f"pack[{width}]"
-    return loop(pack)
+    def at(self, k: int) -> Bounds:
+        """The same for a block that starts at k."""
+        return Bounds(*(bound - k for bound in self[:4]), self.diagonal)
 
 
-pack_left, pack_16, pack_32 = packer(ROWS), packer(2 * LANES[64]), packer(2 * LANES[32])
+WHOLE = Bounds()
 
 
-@loop
-def pack_right(matrix, width, out):
-    """A matrix as panels of `width` columns, which is a vector pair of its type."""
-    if width == 16:
-        pack_16(matrix, out)
-    else:
-        pack_32(matrix, out)
+def micro_kernel(tile: Tile, by_rows: bool, fetched: int) -> Any:
+    """The intrinsic that adds the product of two panels to a tile of float64.
 
-
-@loop
-def pack_rows(matrix, k0, k1, out):
-    """Columns k0 to k1 of a matrix, transposed, as panels of ROWS of its rows: out[panel, k, row]."""
-    depth = k1 - k0
-    for start in range(0, matrix.shape[0], ROWS):
-        rows = min(ROWS, matrix.shape[0] - start)
-        base = (start // ROWS) * depth * ROWS
-        for i in range(rows):
-            for k in range(depth):
-                out[base + k * ROWS + i] = matrix[start + i, k0 + k]
-        for i in range(rows, ROWS):
-            for k in range(depth):
-                out[base + k * ROWS + i] = 0
-
-
-@loop
-def multiply_packed(a, b, depth, rows, columns, width, edge, total, stride):
-    """total[i * stride + j] += the product of packed panels of one block, for i < rows and j < columns.
-
-    `edge` is a register tile of zeros, which serves where less than a whole one is left.
+    out[row * stride + column] += the sum over k < depth of left[row, k] * right[k * tile.columns + column], where
+    left[row, k] is a[min(row, rows - 1) * a_stride + k] `by_rows`, and else a[k * tile.rows + row].
     """
-    for j in range(0, columns, width):
-        b_panel = b[(j // width) * depth * width : (j // width + 1) * depth * width]
-        for i in range(0, rows, ROWS):
-            a_panel = a[(i // ROWS) * depth * ROWS : (i // ROWS + 1) * depth * ROWS]
-            if i + ROWS <= rows and j + width <= columns:
-                multiply_panels(a_panel, b_panel, depth, total[i * stride + j :], stride)
-                continue
-            multiply_panels(a_panel, b_panel, depth, edge, width)
-            for r in range(ROWS):
-                for c in range(width):
-                    if i + r < rows and j + c < columns:
-                        total[(i + r) * stride + j + c] += edge[r * width + c]
-                    edge[r * width + c] = 0.0
+    height, vectors, lanes = tile
+
+    @intrinsic
+    def multiply_panels(
+        typingctx: Any, a: Any, a_stride: Any, rows: Any, b: Any, ahead: Any, depth: Any, out: Any, stride: Any
+    ) -> Any:
+        if not (isinstance(a, types.Array) and a.dtype == b.dtype and out.dtype == types.float64):
+            return None
+        bits = a.dtype.bitwidth
+        signature = types.void(a, types.intp, types.intp, b, b, types.intp, out, types.intp)
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word, half, byte = ir.IntType(64), ir.IntType(32), ir.IntType(8)
+            scalar = ir.FloatType() if bits == 32 else ir.DoubleType()
+            vector = ir.VectorType(scalar, lanes)
+            wide = ir.VectorType(ir.DoubleType(), lanes)
+            arrays = zip((a, b, b, out), (args[0], args[3], args[4], args[6]), strict=True)
+            a_data, b_data, ahead_data, out_data = (
+                context.make_array(kind)(context, builder, value).data for kind, value in arrays
+            )
+            a_stride, rows, depth, stride = args[1], args[2], args[5], args[7]
+            ahead_bytes = builder.bitcast(ahead_data, byte.as_pointer())
+            fma_type = ir.FunctionType(vector, [vector] * 3)
+            fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{lanes}f{bits}")
+
+            def place(base: Any, offset: Any, kind: Any) -> Any:
+                return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
+
+            out_rows = [builder.gep(out_data, [builder.mul(word(row), stride)]) for row in range(height)]
+            # What the tile is added to comes into the L1 cache while the sums are made: 81 GFLOP/s against 64. The
+            # next panel of the right factor comes into the L2 cache meanwhile: 79 against 74.
+            fetch_type = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), half, half, half])
+            fetch = cgutils.get_or_insert_function(builder.module, fetch_type, "llvm.prefetch.p0")
+            for row in out_rows:
+                for column in range(0, vectors * lanes, 8):
+                    builder.call(fetch, [place(row, word(column), byte), half(1), half(3), half(1)])
+            if by_rows:
+                last = builder.sub(rows, word(1))
+                inside = [builder.icmp_signed("<", word(row), last) for row in range(height)]
+                starts = [builder.select(inside[row], word(row), last) for row in range(height)]
+                a_rows = [builder.gep(a_data, [builder.mul(start, a_stride)]) for start in starts]
+
+            nothing, spread = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(half, lanes), [0] * lanes)
+
+            def step(k: Any, sums: list[Any]) -> list[Any]:
+                first = builder.mul(k, word(vectors * lanes))
+                right = [
+                    builder.load(place(b_data, builder.add(first, word(v * lanes)), vector), align=bits // 8)
+                    for v in range(vectors)
+                ]
+                added = []
+                for row in range(height):
+                    if by_rows:
+                        source = builder.gep(a_rows[row], [k])
+                    else:
+                        source = builder.gep(a_data, [builder.add(builder.mul(k, word(height)), word(row))])
+                    one = builder.insert_element(nothing, builder.load(source), half(0))
+                    left = builder.shuffle_vector(one, nothing, spread)
+                    added += [builder.call(fma, [left, right[v], sums[row * vectors + v]]) for v in range(vectors)]
+                return added
+
+            def steps(start: Any, stop: Any, count: int, sums: list[Any]) -> tuple[Any, list[Any]]:
+                """`count` steps at once, as long as k < stop."""
+                before = builder.block
+                head, body, after = (builder.append_basic_block(name) for name in ("head", "body", "after"))
+                builder.branch(head)
+                builder.position_at_end(head)
+                k, totals = builder.phi(word), [builder.phi(vector) for _ in sums]
+                builder.cbranch(builder.icmp_signed("<", k, stop), body, after)
+                builder.position_at_end(body)
+                results = totals
+                if count > 1:
+                    line = builder.gep(ahead_bytes, [builder.mul(k, word(fetched))])
+                    builder.call(fetch, [line, half(0), half(2), half(1)])
+                for i in range(count):
+                    results = step(builder.add(k, word(i)), results)
+                following = builder.add(k, word(count))
+                builder.branch(head)
+                for phi, first, next_one in zip([k, *totals], [start, *sums], [following, *results], strict=True):
+                    phi.add_incoming(first, before)
+                    phi.add_incoming(next_one, body)
+                builder.position_at_end(after)
+                return k, totals
+
+            zero = ir.Constant(vector, [ir.Constant(scalar, 0.0)] * lanes)
+            most = builder.and_(depth, word(-UNROLLED))
+            k, sums = steps(word(0), most, UNROLLED, [zero] * (height * vectors))
+            _, sums = steps(k, depth, 1, sums)
+            for i, total in enumerate(sums):
+                target = place(out_rows[i // vectors], word(i % vectors * lanes), wide)
+                added = builder.fpext(total, wide) if bits == 32 else total
+                builder.store(builder.fadd(builder.load(target, align=8), added), target, align=8)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return multiply_panels
 
 
-@loop
-def add_product(a, b, width, left, right, edge, total):
-    """total += a.T @ b, block by block; left, right and edge are buffers."""
-    rows, columns = total.shape
-    for k in range(0, a.shape[0], DEPTH):
-        depth = min(DEPTH, a.shape[0] - k)
-        pack_left(a[k : k + depth], left)
-        pack_right(b[k : k + depth], width, right)
-        multiply_packed(left, right, depth, rows, columns, width, edge, total.reshape(-1), columns)
+@cache
+def kernels(tile: Tile, bits: int) -> Any:
+    """The loops of one tile: multiply_rows, pack_right, add_product."""
+    height, width = tile.rows, tile.columns
+    strip = max(height, PANEL // (DEPTH * bits // 8) // height * height)
+    fetch = -(-width * bits // 8 // (strip // height))  # bytes of the next panel that are fetched at each k
+    share = fetch * DEPTH * 8 // bits
+
+    def packer(size: int) -> Any:
+        """A loop that packs a matrix as panels of `size` columns, padded with zeros: out[panel, k, column].
+
+        The size is a constant of the code, so that a row of a panel is a few vectors.
+        """
+
+        @loop
+        def pack(matrix, out):
+            depth, columns = matrix.shape
+            whole = columns // size * size
+            for k in range(depth):
+                for start in range(0, whole, size):
+                    panel = out[start * depth + k * size : start * depth + (k + 1) * size]
+                    for j in range(size):
+                        panel[j] = matrix[k, start + j]
+            if whole < columns:
+                for k in range(depth):
+                    panel = out[whole * depth + k * size : whole * depth + (k + 1) * size]
+                    for j in range(size):
+                        panel[j] = matrix[k, whole + j] if whole + j < columns else 0
+
+        return pack
+
+    pack_left, pack_right = packer(height), packer(width)
+
+    def multiplier(by_rows: bool) -> Any:
+        """A loop: total[i, j] += the product of the packed panels of a block; see Bounds and Product."""
+        micro = micro_kernel(tile, by_rows, fetch)
+
+        @loop
+        def multiply(a, a_start, a_stride, b, depth, columns, bounds, edge, total):
+            rows, stride = total.shape
+            left_first, left_last, right_first, right_last, diagonal = bounds
+            flat = total.reshape(-1)
+            for top in range(0, rows, strip):
+                for j in range(0, columns, width):
+                    following = (j + width if j + width < columns else 0) * depth
+                    for i in range(top, min(top + strip, rows), height):
+                        first = max(0, max(i + left_first, j + right_first))
+                        stop = min(depth, min(i + height + left_last, j + width + right_last))
+                        if first >= stop or i >= j + width + diagonal:
+                            continue
+                        left = a[a_start + i * a_stride + first :] if by_rows else a[i * depth + first * height :]
+                        right = b[j * depth + first * width :]
+                        ahead = b[following + (i - top) // height * share :]
+                        inside = i + height <= rows and j + width <= columns
+                        out = flat[i * stride + j :] if inside else edge
+                        micro(left, a_stride, rows - i, right, ahead, stop - first, out, stride if inside else width)
+                        if inside:
+                            continue
+                        for r in range(min(height, rows - i)):
+                            for c in range(min(width, columns - j)):
+                                total[i + r, j + c] += edge[r * width + c]
+                        edge[:] = 0
+
+        return multiply
+
+    multiply_rows, multiply_by_k = multiplier(by_rows=True), multiplier(by_rows=False)
+
+    @loop
+    def add_product(a, b, bounds, left, right, edge, total):
+        """total += a.T @ b, block by block; left, right and edge are buffers."""
+        left_first, left_last, right_first, right_last, diagonal = bounds
+        for k in range(0, a.shape[0], DEPTH):
+            depth = min(DEPTH, a.shape[0] - k)
+            pack_left(a[k : k + depth], left)
+            pack_right(b[k : k + depth], right)
+            here = (left_first - k, left_last - k, right_first - k, right_last - k, diagonal)
+            multiply_by_k(left, 0, 0, right, depth, b.shape[1], here, edge, total)
+
+    found = SimpleNamespace(multiply_rows=multiply_rows, pack_right=pack_right, add_product=add_product)
+    for name, kernel in vars(found).items():
+        kernel.py_func.__qualname__ = f"{name}[{height}x{width}]"
+        cached(kernel, f"matmul-{name}-{height}x{width}")
+    return found
 
 
-@loop
-def add_product_packed(a, b, width, right, edge, total):
-    """total += a @ b, block by block, where `a` is packed by pack_blocks."""
-    rows, columns = total.shape
-    padded = -(-rows // ROWS) * ROWS
-    for k in range(0, b.shape[0], DEPTH):
-        depth = min(DEPTH, b.shape[0] - k)
-        pack_right(b[k : k + depth], width, right)
-        multiply_packed(a[k * padded :], right, depth, rows, columns, width, edge, total.reshape(-1), columns)
+def aligned(count: int, dtype: Any) -> Any:
+    """An empty 1-d array at the start of a cache line: no vector of a panel lies across two."""
+    itemsize = np.dtype(dtype).itemsize
+    data = np.empty(count * itemsize + 64, np.uint8)
+    first = -data.ctypes.data % 64
+    return data[first : first + count * itemsize].view(dtype)
 
 
-def pack_blocks(matrix: Any) -> Any:
-    """A matrix as the left factor of products, block of DEPTH columns by block."""
-    padded = -(-matrix.shape[0] // ROWS) * ROWS
-    out = np.empty(padded * matrix.shape[1], matrix.dtype)
-    for k in range(0, matrix.shape[1], DEPTH):
-        pack_rows(matrix, k, min(k + DEPTH, matrix.shape[1]), out[k * padded :])
-    return out
+def zeros(shape: tuple[int, int]) -> Any:
+    """A tile of float64 to which products are added."""
+    tile = aligned(shape[0] * shape[1], np.float64).reshape(shape)
+    tile[:] = 0
+    return tile
+
+
+class Packed(NamedTuple):
+    """A block of a right factor, as panels of the register tile's columns."""
+
+    data: Any
+    depth: int
+    columns: int
 
 
 class Product:
-    """Adds products to a float64 tile, with buffers of its own: one for each thread.
+    """Adds products to a contiguous array of float64, with buffers of its own: one for each thread.
 
-    `rows` and `columns` are the largest that a tile will have.
+    The array may have more columns than the product. Where a row is a multiple of 4096 bytes, the rows of a register
+    tile meet in the same lines of the L1 cache: 84 GFLOP/s against 91 with 8 columns more.
+
+    `rows` and `columns` are the largest that the tile of `add` will have. `tile`: the CPU's own by default.
     """
 
-    def __init__(self, rows: int, columns: int, dtype: np.dtype[Any]) -> None:
-        self.width = 2 * LANES[8 * dtype.itemsize]
-        self.left = np.empty(DEPTH * (rows + ROWS), dtype)
-        self.right = np.empty(DEPTH * (columns + self.width), dtype)
-        self.edge = np.zeros(ROWS * self.width)
+    def __init__(self, rows: int, columns: int, dtype: np.dtype[Any], tile: Tile | None = None) -> None:
+        bits = 8 * dtype.itemsize
+        self.dtype = dtype
+        self.tile = tile or TILES[instruction_set()][bits]
+        self.kernels = kernels(self.tile, bits)
+        self.left = aligned(DEPTH * (rows + self.tile.rows), dtype) if rows else None
+        self.right = aligned(DEPTH * (columns + self.tile.columns), dtype) if columns else None
+        self.edge = np.zeros(self.tile.rows * self.tile.columns)
 
-    def add(self, a: Any, b: Any, total: Any) -> None:
-        """total += a.T @ b, for a (k, rows), b (k, columns) and a contiguous total (rows, columns)."""
-        add_product(a, b, self.width, self.left, self.right, self.edge, total)
+    def add(self, a: Any, b: Any, total: Any, bounds: Bounds = WHOLE) -> None:
+        """total += a.T @ b, for contiguous a (k, rows) and b (k, columns)."""
+        self.kernels.add_product(a, b, tuple(bounds), self.left, self.right, self.edge, total)
 
-    def add_left_packed(self, a: Any, b: Any, total: Any) -> None:
-        """total += a @ b, for an `a` from pack_blocks, b (k, columns) and a contiguous total (rows, columns)."""
-        add_product_packed(a, b, self.width, self.right, self.edge, total)
+    def add_block(self, a: Any, k: int, block: Packed, total: Any, bounds: Bounds = WHOLE) -> None:
+        """total += a[:, k : k + block.depth] @ b, for a contiguous `a` and a packed block of b."""
+        place = (a.reshape(-1), k, a.shape[1])
+        self.kernels.multiply_rows(*place, block.data, block.depth, block.columns, tuple(bounds), self.edge, total)
 
-    def add_packed(self, left: Any, right: Any, depth: int, total: Any) -> None:
-        """The same for one block whose panels are packed already."""
-        rows, columns = total.shape
-        multiply_packed(left, right, depth, rows, columns, self.width, self.edge, total.reshape(-1), columns)
-
-
-cache_all(multiply_packed, pack_rows, pack_right, add_product, add_product_packed)
+    def pack(self, matrix: Any) -> list[Packed]:
+        """A matrix (k, columns) as the right factor, block by block."""
+        columns = matrix.shape[1]
+        size = -(-columns // self.tile.columns) * self.tile.columns
+        data = aligned(matrix.shape[0] * size, self.dtype)
+        blocks = []
+        for k in range(0, matrix.shape[0], DEPTH):
+            depth = min(DEPTH, matrix.shape[0] - k)
+            blocks.append(Packed(data[k * size : (k + depth) * size], depth, columns))
+            self.kernels.pack_right(matrix[k : k + depth], blocks[-1].data)
+        return blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -24,7 +25,10 @@ from scipy import stats
 import bigin
 from bigin.core.dtypes import DTYPES, FLOATS, INTEGERS
 from bigin.core.regions import extent, slices
+from bigin.core.threads import map_threads
+from bigin.fillers import orthogonal
 from bigin.fillers.prepare import draw, prepare
+from bigin.kernels import matmul
 from bigin.kernels.matmul import Product
 from bigin.methods import table
 from bigin.methods.distributions import Normal
@@ -344,6 +348,71 @@ def test_no_tiling_of_a_product_changes_a_bit(dtype):
     same(blocks, whole)
     other = sum(product(a[k : k + 128], b[k : k + 128]) for k in range(0, 700, 128))
     assert (other != whole).any(), "blocks of another depth are another order"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_instruction_sets_tile_gives_the_same_bits(dtype):
+    """All tiles on this machine, by both layouts of the left factor, with sizes that leave part of a tile."""
+    chance = np.random.default_rng(1)
+    depth, rows, columns = 300, 61, 101
+    a, b = (chance.standard_normal((depth, size)).astype(dtype) for size in (rows, columns))
+    expected = product(a, b)
+    for tiles in matmul.TILES.values():
+        worker = Product(rows, columns, a.dtype, tiles[8 * a.itemsize])
+        by_k, by_rows = np.zeros((rows, columns)), np.zeros((rows, columns + 8))
+        worker.add(a, b, by_k)
+        same(by_k, expected)
+        for i, block in enumerate(worker.pack(b)):
+            worker.add_block(np.ascontiguousarray(a.T), i * matmul.DEPTH, block, by_rows)
+        same(np.ascontiguousarray(by_rows[:, :columns]), expected)
+        assert not by_rows[:, columns:].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bounds_leave_out_zeros_alone(dtype):
+    """Triangular factors, with and without their bounds."""
+    chance = np.random.default_rng(2)
+    size = 530
+    a, b = (chance.standard_normal((size, size)).astype(dtype) for _ in range(2))
+    k, i = np.ogrid[:size, :size]
+    for zero, bounds in (
+        ((k < i - 7, k < i + 3), matmul.Bounds(left_first=-7, right_first=3)),
+        ((k > i + 5, k > i - 9), matmul.Bounds(left_last=5, right_last=-9)),
+    ):
+        left, right = (np.where(where, 0, x).astype(dtype) for where, x in zip(zero, (a, b), strict=True))
+        expected, found = product(left, right), np.zeros((size, size))
+        worker = Product(size, size, a.dtype)
+        worker.add(left, right, found, bounds)
+        same(found, expected)
+        half = np.zeros((size, size))
+        worker.add(left, right, half, bounds._replace(diagonal=0))
+        same(np.triu(half), np.triu(expected))
+
+
+def test_narrow_chunks_of_columns_share_their_bands(monkeypatch):
+    """Every band is made once for all the chunks that cross it, whatever their order and the threads."""
+    made = []
+    original = orthogonal.Reflections._band
+    monkeypatch.setattr(
+        orthogonal.Reflections, "_band", lambda self, piece, left: made.append(piece) or original(self, piece, left)
+    )
+    for shape, chunk, bands in (((3000, 40), (3000, 1), 2), ((1000, 600), (500, 7), 8), ((40, 3000), (1, 3000), 2)):
+        whole = ready("orthogonal", shape)
+        expected = np.empty(shape, np.float32)
+        whole(tuple((0, size) for size in shape), expected)
+        made.clear()
+        found = np.zeros(shape, np.float32)
+        places = itertools.product(*(range(0, size, step) for size, step in zip(shape, chunk, strict=True)))
+
+        def fill(place, found=found, filler=whole, shape=shape, chunk=chunk):
+            region = tuple((p, min(p + c, s)) for p, c, s in zip(place, chunk, shape, strict=True))
+            part = np.empty(extent(region), np.float32)
+            filler(region, part)
+            found[slices(region)] = part
+
+        map_threads(fill, list(places), 3)
+        same(found, expected)
+        assert len(made) <= bands, (shape, len(made))
 
 
 # orthogonal
