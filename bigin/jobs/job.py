@@ -141,10 +141,21 @@ class Job:
             if state == "begun":
                 plan = plan_on(target, filler, plan, max(1, workers // BUFFERS), retries)
             made = run(target, filler, plan, workers, retries, options.progress)
+            self._check_stored(filler, grid, max(1, workers // BUFFERS))
             retries.attempt(lambda: apart(lambda: ledger.finish(record | {"complete": True})))
         except KeyboardInterrupt as stop:
             raise self._interruption(stop, grid, which) from None
         return made, target.nbytes - made
+
+    def _check_stored(self, filler: Filler, grid: Grid, workers: int) -> None:
+        """Raises DamagedError where the store lists nothing of a region whose values are not its fill value."""
+        target, retries = self.target, self.retries
+        unstored = retries.attempt(lambda: target.unstored(grid))
+        if unstored and (differences := compare(target, filler, grid, unstored, workers, retries)):
+            raise DamagedError(
+                f"{target.label}: expected the values that were written, found nothing in the store: {differences[0]}; "
+                "check the store and rerun the same command"
+            )
 
     def _interruption(self, stop: KeyboardInterrupt, grid: Grid, which: str) -> KeyboardInterrupt:
         """The interruption, with how far the fill got and how it continues."""

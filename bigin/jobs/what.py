@@ -69,8 +69,7 @@ class What:
         spec = TensorSpec.parse(
             self.method, self.parameters, self.seed, name, self.shape or target.shape, target.dtype, self.padding_idx
         )
-        source = "caller" if self.name is not None else "hierarchy" if name else "unnamed"
-        spec = replace(spec, name_from=source)
+        spec = replace(spec, name_from=target.name_from if self.name is None else "caller")
         return spec if self.region is None else RegionSpec(spec, self.region)
 
 

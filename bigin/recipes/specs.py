@@ -9,6 +9,7 @@ from typing import Any
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
+from bigin.core.names import dotted
 from bigin.core.regions import Shape
 from bigin.recipes.assign import Assignment, assign
 from bigin.recipes.check import check
@@ -59,7 +60,7 @@ def spec_of_assignment(assignment: Assignment, seed: int) -> TensorValues:
     try:
         parts = tuple(
             TensorSpec.parse(
-                part.method, part.parameters, seed, part.name, part.shape, dtype, assignment.rule.padding_idx
+                part.method, part.parameters, seed, dotted(part.name), part.shape, dtype, assignment.rule.padding_idx
             )
             for part in assignment.parts
         )

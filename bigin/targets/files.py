@@ -18,6 +18,7 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.disk import move_new, partial, read_all, reserve, start_writeback, sync_folder, write_all
 from bigin.core.errors import FillError, InputError, TargetError
+from bigin.core.names import file_name
 from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent, segments
 from bigin.targets.lock import Lock
 from bigin.targets.target import Array, Parts, Scratch, Target
@@ -46,6 +47,7 @@ class FileTarget(Target):
         self.offset = offset
         self.fortran = fortran and len(shape) > 1
         self.header = header  # what a file that is still to be made begins with
+        self.name, self.name_from = file_name(path.name), "file"
         self.file: BinaryIO | None = None
 
     def grid(self, size: int = 0) -> Grid:
@@ -162,6 +164,7 @@ class FileTarget(Target):
         if not temporary.exists() or not os.path.samestat(temporary.stat(), os.fstat(self.file.fileno())):
             lock.release()
             raise self._made_by_another()
+        made = temporary  # what goes again if anything fails
         try:
             self.check_missing()
             self.file.truncate(0)
@@ -169,13 +172,14 @@ class FileTarget(Target):
             self.reserve(TargetError)
             os.fsync(self.file.fileno())
             move_new(temporary, self.path)
+            made = self.path
+            sync_folder(self.path.parent)
         except BaseException as error:
-            temporary.unlink(missing_ok=True)
+            made.unlink(missing_ok=True)
             lock.release()
             if isinstance(error, FileExistsError):
                 raise self._made_by_another() from None
             raise
-        sync_folder(self.path.parent)
         return lock
 
     def check_missing(self) -> None:

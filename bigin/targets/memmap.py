@@ -30,7 +30,9 @@ def memmap_target(array: np.memmap[Any, Any]) -> FileTarget | None:
         return None
     if mapping is None or mapping[:2] != (status.st_dev, status.st_ino) or not os.access(path, os.W_OK):
         return None
-    return FileTarget(path, array.shape, array.dtype, mapping[2])
+    target = FileTarget(path, array.shape, array.dtype, mapping[2])
+    target.name, target.name_from = "", "unnamed"  # the caller names an array, and no file
+    return target
 
 
 def shared_mapping(address: int, size: int) -> tuple[int, int, int] | None:

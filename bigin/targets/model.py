@@ -95,6 +95,15 @@ class ModelTarget(Target):
         """The values of a region of one tensor."""
         return self._members[region[0][0]].read(region[1:])[None]
 
+    def unstored(self, grid: Grid) -> Sequence[int]:
+        assert isinstance(grid, ModelGrid)
+        starts = (0, *grid.ends)
+        return [
+            start + number
+            for start, part, member in zip(starts, grid.grids, self._members, strict=False)
+            for number in member.unstored(part)
+        ]
+
     def intact(self, region: Region) -> bool | None:
         return self._members[region[0][0]].intact(region[1:])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,7 +44,7 @@ class Target(ABC):
     """An array somewhere, which is filled region by region, from several threads, each region once.
 
     shape and dtype (in native byte order) are what the filler sees; `label` is what messages call the target; `name`
-    is its path in a hierarchy, or empty.
+    is the tensor's: its path in a hierarchy with dots between the parts, or its file name without the ending, or empty.
 
     A target that outlives the process has a ledger, which begins and finishes a fill. One without is filled between
     `start` and `flush`.
@@ -54,6 +54,7 @@ class Target(ABC):
     shape: Shape
     dtype: np.dtype[Any]
     name: str = ""
+    name_from: str = "unnamed"  # where the name comes from: "hierarchy", "file" or "unnamed"
     ledger: Ledger | None = None
     sync: bool = True  # whether data must have reached the disk before the record says complete
     remote: bool = False  # whether any error may be a passing one, as on a network
@@ -121,6 +122,10 @@ class Target(ABC):
     def layout(self) -> dict[str, Any]:
         """How the values lie there: its `format`, and what else there is to say of that, for JSON."""
         return {"format": "memory"}
+
+    def unstored(self, grid: Grid) -> Sequence[int]:
+        """The regions of the grid of which a store on a network lists nothing, though it has answered every write."""
+        return ()
 
     def intact(self, region: Region) -> bool | None:
         """Whether a region that was stored is still there whole, so far as its size tells; None where it does not."""

@@ -23,7 +23,7 @@ class TensorTarget(FileTarget):
     def __init__(self, path: Path, name: str, entry: Entry, start: int) -> None:
         super().__init__(path, entry.shape, stored_dtype(path, name, entry), start + entry.begin)
         self.label = f"{path}#{name}"
-        self.name = name
+        self.name, self.name_from = name, "hierarchy"
         self.ledger = TensorLedger(self)
 
     def layout(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from bigin.core.regions import Grid, Region, slices
 from bigin.targets.records import JOURNAL, Record
 from bigin.targets.target import Array, Parts, Scratch, Target
 from bigin.targets.zarr.chunks import LocalWriter, is_plain, writer
+from bigin.targets.zarr.names import TensorPath
 from bigin.targets.zarr.private import moved, stored_bytes, wait
 
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", JOURNAL)
@@ -32,14 +33,15 @@ class ZarrTarget(Target):
         self,
         array: zarr.Array[Any],
         label: str,
-        name: str,
+        path: TensorPath,
         folder: Path | None,
         make: Callable[[Record | None], zarr.Array[Any]] | None = None,
         above: Path | None = None,
     ) -> None:
         self.label = label
         self.array = array
-        self.name = name
+        self.path = path.inner
+        self.name, self.name_from = path.name, path.name_from
         self.make = make
         self.folder = folder  # where it lies, in a local store
         self.above = above  # where its hierarchy lies, whose makers take turns
@@ -113,6 +115,13 @@ class ZarrTarget(Target):
         """Moves it to another store, which holds the same metadata under the same path."""
         self.replace(moved(self.array, store))
 
+    def unstored(self, grid: Grid) -> Sequence[int]:
+        """Local stores are looked at by the ledger, file by file."""
+        if not self.remote:
+            return ()
+        held = wait(_stored_keys(self.array))
+        return [number for number in range(len(grid)) if self.writer.key(grid[number]) not in held]
+
     def intact(self, region: Region) -> bool | None:
         """Whether the chunk's or shard's key has the size that it was given."""
         return self.writer.intact(region)
@@ -130,6 +139,12 @@ async def _holds_chunk(array: zarr.Array[Any]) -> bool:
     async for _ in _chunk_keys(array):
         return True
     return False
+
+
+async def _stored_keys(array: zarr.Array[Any]) -> set[str]:
+    """The keys of the chunks that the store holds, from the array's own path on."""
+    prefix = f"{array.store_path.path}/" if array.store_path.path else ""
+    return {key.removeprefix(prefix) async for key in _chunk_keys(array)}
 
 
 async def _count_chunks(array: zarr.Array[Any]) -> int:

@@ -14,6 +14,7 @@ from bigin.core.disk import sync_file_system
 from bigin.targets.model import ModelTarget
 from bigin.targets.records import KEY, Record
 from bigin.targets.zarr.array import ZarrTarget
+from bigin.targets.zarr.names import TensorPath
 from bigin.targets.zarr.private import get_bytes, set_bytes, wait
 
 
@@ -34,7 +35,7 @@ class GroupTarget(ModelTarget):
         self.arrays: dict[str, ZarrTarget] = {}
         for name, array in arrays.items():
             inside = root / array.store_path.path if root is not None else None
-            self.arrays[name] = ZarrTarget(array, f"{label}/{name}", name, inside)
+            self.arrays[name] = ZarrTarget(array, f"{label}/{name}", TensorPath(name), inside)
         super().__init__(label, self.arrays)
         self.remote = not isinstance(store, LocalStore | MemoryStore)
         self._held: bool | None = None  # looked up once: it takes a call of the store for every array

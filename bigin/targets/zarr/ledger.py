@@ -97,7 +97,7 @@ class ZarrLedger(Ledger):
         if folder is None:
             return
         remove_partials(folder)
-        for group in folder.parents[: len(Path(self.target.name).parts)]:
+        for group in folder.parents[: len(Path(self.target.path).parts)]:
             remove_stale(group)
 
     def checkpoint(self, progress: Progress) -> None:

@@ -17,7 +17,7 @@ from bigin.core.errors import ExistsError, InputError, NotFoundError
 from bigin.core.regions import Shape, block_of_rows
 from bigin.targets.records import KEY, Record
 from bigin.targets.zarr.array import ZarrTarget
-from bigin.targets.zarr.names import check_above, local_root
+from bigin.targets.zarr.names import TensorPath, check_above, local_root, root_of
 from bigin.targets.zarr.open import existing, open_node, with_ledger
 
 CHUNK = 16 << 20  # bytes in a chunk of a new array
@@ -76,7 +76,7 @@ def missing(path: str | Path | Store, label: str, layout: ZarrLayout) -> ZarrTar
                 raise
             return array  # an attempt that failed has made it all the same
 
-    return with_ledger(ZarrTarget(stand_in, label, inner, folder, above=above, make=make))
+    return with_ledger(ZarrTarget(stand_in, label, TensorPath(inner, root_of(path)), folder, above=above, make=make))
 
 
 def new_target(path: str | Path, layout: ZarrLayout) -> ZarrTarget:

@@ -5,14 +5,48 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zarr.abc.store import Store
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from bigin.core.disk import read_small
 from bigin.core.errors import InputError
+from bigin.core.names import dotted, file_name
 from bigin.targets.zarr.private import get_bytes, wait
+
+
+@dataclass(frozen=True)
+class TensorPath:
+    """Where an array lies: `inner` is its path in its hierarchy, or empty; `root` the file name of a root array."""
+
+    inner: str
+    root: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the tensor there."""
+        return dotted(self.inner) or file_name(self.root)
+
+    @property
+    def name_from(self) -> str:
+        """Where the name comes from."""
+        return "hierarchy" if self.inner else "file" if self.root else "unnamed"
+
+
+def root_of(place: Any, path: str = "") -> str:
+    """What a root array's path, URL or store is called, with its path in the store; empty where it has no name."""
+    if path:
+        return path
+    if isinstance(place, LocalStore):
+        return place.root.resolve().name
+    if isinstance(place, FsspecStore | ZipStore):
+        return str(place.path).rstrip("/")
+    if isinstance(place, Path):
+        return place.resolve().name
+    return place if isinstance(place, str) else ""
 
 
 def hierarchy_name(store: Store, path: str) -> str:

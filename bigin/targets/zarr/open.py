@@ -13,7 +13,7 @@ from bigin.core.disk import SMALL
 from bigin.core.errors import InputError, TargetError
 from bigin.targets.zarr.array import METADATA, ZarrTarget
 from bigin.targets.zarr.ledger import ZarrLedger
-from bigin.targets.zarr.names import check_links, hierarchy_name
+from bigin.targets.zarr.names import TensorPath, check_links, hierarchy_name, root_of
 
 PLAIN_MISTAKES = (ImportError, ValueError, TypeError, KeyError, NotImplementedError)
 
@@ -53,9 +53,10 @@ def existing(array: zarr.Array[Any], label: str) -> ZarrTarget:
     """The target of an array that is there."""
     store = array.store_path.store
     folder = store.root / array.store_path.path if isinstance(store, LocalStore) else None
-    name = hierarchy_name(store, array.store_path.path)
+    inner = hierarchy_name(store, array.store_path.path)
+    path = TensorPath(inner, "" if inner else root_of(store, array.store_path.path))
     try:
-        return with_ledger(ZarrTarget(array, label, name, folder))
+        return with_ledger(ZarrTarget(array, label, path, folder))
     except InputError:
         raise
     except Exception as error:  # metadata that zarr opens and that make no sense

@@ -24,6 +24,7 @@ from bigin.targets.rows import Rows, at_once
 from bigin.targets.target import Array, Target
 from bigin.targets.zarr.array import ZarrTarget
 from bigin.targets.zarr.chunks import EMPTY, stores_plain_bytes
+from bigin.targets.zarr.names import TensorPath
 from bigin.targets.zarr.private import encode_chunk_key, get_bytes, reshaped, set_bytes, wait
 
 FEW = 64  # rows of a file that are read one by one; mapping a file and its pages costs more than so many calls
@@ -83,7 +84,9 @@ class ZarrRows(Rows):
 
     def grown(self, rows: int) -> tuple[Target, Sequence[Region]]:
         old = self.zarr
-        target = ZarrTarget(reshaped(self.array, (rows, old.shape[1])), old.label, old.name, old.folder)
+        target = ZarrTarget(
+            reshaped(self.array, (rows, old.shape[1])), old.label, TensorPath(old.path, old.name), old.folder
+        )
         return target, Tail.of(target.grid(), old.shape[0] // self.outer[0] * self.outer[0])
 
     def reserve(self, grown: Target) -> None:
