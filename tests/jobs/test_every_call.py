@@ -109,8 +109,7 @@ def test_every_call_of_a_store_fails_in_turn(kind, lasting):
         Failing.calls, Failing.fails_at, Failing.lasting = 0, number, lasting
         try:
             report = fill(Failing(inner))
-        except (bigin.InputError, bigin.FillError) as error:
-            assert "\n" not in str(error)
+        except (bigin.InputError, bigin.FillError):
             report = None
         reached = Failing.calls >= number
         Failing.fails_at = 0
@@ -190,8 +189,7 @@ def test_every_call_of_the_disk_fails_in_turn(kind, lasting, tmp_path, monkeypat
         with failing_disk(number, lasting) as calls:
             try:
                 report = FILES[kind]()
-            except (bigin.InputError, bigin.FillError, OSError) as error:
-                assert "\n" not in str(error)
+            except (bigin.InputError, bigin.FillError):
                 report = None
         if report is None:
             report = FILES[kind]()
