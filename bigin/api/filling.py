@@ -13,6 +13,7 @@ from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
+from bigin.core.paths import expand
 from bigin.core.text import parse_shape
 from bigin.jobs.job import FillOptions, Job
 from bigin.jobs.report import Report
@@ -175,7 +176,7 @@ def create(
     otherwise, and shards of `shards` elements where that is given. Inside a zarr group, missing groups on the way are
     made. Raises InputError if something is there already.
     """
-    parsed, kind = parse_shape(shape), dtypes.parse_dtype(dtype)
+    path, parsed, kind = expand(path), parse_shape(shape), dtypes.parse_dtype(dtype)
     if str(path).endswith(".npy"):
         if chunks is not None or shards is not None:
             raise InputError("expected no chunks or shards for a .npy file, which is one piece; leave them out")

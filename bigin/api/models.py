@@ -13,6 +13,7 @@ from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
+from bigin.core.paths import expand
 from bigin.core.record import Record
 from bigin.core.text import parse_size
 from bigin.jobs.job import FillOptions, Job
@@ -66,7 +67,7 @@ def outline(
         [('fc1.weight', 'normal: N(0, 0.02^2)')]
     """
     with default_modes():
-        model = read_model(like)
+        model = read_model(expand(like))
         assignments, specs = resolve(Chosen(recipe, seed, variables or {}, strict), model.label, model.tensors)
     return [_row(assignment, specs[assignment.tensor.name]) for assignment in assignments]
 
@@ -120,6 +121,7 @@ def initialize(
     limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
     shard = None if max_shard_size is None else parse_size(max_shard_size)
     with default_modes():
+        out, like = expand(out), expand(like)
         model = read_model(out, in_place=True) if like is None else read_model(like)
         _, specs = resolve(Chosen(recipe, seed, variables or {}, strict), model.label, model.tensors)
         return fill_model(specs, Out(out, model, shard, in_place=like is None), limits, options)

@@ -14,6 +14,7 @@ from bigin.core import dtypes
 from bigin.core.errors import ExistsError, InputError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
+from bigin.core.paths import expand
 from bigin.core.threads import after_stragglers
 from bigin.jobs.compare import Verification
 from bigin.jobs.grow import TableJob, open_table, parse_ids
@@ -21,7 +22,8 @@ from bigin.jobs.job import FillOptions, Job
 from bigin.jobs.report import Report
 from bigin.jobs.resume import values
 from bigin.jobs.what import What
-from bigin.targets.tables import as_it_is_now, begun, new_table
+from bigin.targets.tables import as_it_is_now, new_table, recorded_table
+from bigin.targets.target import record_of
 
 ATTEMPTS = 5  # at opening a table, which another process may be growing just then
 PAUSE = 0.01  # seconds between two of them
@@ -43,7 +45,7 @@ class EmbeddingTable:
     """
 
     def __init__(self, path: Any) -> None:
-        self._path = path
+        self._path = expand(path)
         self.report: Report | None = None
         self._load()
 
@@ -68,7 +70,9 @@ class EmbeddingTable:
         progress: Callable[[int, int], None] | None = None,
         **parameters: Any,
     ) -> EmbeddingTable:
-        """Make a table with its initial values. What the same call has begun, and not finished, goes on.
+        """Make a table with its initial values.
+
+        What the same call has begun and not finished continues, and a table that it has finished is opened as it is.
 
         Args:
             path: of a new .npy file, or a path or URL where a new zarr array is made.
@@ -80,9 +84,20 @@ class EmbeddingTable:
                 rows there are yet, and no shards.
             method, dtype, seed, name, threads, max_memory, sync, progress, **parameters: as in `bigin.fill`.
 
+        Returns:
+            The table.
+
         Raises:
-            InputError: something is wrong with what was asked for, or there is something at the path; nothing was made.
-            FillError, OSError: the table could not be finished.
+            InputError: something is wrong with what was asked for; nothing was made.
+            ExistsError: there is something else at the path.
+            FillError: the table could not be finished.
+
+        Example:
+            >>> table = bigin.EmbeddingTable.create("users.zarr", 1000, 16, "normal", std=0.01, seed=3)
+            >>> table.rows([5, 7]).shape
+            (2, 16)
+            >>> table.grow(1500).nbytes
+            32000
         """
         shape = (count("num_embeddings", num_embeddings, 0), count("embedding_dim", embedding_dim, 1))
         rows = [
@@ -90,13 +105,16 @@ class EmbeddingTable:
         ]
         what = What.parse(method, parameters, seed, name, shape, padding_idx=padding_idx)
         limits, options = Limits.parse(threads, max_memory), FillOptions(sync=sync, progress=progress)
+        path = expand(path)
         with default_modes():
-            half = begun(path)
-            target = half or new_table(path, shape, dtypes.parse_dtype(dtype), rows[0], rows[1], zarr_format)
+            target = recorded_table(path)
+            held = {} if target is None else record_of(target) or {}
+            if target is None or (held.get("complete") is True and values(held) != values(what.spec(target).record())):
+                target = new_table(path, shape, dtypes.parse_dtype(dtype), rows[0], rows[1], zarr_format)
+                held = {}
             try:
                 spec = what.spec(target)
-                held = None if half is None or half.ledger is None else half.ledger.record()
-                if held is not None and values(held) != values(spec.record()):
+                if held and values(held) != values(spec.record()):
                     raise ExistsError(
                         f"{path}: expected nothing there, found another table that is half made; remove it"
                     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from bigin.core import dtypes
 from bigin.core.errors import FillError, InputError, RecordError
+from bigin.core.paths import expand
 from bigin.core.regions import Shape
 from bigin.core.threads import after_stragglers
 from bigin.jobs.retries import Retries, explain
@@ -48,12 +49,13 @@ class Where:
         """Whether it is a path that names nothing. A tensor of a checkpoint is path#name."""
         if not isinstance(self.target, str | os.PathLike) or "://" in str(self.target):
             return False
-        return not any(map(os.path.lexists, (self.target, str(self.target).partition("#")[0])))
+        path = str(expand(self.target))
+        return not any(map(os.path.lexists, (path, path.partition("#")[0])))
 
     def open(self) -> Target:
         """The target; raises InputError where there is none."""
         return open_target(
-            self.target,
+            expand(self.target),
             shape=self.shape,
             dtype=None if self.dtype is None else dtypes.parse_dtype(self.dtype),
             raw=self.raw,
@@ -87,7 +89,7 @@ def as_fill_error(label: Any) -> Iterator[None]:
 
 def recorded_layout(target: Any) -> tuple[Shape, Any, int]:
     """Shape, dtype and offset of the values in a raw file, as its record says."""
-    record = read_sidecar(Path(target)) if isinstance(target, str | os.PathLike) else None
+    record = read_sidecar(Path(expand(target))) if isinstance(target, str | os.PathLike) else None
     if record is None:
         raise RecordError(f"{target}: expected a record of a fill, found none; give --shape, --dtype and --method")
     offset = record.get("offset", 0)

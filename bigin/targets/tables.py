@@ -44,13 +44,13 @@ def as_it_is_now(table: Any) -> Any:
     return reopened(table)
 
 
-def begun(path: Any) -> Target | None:
-    """The target that a fill has begun and not finished; None where there is none."""
+def recorded_table(path: Any) -> Target | None:
+    """The target that a fill has begun or finished; None where there is none."""
     try:
         target = open_target(path)
     except InputError:
         return None
-    return target if (record_of(target) or {}).get("complete") is False else None
+    return target if record_of(target) is not None else None
 
 
 def new_table(
