@@ -69,7 +69,7 @@ class Case:
         os.chdir(self.folder)
         names = {"npy made": "new.npy", "zarr made": "new.zarr/layers/weight", "raw": "raw.bin"}
         target = names.get(self.layout, "array.zarr" if self.layout.startswith("zarr") else "array.npy")
-        options = NAMED[self.layout].arguments(SHAPE, "float32") | PARAMETERS.get(self.method, {})
+        options = NAMED[self.layout].arguments(SHAPE, "float32") | {"name": ""} | PARAMETERS.get(self.method, {})
         return bigin.fill(target, self.method, threads=2, **options)
 
 

@@ -34,7 +34,7 @@ from bigin.targets.lock import Lock
 bigin.register_dtypes()
 
 DIM, OLD, NEW = 12, 50, 123  # both end within a chunk and within a shard
-WHAT = {"std": 0.02, "seed": 5}
+WHAT = {"std": 0.02, "seed": 5, "name": ""}
 GROW_AND_KILL = TESTS / "grow_and_kill.py"
 
 
@@ -294,10 +294,10 @@ def test_the_padding_row_counts_from_the_end_as_in_torch_and_stays_where_it_is()
 
 
 def test_a_table_in_a_hierarchy_has_its_path_as_its_name():
-    table = bigin.EmbeddingTable.create("model.zarr/users/embedding", OLD, DIM, "normal", **WHAT)
+    table = bigin.EmbeddingTable.create("model.zarr/users/embedding", OLD, DIM, "normal", std=0.02, seed=5)
     table.grow(NEW)
-    same(table.rows(np.arange(NEW)), initial("float32", name="users/embedding"))
-    same(bigin.EmbeddingTable.create("x.npy", NEW, DIM, "normal", name="users/embedding", **WHAT).rows(5),
+    same(table.rows(np.arange(NEW)), initial("float32", name="users.embedding"))
+    same(bigin.EmbeddingTable.create("x.npy", NEW, DIM, "normal", std=0.02, seed=5, name="users.embedding").rows(5),
          table.rows(5))  # fmt: skip
     assert zarr.open_group("model.zarr")["users/embedding"].shape == (NEW, DIM)
 

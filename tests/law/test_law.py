@@ -159,7 +159,7 @@ def test_a_name_is_the_path_in_the_hierarchy_however_the_array_is_opened():
     group = zarr.open_group("m.zarr")
     first, second = group["layers/0/weight"][:], group["layers/1/weight"][:]
     assert (first != second).all()
-    expected = reference.tensor("normal", {}, (6, 5), "float32", 0, "layers/0/weight")
+    expected = reference.tensor("normal", {}, (6, 5), "float32", 0, "layers.0.weight")
     np.testing.assert_array_equal(first, expected)
     ways = [
         "m.zarr/layers/0/weight",
@@ -173,7 +173,7 @@ def test_a_name_is_the_path_in_the_hierarchy_however_the_array_is_opened():
     ]
     for way in ways:
         record = bigin.fill(way, "normal", overwrite=True).record
-        assert (record["name"], record["name_from"]) == ("layers/0/weight", "hierarchy"), way
+        assert (record["name"], record["name_from"]) == ("layers.0.weight", "hierarchy"), way
         np.testing.assert_array_equal(zarr.open_array("m.zarr/layers/0/weight")[:], expected)
 
 
@@ -182,18 +182,19 @@ def test_a_name_is_the_path_in_the_hierarchy_behind_a_url():
     url = "memory://bucket/m.zarr/layers/0/weight"
     zarr.create_group("memory://bucket/m.zarr")
     zarr.create_array(url, shape=(6, 5), dtype="float32", compressors=None)
-    assert bigin.fill(url, "normal").record["name"] == "layers/0/weight"
-    expected = reference.tensor("normal", {}, (6, 5), "float32", 0, "layers/0/weight")
+    assert bigin.fill(url, "normal").record["name"] == "layers.0.weight"
+    expected = reference.tensor("normal", {}, (6, 5), "float32", 0, "layers.0.weight")
     np.testing.assert_array_equal(zarr.open_array(url)[:], expected)
 
 
-def test_a_root_array_and_a_file_are_unnamed_and_a_given_name_stands_above():
-    expected = reference.tensor("normal", {}, (6, 5), "float32", 0, "")
-    for path in ("root.zarr", "file.npy"):
+def test_a_root_array_and_a_file_are_named_by_their_file_names_and_a_given_name_stands_above():
+    for path in ("w.zarr", "w.npy"):
         record = bigin.fill(path, "normal", shape=(6, 5)).record
-        assert (record["name"], record["name_from"]) == ("", "unnamed")
-    np.testing.assert_array_equal(zarr.open_array("root.zarr")[:], expected)
-    np.testing.assert_array_equal(np.load("file.npy"), expected)
+        assert (record["name"], record["name_from"]) == ("w", "file")
+    expected = reference.tensor("normal", {}, (6, 5), "float32", 0, "w")
+    np.testing.assert_array_equal(zarr.open_array("w.zarr")[:], expected)
+    np.testing.assert_array_equal(np.load("w.npy"), expected)
+    expected = reference.tensor("normal", {}, (6, 5), "float32", 0, "")
     record = bigin.fill("g.zarr/a/b", "normal", shape=(6, 5), name="").record
     assert (record["name"], record["name_from"]) == ("", "caller")
     np.testing.assert_array_equal(zarr.open_array("g.zarr/a/b")[:], expected)

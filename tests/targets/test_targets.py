@@ -37,7 +37,7 @@ def expected(shape: tuple[int, ...], dtype: str, **parameters: object) -> np.nda
 
 def filled(layout: Layout, shape: tuple[int, ...], dtype: str, **options: object) -> tuple[object, bigin.Report]:
     target = layout.make(Path.cwd(), shape, dtype)
-    options = {"method": "normal", "seed": 5, **layout.arguments(shape, dtype), **options}
+    options = {"method": "normal", "seed": 5, "name": "", **layout.arguments(shape, dtype), **options}
     return target, bigin.fill(target, **options)
 
 
@@ -79,7 +79,7 @@ def test_zeros_are_written_over_what_was_there(layout):
 def test_what_is_filled_is_not_overwritten_unless_asked(layout):
     target, _ = filled(layout, (7, 11), "float32")
     before = bits(layout.read(target)).copy()
-    again = {**layout.arguments((7, 11), "float32"), "seed": 6}
+    again = {**layout.arguments((7, 11), "float32"), "seed": 6, "name": ""}
     if layout.keeps:
         with pytest.raises(bigin.InputError, match=r"is filled with normal, seed 5; --overwrite"):
             bigin.fill(target, "normal", **again)
