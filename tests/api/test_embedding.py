@@ -578,12 +578,14 @@ def test_processes_read_while_one_grows(path):
         assert reader.stdout.readline() == "ready\n"
     seen = [Path(f"{reader.pid}.sizes") for reader in readers]
     for rows in range(150, 3001, 50):
+        before = [path.read_text() if path.exists() else "0" for path in seen]
         table.grow(rows, sync=False)
-        if rows in (500, 1000, 1500, 2000, 2500):  # on a busy machine a reader may not have had its turn for long
-            before = [path.read_text() if path.exists() else "0" for path in seen]
-            while any(not path.exists() or path.read_text() == old for path, old in zip(seen, before, strict=True)):
-                assert all(reader.poll() is None for reader in readers)
-                time.sleep(0.001)
+        # On a busy machine a reader may not have had its turn for long: now and then, wait until each sees a new size.
+        while rows % 500 == 0 and any(
+            not path.exists() or path.read_text() == old for path, old in zip(seen, before, strict=True)
+        ):
+            assert all(reader.poll() is None for reader in readers)
+            time.sleep(0.001)
     Path("stop").touch()
     for reader in readers:
         output, errors = reader.communicate(timeout=LIMIT)
