@@ -38,7 +38,9 @@ def make(path: str, layout: str, rows: int) -> bigin.EmbeddingTable:
         zarr.create_array(path, shape=(rows, DIM), chunks=(300, DIM), dtype="float32", compressors="auto")
         bigin.fill(path, "normal", std=0.02, seed=5, name="", padding_idx=3)
         return bigin.EmbeddingTable.open(path)
-    return bigin.EmbeddingTable.create(path, rows, DIM, "normal", std=0.02, seed=5, name="", padding_idx=3, **LAYOUTS[layout])
+    return bigin.EmbeddingTable.create(
+        path, rows, DIM, "normal", std=0.02, seed=5, name="", padding_idx=3, **LAYOUTS[layout]
+    )
 
 
 def train(path: str) -> None:
