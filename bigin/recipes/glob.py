@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from bigin.core.errors import InputError
 
 LONGEST = 400  # characters of a pattern
+TOKEN = re.compile(r"\*+|\[(?:!.|[^!])[^\]]*\]|.", re.DOTALL)  # stars, a set, or a character
 
 
 @dataclass(frozen=True)
 class Glob:
-    """A pattern: * is any text, ? one character, [ab] one of them, [!ab] another. A / in a name counts as a dot."""
+    """A pattern of names.
+
+    * is any text, ? is one character, [ab] is one of them, [!ab] is another one, [*] is a star itself. A / in a name or
+    a pattern counts as a dot.
+    """
 
     text: str
     stars: int
     _expression: re.Pattern[str]
 
     def match(self, name: str) -> tuple[str, ...] | None:
-        """What the stars stand for in a name, each as little text as possible; None where it does not match."""
+        """Return what the stars stand for in a name, each as little text as possible, or None without a match."""
         found = self._expression.fullmatch(name.replace("/", "."))
         if found is None:
             return None
@@ -27,42 +32,38 @@ class Glob:
 
 
 def parse_glob(text: str) -> Glob:
-    """A pattern from its text; raises InputError."""
+    """Return the pattern that a text is; raise InputError for one that is none."""
     if not text or len(text) > LONGEST:
         raise InputError(f"expected a pattern of 1 to {LONGEST} characters, got {len(text)}")
-    pieces = re.split(r"\*+", text)
-    expressions = [_literal(piece, text) for piece in pieces]
+    pieces = [""]  # regular expressions for what lies between the stars
+    for token in TOKEN.findall(text):
+        if token.startswith("*"):
+            pieces.append("")
+        else:
+            pieces[-1] += _expression(token, text)
     stars = len(pieces) - 1
     if stars == 0:
-        return Glob(text, 0, re.compile(expressions[0], re.DOTALL))
-    # Atomic groups: the first place where a piece is found is kept, so that matching never tries again and again.
-    middle = "".join(f"(?>(.*?){piece})" for piece in expressions[1:-1])
-    return Glob(text, stars, re.compile(f"{expressions[0]}{middle}(.*){expressions[-1]}", re.DOTALL))
+        return Glob(text, 0, re.compile(pieces[0], re.DOTALL))
+    # Atomic groups: the first match of a piece is kept, so that matching never tries again and again.
+    middle = "".join(f"(?>(.*?){piece})" for piece in pieces[1:-1])
+    return Glob(text, stars, re.compile(f"{pieces[0]}{middle}(.*){pieces[-1]}", re.DOTALL))
 
 
-def _literal(piece: str, text: str) -> str:
-    """A regular expression for a piece without stars."""
-    expression, i = "", 0
-    while i < len(piece):
-        character = piece[i]
-        i += 1
-        if character == "[":
-            end = piece.find("]", i + 1 + piece[i : i + 1].count("!"))
-            if end < 0:
-                raise InputError(f"expected a ] behind the [ of {text!r}")
-            inside, i = piece[i:end], end + 1
-            negated = inside.startswith("!")
-            expression += _set(inside[negated:], negated, text)
-        else:
-            expression += "." if character == "?" else re.escape("." if character == "/" else character)
-    return expression
+def _expression(token: str, text: str) -> str:
+    """Return a regular expression for a character or a set."""
+    if token == "[":
+        raise InputError(f"expected a ] after the [ of {text!r}; the character itself is [[]")
+    if token.startswith("["):
+        negated = token.startswith("[!")
+        return _set(token[1 + negated : -1], negated, text)
+    return "." if token == "?" else re.escape("." if token == "/" else token)
 
 
 def _set(inside: str, negated: bool, text: str) -> str:
-    """A set of characters, with ranges such as 0-9."""
+    """Return a regular expression for a set of characters, with ranges such as 0-9."""
     members = re.findall(r"(.)-(.)|(.)", inside.replace("/", "."), re.DOTALL)
     if any(first > last for first, last, _ in members):
-        raise InputError(f"expected ranges such as 0-9 that go up, got [{inside}] in {text!r}")
+        raise InputError(f"expected ascending ranges such as 0-9, got [{inside}] in {text!r}")
     listed = "".join(
         re.escape(single) if single else f"{re.escape(first)}-{re.escape(last)}" for first, last, single in members
     )
@@ -77,16 +78,16 @@ class Template:
 
     @property
     def stars(self) -> int:
-        """How many stars it takes from the pattern."""
+        """The number of stars it takes from the pattern."""
         return self.text.count("*")
 
     @property
     def numbered(self) -> bool:
-        """Whether it is another name for every number."""
+        """Whether the name depends on the number."""
         return "{}" in self.text
 
     def name(self, of: str, matched: tuple[str, ...], number: int = 0) -> str:
-        """The name that stands beside the tensor `of`; where that is a path, the template's dots are slashes."""
+        """Return the name for a tensor `of`; if that is a path, the template's dots become slashes."""
         text = self.text.replace(".", "/") if "/" in of else self.text
         pieces = text.replace("{}", str(number)).split("*")
         return "".join(piece + star for piece, star in zip(pieces, (*matched[: self.stars], ""), strict=True))

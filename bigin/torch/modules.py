@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.regions import Shape
 from bigin.jobs.job import FillOptions
+from bigin.recipes.glob import Glob, parse_glob
 from bigin.spec.tensor import TensorSpec
 from bigin.torch.distributed import part_jobs
 
@@ -69,9 +70,9 @@ def init_(
         module: a torch.nn.Module on the CPU or on CUDA devices.
         rules: a mapping, or a sequence of pairs, from what a rule is for to a method. A key is a class of modules, for
             the parameters that its modules hold themselves; a pattern of full names, such as "*.bias"; or a class and
-            a pattern of the module's own names, such as (nn.LSTM, "weight_*"). A value is a method's name, a pair of
-            a name and a mapping of parameters, or a Rule. Buffers are left as they are, unless a pattern that is for
-            one ends in its own name: "*running_mean".
+            a pattern of the module's own names, such as (nn.LSTM, "weight_*"). Patterns are those of recipes. A value
+            is a method's name, a pair of a name and a mapping of parameters, or a Rule. Buffers are left as they
+            are, unless a pattern that is for one ends in its own name: "*running_mean".
         seed: an integer from 0 to 2^64 - 1.
         default: the rule for parameters that no rule is for, which else are an error.
         threads, max_memory: as in bigin.fill.
@@ -170,8 +171,10 @@ def parse_key(key: Any) -> Key:
     """What a rule is for."""
     match key:
         case str() if key:
+            parse(key)
             return key
         case (of, str(pattern)) if _is_module_class(of) and pattern:
+            parse(pattern)
             return of, pattern
         case of if _is_module_class(of):
             return of  # type: ignore[no-any-return]
@@ -196,13 +199,19 @@ def parse_value(value: Any) -> Rule:
     raise InputError(f"expected a method's name, or a pair of a name and a mapping of parameters, got {value!r}")
 
 
+@lru_cache(4096)
+def parse(pattern: str) -> Glob:
+    """Return a pattern of names, which a model asks of every parameter."""
+    return parse_glob(pattern)
+
+
 def matches(key: Key, member: Member) -> bool:
     """Whether a rule is for a member; for a buffer only if its pattern ends in the own name."""
     if isinstance(key, str):
-        pattern, found = key, fnmatchcase(member.name, key)
+        pattern, found = key, parse(key).match(member.name) is not None
     else:
         of, pattern = key if isinstance(key, tuple) else (key, "*")
-        found = isinstance(member.owner, of) and fnmatchcase(member.attribute, pattern)
+        found = isinstance(member.owner, of) and parse(pattern).match(member.attribute) is not None
     return found and (not member.is_buffer or pattern.endswith(member.attribute))
 
 

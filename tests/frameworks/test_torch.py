@@ -18,6 +18,7 @@ from torch import nn  # noqa: E402
 import bigin  # noqa: E402
 import bigin.torch  # noqa: E402
 from bigin.core.dtypes import DTYPES, FLOATS, ML_DTYPES  # noqa: E402
+from bigin.recipes.glob import parse_glob  # noqa: E402
 
 
 def bits(tensor):
@@ -404,3 +405,30 @@ except ModuleNotFoundError as error:
     code = "import sys, numpy, bigin, bigin.cli; bigin.fill(numpy.zeros(3), 'normal'); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.weight", ["0.weight", "1.weight"]),
+        ("[!0].*", ["1.weight", "1.bias"]),
+        ("?/bias", ["0.bias", "1.bias"]),
+        ("[0-1].[bx]ias", ["0.bias", "1.bias"]),
+        ("[*].bias", []),
+    ],
+)
+def test_patterns_are_those_of_recipes(pattern, names):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 3))
+    specs = bigin.torch.init_(model, [(pattern, "ones"), ("*", "zeros")])
+    assert [spec.name for spec in specs if spec.method == "ones"] == names
+    assert [name for name in names if parse_glob(pattern).match(name) is None] == []
+    values = dict(model.named_parameters())
+    assert [name for name in values if (values[name] == 1).all()] == names
+
+
+def test_a_pattern_that_is_none_is_refused_before_any_value_changes():
+    model = torch.nn.Linear(3, 2)
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(bigin.InputError, match=r"expected a \] after the \["):
+        bigin.torch.init_(model, {"weight": "zeros", "[bias": "zeros"})
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))

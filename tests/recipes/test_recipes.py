@@ -152,6 +152,9 @@ def refusal(call: Any) -> str:
         ("a**b", "axxb", ("xx",)),
         ("w", "w\n", None),
         ("*", "a\nb", ("a\nb",)),
+        ("a[*].*", "a*.b", ("b",)),
+        ("a[*]", "ab", None),
+        ("[*?[]*", "[w", ("w",)),
     ],
 )
 def test_a_pattern_matches_names_and_tells_what_its_stars_stand_for(pattern, name, stars):
@@ -513,8 +516,8 @@ BAD = [
     ("[[rule]]\nmatch = 3\nmethod = 'ones'", "line 2: match: expected text or a list of it, got 3"),
     ("[[rule]]\nmatch = []\nmethod = 'ones'", "line 2: match: expected text or a list of it"),
     ("[[rule]]\nmatch = ''\nmethod = 'ones'", "line 2: match: expected a pattern of 1 to"),
-    ("[[rule]]\nmatch = '[a'\nmethod = 'ones'", "line 2: match: expected a ] behind the [ of '[a'"),
-    ("[[rule]]\nmatch = '[b-a]'\nmethod = 'ones'", "line 2: match: expected ranges such as 0-9 that go up"),
+    ("[[rule]]\nmatch = '[a'\nmethod = 'ones'", "line 2: match: expected a ] after the [ of '[a'"),
+    ("[[rule]]\nmatch = '[b-a]'\nmethod = 'ones'", "line 2: match: expected ascending ranges such as 0-9"),
     ("[default]\nmatch = '*'\nmethod = 'ones'", "line 2: default.match: expected no condition in the default rule"),
     (RULE + "sdt = 1", "line 4: sdt: expected a key among match"),
     (RULE + "gain = 1", "line 4: gain: normal does not take it; it takes mean, std"),
