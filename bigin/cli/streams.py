@@ -28,17 +28,17 @@ class Stream:
     def write(self, text: str) -> int:
         """Write a text."""
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        with self._told():
+        with self._named():
             self._stream.write(text.encode(encoding, "replace").decode(encoding, "replace"))
         return len(text)
 
     def flush(self) -> None:
         """Write what is buffered."""
-        with self._told():
+        with self._named():
             self._stream.flush()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _named(self) -> Iterator[None]:
         try:
             yield
         except BrokenPipeError:

@@ -178,8 +178,8 @@ def reset(path: str, ids: list[int], sync: bool, run: RunOptions) -> None:
 def verify(context: click.Context, path: str, sample: SampleOptions, run: RunOptions) -> None:
     """Verify a table."""
     with progress_bar(path, run.quiet) as progress:
-        found = bigin.EmbeddingTable.open(path).verify(**sample.arguments(), **run.arguments(), progress=progress)
+        result = bigin.EmbeddingTable.open(path).verify(**sample.arguments(), **run.arguments(), progress=progress)
     if not run.quiet:
-        click.echo(verdict(found, "`bigin table reset` restores rows"))
-    if not found.equal:
+        click.echo(verdict(result, "`bigin table reset` restores rows"))
+    if not result.equal:
         context.exit(1)

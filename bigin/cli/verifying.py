@@ -55,7 +55,7 @@ def verify(
 ) -> None:
     """Verify a target."""
     with progress_bar(target, run.quiet or as_json) as progress:
-        found = bigin.verify(
+        result = bigin.verify(
             target,
             spec.method,
             **spec.arguments(),
@@ -66,8 +66,8 @@ def verify(
             progress=progress,
         )
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2))
+        click.echo(json.dumps(result.as_dict(), indent=2))
     elif not run.quiet:
-        click.echo(verdict(found))
-    if not found.equal and not found.repaired:
+        click.echo(verdict(result))
+    if not result.equal and not result.repaired:
         context.exit(1)

@@ -21,7 +21,7 @@ UNITS = {
 
 
 def size_text(size: float) -> str:
-    """A number of bytes, in binary units."""
+    """Return a number of bytes as text, in binary units."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if size < 1024 or unit == "TiB":
             break
@@ -30,7 +30,7 @@ def size_text(size: float) -> str:
 
 
 def parse_size(text: str | int) -> int:
-    """A number of bytes: an integer, or a text such as 512MiB, 2GB or 1.5G."""
+    """Return a number of bytes, given an integer or a text such as 512MiB, 2GB or 1.5G."""
     if isinstance(text, int) and not isinstance(text, bool):
         size = text
     else:
@@ -44,7 +44,7 @@ def parse_size(text: str | int) -> int:
 
 
 def parse_fraction(text: str) -> float:
-    """A fraction: a percentage such as 1%, or a number from 0 to 1."""
+    """Return a fraction, given a percentage such as 1% or a number from 0 to 1."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", text.strip())
     if not match:
         raise InputError(f"expected a fraction such as 1% or 0.01, got {text!r}")
@@ -88,7 +88,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def counted(count: int, what: str) -> str:
-    """1 tensor, 2 tensors."""
+    """Return a count with its noun: 1 tensor, 2 tensors."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 

@@ -1,4 +1,4 @@
-"""From a recipe and the tensors of a model to what fills each of them."""
+"""Apply a recipe to the tensors of a model: which rule, method and parameters each of them gets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MENTIONED = 10  # tensors that an error about many names
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor of its own, which is the whole tensor or a part of a fused one: its name, shape and method."""
+    """The whole tensor, or a part of a fused one: its name, shape and method."""
 
     name: str
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a recipe says of a tensor. `axis` is that along which the parts lie, None where there is one part."""
+    """What a recipe says about a tensor. `axis` is the one that is split into the parts, or None for a single part."""
 
     tensor: Tensor
     rule: Rule
@@ -43,9 +43,9 @@ class Assignment:
 
 
 def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
-    """What a recipe says of every tensor, in their order, but for those that it skips.
+    """Return what a recipe says about every tensor, in their order, without those that it skips.
 
-    Raises InputError for tensors that no rule matches, and for a rule that does not go together with a tensor.
+    Raises InputError for tensors that no rule matches, and for a rule that does not fit a tensor.
     """
     by_name = {tensor.name: tensor for tensor in tensors}
     assignments = []
@@ -53,11 +53,11 @@ def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
     for tensor in by_name.values():
         if any(glob.match(tensor.name) is not None for glob in recipe.skip):
             continue
-        found = _find(recipe, tensor, by_name)
-        if found is None:
+        match = _find(recipe, tensor, by_name)
+        if match is None:
             unmatched.append(tensor.name)
         else:
-            assignments.append(_Assigner(recipe, *found, tensor, by_name).assignment())
+            assignments.append(_Assigner(recipe, *match, tensor, by_name).assignment())
     if unmatched:
         more = f" and {len(unmatched) - MENTIONED} more" if len(unmatched) > MENTIONED else ""
         raise InputError(
@@ -68,7 +68,7 @@ def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
 
 
 def _find(recipe: Recipe, tensor: Tensor, by_name: Mapping[str, Tensor]) -> tuple[Rule, tuple[str, ...]] | None:
-    """The first rule that matches, and what the stars of its pattern stand for."""
+    """Return the first rule that matches, and the text that each star of its pattern matches."""
     for rule in recipe.rules:
         if not _conditions(rule, tensor):
             continue
@@ -92,14 +92,14 @@ def _conditions(rule: Rule, tensor: Tensor) -> bool:
 
 
 def _weight(rule: Rule, tensor: Tensor, stars: tuple[str, ...], by_name: Mapping[str, Tensor]) -> Tensor | None:
-    """The tensor whose fans the rule goes by; None where it has none, and the rule is not for this tensor."""
+    """Return the tensor whose fans the rule uses, or None if there is none: then the rule does not match."""
     assert rule.fans_of is not None
     weight = by_name.get(rule.fans_of.name(tensor.name, stars))
     return weight if weight is not None and len(weight.shape) >= 2 else None
 
 
 class _Assigner:
-    """Works out one assignment."""
+    """Makes one assignment."""
 
     def __init__(
         self, recipe: Recipe, rule: Rule, stars: tuple[str, ...], tensor: Tensor, by_name: Mapping[str, Tensor]
@@ -122,7 +122,7 @@ class _Assigner:
             name = (split.names[0] if len(split.names) == 1 else split.names[i]).name(self.tensor.name, self.stars, i)
             parts.append(self.part(name, (*shape[:axis], *inside, *shape[axis + 1 :])))
         if len({part.name for part in parts}) < len(parts):
-            raise self.error("split", f"expected another name for every part, got {parts[0].name} for several")
+            raise self.error("split", f"expected a different name for every part, got {parts[0].name} for several")
         return Assignment(self.tensor, self.rule, axis, tuple(parts))
 
     def error(self, key: str | None, message: str) -> InputError:
@@ -131,7 +131,7 @@ class _Assigner:
     # The parts of a fused tensor
 
     def sizes(self, split: Split) -> tuple[int, list[int]]:
-        """The axis from 0, and the sizes of the parts along it."""
+        """Return the axis, counted from 0, and the sizes of the parts along it."""
         shape = self.tensor.shape
         if not -len(shape) <= split.axis < len(shape):
             raise self.error("split", f"expected an axis of shape {shape}, got axis {split.axis}")
@@ -182,14 +182,14 @@ class _Assigner:
             raise self.error(key, str(error)) from None
 
     def of_tensor(self, names: frozenset[str], name: str, shape: tuple[int, ...]) -> dict[str, Value]:
-        """What an expression asks of a tensor; fans and layer are not there for every one."""
+        """Return the values of a tensor that an expression uses; not every tensor has fans or a layer."""
         values: dict[str, Value] = {"shape": shape, "ndim": float(len(shape)), "size": float(math.prod(shape))}
         if names & {"fan_in", "fan_out"}:
             fan_in, fan_out = fans(self.weight.shape if self.weight is not None else shape, **self.rule.axes)
             values |= {"fan_in": float(fan_in), "fan_out": float(fan_out)}
         if "layer" in names:
-            found = LAYER.search(name)
-            if found is None:
+            match = LAYER.search(name)
+            if match is None:
                 raise InputError(f"expected a name with the number of a layer, such as h.3.weight, got {name}")
-            values["layer"] = float(found[1])
+            values["layer"] = float(match[1])
         return values

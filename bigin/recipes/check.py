@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 from bigin.core.errors import InputError, RecipeWarning
+from bigin.core.text import counted
 from bigin.recipes.assign import LAYER, Assignment
 from bigin.recipes.recipe import Recipe, Rule, Tensor
 
@@ -49,15 +50,16 @@ def unused(recipe: Recipe, rule: Rule, tensors: Sequence[Tensor]) -> str:
 
 def _layers(recipe: Recipe, assignments: Sequence[Assignment]) -> Iterator[str]:
     """A number of layers that is not the one that the names tell."""
-    found = (LAYER.search(assignment.tensor.name) for assignment in assignments)
-    numbers = {int(match[1]) for match in found if match}
+    matches = (LAYER.search(assignment.tensor.name) for assignment in assignments)
+    numbers = {int(match[1]) for match in matches if match}
     if not numbers:
         return
     count, whole = max(numbers) + 1, len(numbers) == max(numbers) + 1  # not whole: a stage of a pipeline, perhaps
     for name in LAYERS:
         value = recipe.variables.get(name)
         if value is not None and (value < count or (whole and value != count)):
-            yield f"{recipe.source.label}: {name} = {value:g}, but the names of the tensors count {count} layers"
+            layers = counted(count, "layer")
+            yield f"{recipe.source.label}: {name} = {value:g}, but the names of the tensors count {layers}"
 
 
 def _widths(recipe: Recipe, assignments: Sequence[Assignment]) -> Iterator[str]:

@@ -38,11 +38,11 @@ class Expression:
 
     @property
     def of_a_tensor(self) -> bool:
-        """Whether its value is another for every tensor."""
+        """Whether the value depends on the tensor."""
         return not self.names.isdisjoint(OF_A_TENSOR)
 
     def value(self, names: Mapping[str, Value]) -> float:
-        """Its value, finite; raises InputError for a division by zero and the like."""
+        """Return the value, which is finite; raises InputError for a division by zero and the like."""
         value = _value(self._tree, names)
         if not math.isfinite(value):
             raise InputError(f"expected a finite number, got {self.text} = {value}")
@@ -53,7 +53,7 @@ class Expression:
 
 
 def parse_expression(text: str) -> Expression:
-    """An expression from its text; raises InputError."""
+    """Return an expression from its text; raises InputError."""
     if len(text) > LONGEST:
         raise InputError(f"expected an expression of at most {LONGEST} characters, got {len(text)}")
     if not CHARACTERS.fullmatch(text) or not text.strip():
@@ -71,7 +71,7 @@ def parse_expression(text: str) -> Expression:
 
 
 def _check(node: ast.expr, names: set[str], depth: int) -> None:
-    """Refuses everything that is not of the language, and collects the names."""
+    """Refuse everything that is not part of the language, and collect the names."""
     if depth > DEEPEST:
         raise InputError(f"expected an expression of at most {DEEPEST} levels, got a deeper one")
     inner: list[ast.expr] = []
@@ -79,9 +79,9 @@ def _check(node: ast.expr, names: set[str], depth: int) -> None:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
             _number(number)
         case ast.Name(id=name) if name == "shape":
-            raise InputError("expected an axis behind shape, such as shape[0]")
+            raise InputError("expected an axis after shape, such as shape[0]")
         case ast.Name(id=name) if name in FUNCTIONS:
-            raise InputError(f"expected parentheses behind {name}")
+            raise InputError(f"expected parentheses after {name}")
         case ast.Name(id=name):
             names.add(name)
         case ast.Subscript(value=ast.Name(id="shape"), slice=axis):

@@ -1,4 +1,4 @@
-"""From TOML to a recipe; everything that can be known to be wrong without the tensors is found here."""
+"""Read a recipe from TOML, and report every error that can be detected without the tensors."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ T = TypeVar("T")
 
 
 def read_recipe(path: FilePath, given: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe of a file. `given` are variables that stand above its own."""
+    """Return the recipe of a file. `given` are variables that override its own."""
     return parse_recipe(read_text(path), label(path), given)
 
 
 def read_text(path: FilePath) -> str:
-    """The text of a recipe's file; raises InputError."""
+    """Return the text of a recipe's file; raises InputError."""
     try:
         with path.open("rb") as file:
             return file.read(LARGEST + 1).decode()
@@ -42,7 +42,7 @@ def read_text(path: FilePath) -> str:
 
 
 def parse_recipe(text: str, label: str = "recipe", given: Mapping[str, Any] | None = None) -> Recipe:
-    """A recipe from its text; raises InputError with the line and the key of what is wrong."""
+    """Return a recipe from its text; raises InputError with the line and the key of an error."""
     reader = Reader(Source(label, text))
     return reader.recipe(given or {})
 
@@ -84,7 +84,7 @@ class Reader:
                 )
 
     def typed(self, path: Path, data: Mapping[str, Any], key: str, kind: type[T], what: str) -> T | None:
-        """The value of a key, of this type; None where there is none."""
+        """Return the value of a key, which must have this type, or None if the key is missing."""
         value = data.get(key)
         if key in data and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)):
             raise self.source.error((*path, key), f"expected {what}, got {value!r}")
@@ -92,14 +92,14 @@ class Reader:
 
     @contextlib.contextmanager
     def at(self, path: Path) -> Iterator[None]:
-        """Adds the line and the key to the errors of what knows of neither."""
+        """Add the line and the key to InputErrors."""
         try:
             yield
         except InputError as error:
             raise self.source.error(path, str(error)) from None
 
     def words(self, path: Path, data: Mapping[str, Any], key: str) -> tuple[str, ...]:
-        """A text, or a list of them."""
+        """Return the texts of a key, which is one text or a list of them."""
         value = data.get(key, [])
         words = [value] if isinstance(value, str) else value
         if (
@@ -132,7 +132,7 @@ class Reader:
                 self.variables[name] = self.of_variables(value)
 
     def number(self, value: Any) -> Expression:
-        """A number or a text as an expression of declared variables."""
+        """Return a number or a text as an expression of declared variables."""
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise InputError(f"expected a number or an expression, got {value!r}")
         expression = parse_expression(value if isinstance(value, str) else repr(value))
@@ -197,7 +197,7 @@ class Reader:
             return tuple(None if size == "*" else self.of_variables(size) for size in sizes or [])
 
     def of_variables(self, value: Any) -> float:
-        """A number that is the same for every tensor."""
+        """Return a number that is the same for every tensor."""
         expression = self.number(value)
         if expression.of_a_tensor:
             raise InputError(f"expected numbers and variables declared above, got {expression}")
@@ -222,7 +222,7 @@ class Reader:
         return names
 
     def template(self, path: Path, data: Mapping[str, Any], key: str, match: tuple[Glob, ...]) -> Template | None:
-        text = self.typed(path, data, key, str, "a name, with * for what the stars of match stand for")
+        text = self.typed(path, data, key, str, "a name, with * for the text that the stars of match match")
         if text is None:
             return None
         with self.at((*path, key)):
@@ -231,14 +231,14 @@ class Reader:
     # Methods
 
     def parameters(self, path: Path, data: Mapping[str, Any], method: Method) -> dict[str, Any]:
-        """The method's parameters that are given, with expressions where they are more than a number."""
+        """Return the parameters that are given, as values or as expressions that depend on the tensor."""
         given = {key: value for key, value in data.items() if key in method.defaults and key not in AXES}
         read: dict[str, Any] = {}
         for key, value in given.items():
             with self.at((*path, key)):
                 read[key] = self.parameter(key, value)
                 if PARAMETERS[key].kind == "choice":
-                    method.parse({key: value})  # an error that names this line, not the rule's
+                    method.parse({key: value})  # so that the error names this line, not the rule's
         with self.at(path):  # what is missing
             method.parse({key: _stand_in(value) for key, value in read.items()})
         return read
@@ -257,15 +257,15 @@ class Reader:
         return table.parse_parameter(key, value)
 
     def axes(self, path: Path, data: Mapping[str, Any], method: Method, parameters: dict[str, Any]) -> dict[str, Any]:
-        """The axes that fans are counted over: those of the layout, or those that are given one by one.
+        """Return the axes that the fans depend on: those of the layout, or those that are given one by one.
 
-        A layout may stand without a method that has fans: it says what the tensor is, as `bigin signal` asks.
+        A layout is allowed for a method without fans, too: `bigin signal` uses it.
         """
         word = self.typed(path, data, "layout", str, "a word")
         keys = [key for key in (*AXES, "layout") if key in data]
         fans_used = any(isinstance(p, Expression) and p.names & {"fan_in", "fan_out"} for p in parameters.values())
         if keys and keys[0] != "layout" and not fans_used and "in_axis" not in method.defaults:
-            raise self.source.error((*path, keys[0]), f"{method.name} has no fans; leave it out")
+            raise self.source.error((*path, keys[0]), f"{method.name} does not use fans; remove this key")
         axes = dict(LAYOUTS["linear"])
         if word is not None:
             if len(keys) > 1:
@@ -301,7 +301,7 @@ class Reader:
             read = None if sizes is None else tuple(map(self.number, sizes))
             parts = self.number(given["parts"]) if "parts" in given else None
         if "names" not in given:
-            raise self.source.error(path, "expected names, those of the parts, whose streams they draw")
+            raise self.source.error(path, "expected names, one for each part, which select their streams")
         with self.at((*path, "names")):
             names = tuple(_template(text, match) for text in self.words(path, given, "names"))
             if isinstance(given["names"], str) and not names[0].numbered:
@@ -322,10 +322,10 @@ def _template(text: str, match: tuple[Glob, ...]) -> Template:
 
 
 def whole(number: float) -> int | float:
-    """An integer where a number is one, for the parameters that take nothing else."""
+    """Return an integer for a whole number, as some parameters accept only integers."""
     return int(number) if number.is_integer() and abs(number) < 1 << 53 else number
 
 
 def _stand_in(value: Any) -> Any:
-    """For a check that needs no value: that of an expression is known for a tensor only."""
+    """Return a value for a check that does not depend on it; an expression has one for a given tensor only."""
     return 1 if isinstance(value, Expression) else value

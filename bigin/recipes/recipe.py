@@ -1,4 +1,4 @@
-"""What a recipe is: a seed, variables, and rules, of which the first that matches a tensor decides it."""
+"""A recipe: a seed, variables and rules. The first rule that matches a tensor applies."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bigin.recipes.expression import Expression
 from bigin.recipes.glob import Glob, Template
 from bigin.recipes.source import Path, Source
 
-# What shape alone does not tell: axes of the inputs, of the outputs, and those that count for no fan. Every other axis
-# belongs to the receptive field, whose size multiplies both fans.
+# A shape alone does not tell the axes of the inputs and outputs. batch_axis lists axes that count for no fan.
+# Every other axis belongs to the receptive field, whose size multiplies both fans.
 LAYOUTS: dict[str, dict[str, list[int]]] = {
     "linear": {"in_axis": [1], "out_axis": [0], "batch_axis": []},  # (out, in, ...), torch's Linear and Conv
     "transposed": {"in_axis": [-2], "out_axis": [-1], "batch_axis": []},  # (..., in, out): GPT-2's Conv1D, JAX, Keras
@@ -26,7 +26,7 @@ AXES = ("in_axis", "out_axis", "batch_axis")
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a recipe knows of a tensor."""
+    """What a recipe knows about a tensor."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,10 +35,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Split:
-    """How a fused tensor is cut along an axis into the tensors that it was made of.
+    """How a fused tensor is split along an axis into its parts.
 
-    sizes are those of the parts; None for as many equal parts as `parts` says. With `stack` every part is one place of
-    the axis, and lacks it.
+    `sizes` are the sizes of the parts, or None for `parts` equal ones. With `stack`, every index of the axis is a part,
+    whose shape lacks the axis.
     """
 
     axis: int
@@ -50,7 +50,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Rule:
-    """A line of a recipe. `path` is where it stands in the file, `number` counts from 1; the default rule has 0."""
+    """A rule of a recipe. `path` is its position in the file; `number` counts from 1, and is 0 for the default rule."""
 
     number: int
     path: Path
@@ -68,13 +68,13 @@ class Rule:
 
     @property
     def label(self) -> str:
-        """What messages and tables call it."""
+        """The name of the rule in messages and tables."""
         return f"rule {self.number}" if self.number else "default"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe that has been read and checked. `variables` have their numbers; `skip` names tensors to leave alone."""
+    """A recipe that has been read and checked. `skip` are patterns of tensors that it leaves unchanged."""
 
     source: Source = field(repr=False)
     seed: int
@@ -86,6 +86,6 @@ class Recipe:
     rules: Sequence[Rule]
 
     def error(self, rule: Rule, key: str | None, message: str, tensor: str | None = None) -> InputError:
-        """An error that names the file, the line and the key, and the tensor where it is about one."""
+        """Return an error that names the file, the line and the key, and the tensor if it is about one."""
         about = f"{tensor}: " if tensor is not None else ""
         return self.source.error((*rule.path, *([key] if key else [])), about + message)

@@ -1,4 +1,4 @@
-"""A TOML file, and the line at which something in it stands, which tomllib does not tell."""
+"""A TOML file, and the line of each of its keys, which tomllib does not tell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bigin.core.errors import InputError
 LARGEST = 1 << 18  # bytes of a recipe
 TRIES = 200  # parses that may be spent on finding a line
 
-Path = tuple[str | int, ...]  # keys and places in lists, from the outermost in
+Path = tuple[str | int, ...]  # keys and indices in lists, outermost first
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Source:
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """What it says; raises InputError where it is no TOML."""
+        """The parsed file; raises InputError if it is not TOML."""
         if len(self.text) > LARGEST:
             raise InputError(f"{self.label}: expected at most {LARGEST} characters, got {len(self.text)}")
         try:
@@ -32,26 +32,28 @@ class Source:
             _measured(data)
             return data
         except tomllib.TOMLDecodeError as error:
-            message, _, place = str(error).rpartition(" (at ")
-            where = place.removesuffix(")").partition(",")[0]
+            message, _, position = str(error).rpartition(" (at ")
+            where = position.removesuffix(")").partition(",")[0]
             if not where.startswith("line "):  # at the end of the document
                 where = f"line {len(self.text.rstrip().split(chr(10)))}"
             raise InputError(f"{self.label}, {where}: expected TOML: {message or error}") from None
         except (ValueError, RecursionError):
-            raise InputError(f"{self.label}: expected TOML, got numbers or lists beyond all measure") from None
+            raise InputError(
+                f"{self.label}: expected TOML, got numbers that are too large or lists that are nested too deeply"
+            ) from None
 
     def error(self, path: Path, message: str) -> InputError:
-        """An error that names the line and the key of something in the file."""
+        """Return an error that names the line and the key of a value."""
         line = self.line(path)
         keys = [key for key in path if isinstance(key, str) and key != "rule"]
         key = f"{'.'.join(keys)}: " if keys else ""
         return InputError(f"{self.label}{f', line {line}' if line else ''}: {key}{message}")
 
     def line(self, path: Path) -> int | None:
-        """The line, from 1, at which the statement that gives something begins.
+        """Return the line, from 1, at which the statement that sets a value begins.
 
-        It is the line with which the file, cut off behind it, first holds that: a statement is there whole or the cut
-        file is no TOML. None where it is not in the file, or would take long to find.
+        It is the first line such that the file, cut off at the end of the statement on this line, has the value: a file
+        that is cut off within a statement is not TOML. None if the value is not in the file, or the search takes long.
         """
         lines = self.text.split("\n")
         if not _holds(self.data, path):
@@ -75,7 +77,7 @@ class Source:
 
 
 def _measured(data: Any) -> None:
-    """Refuses integers that no float64 holds, which Python would not even print."""
+    """Raise ValueError for integers beyond float64, which Python would not even print."""
     if isinstance(data, int) and data.bit_length() > 1023:
         raise ValueError
     for inner in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
@@ -83,7 +85,7 @@ def _measured(data: Any) -> None:
 
 
 def _cut(lines: list[str], end: int) -> Any:
-    """What the first lines say; None where a statement goes on behind them."""
+    """Return what the first lines say, or None if they end within a statement."""
     try:
         return tomllib.loads("\n".join(lines[:end]))
     except (ValueError, RecursionError):

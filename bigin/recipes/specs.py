@@ -43,7 +43,7 @@ def resolve(
     assignments = assign(read, described)
     check(read, described, assignments, strict=chosen.strict)
     if not assignments:
-        raise InputError(f"{label}: expected tensors to fill, found none")
+        raise InputError(f"{label}: expected tensors to fill, got none")
     seed = read.seed if chosen.seed is None else chosen.seed
     return assignments, {a.tensor.name: spec_of_assignment(a, seed) for a in assignments}
 

@@ -237,3 +237,58 @@ def test_help_is_instant_and_import_compiles_nothing():
 
 def test_the_version_is_printed():
     assert run("--version").stdout == f"bigin, version {bigin.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "suggestion"),
+    [
+        (["fil", "w.npy"], "did you mean 'fill'?"),
+        (["table", "grew", "t.npy", "3"], "did you mean 'grow'?"),
+        (["fill", "--methd", "normal", "w.npy"], "--method"),
+        (["fill", "--method", "norml", "w.npy", "--shape", "3"], "normal"),
+        (["recipes", "gtp2"], "did you mean 'gpt2'?"),
+    ],
+)
+def test_what_is_nearly_right_gets_a_suggestion(command, suggestion):
+    assert suggestion in run(*command, code=2).stderr
+
+
+def test_a_recipe_that_does_not_fit_is_told_and_strict_refuses_it():
+    bigin.fill("m.zarr/layers/0/weight", "zeros", shape=(4, 4))
+    command = ["init", "megatron", "m.zarr", "--var", "n_layers=40"]
+    told = run(*command, "--dry-run").stderr.splitlines()
+    assert all(line.startswith("bigin: warning: recipe megatron") for line in told)
+    assert "matches no tensor; the recipe is for: Megatron" in told[0]
+    assert told[-1].endswith("n_layers = 40, but the names of the tensors count 1 layer")
+    refused = run(*command, "--overwrite", "--strict", code=2).stderr
+    assert refused.count("\n") == 1
+    assert bigin.verify("m.zarr/layers/0/weight").equal
+
+
+def test_a_home_folder_in_a_quoted_path_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    run("fill", "--method", "normal", "~/w.npy", "--shape", "3,4")
+    run("show", "~/w.npy")
+    run("verify", "~/w.npy")
+    run("table", "create", "~/t.npy", "--num-embeddings", 3, "--embedding-dim", 4, "--method", "normal")
+    assert {"w.npy", "t.npy"} <= set(os.listdir())
+    assert "~" not in os.listdir()
+
+
+def test_a_table_in_a_pipe_keeps_names_whole_and_takes_columns(monkeypatch):
+    name = "a_rather_long_name_of_a_tensor_that_is_in_a_rather_long_module"
+    bigin.fill(f"m.zarr/{name}", "zeros", shape=(4, 4))
+    Path("r.toml").write_text('[default]\nmethod = "normal"')
+    for columns in (80, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        printed = run("init", "r.toml", "m.zarr", "--dry-run").stdout
+        assert f" {name} " in printed
+        assert max(map(len, run("methods").stdout.splitlines())) <= min(columns, 100)
+        assert max(map(len, run("fill", "--help").stdout.splitlines())) <= min(columns, 100)
+
+
+def test_a_shape_with_spaces_between_its_sizes_is_refused():
+    for shape in ("10 20", "1 000"):
+        assert "separate the sizes with commas" in run("fill", "-m", "normal", "w.npy", "--shape", shape, code=2).stderr
+    run("fill", "-m", "normal", "w.npy", "--shape", "(10, 20)")
+    assert np.load("w.npy").shape == (10, 20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 import bigin
 from bigin.methods.distributions import Constant, Distribution, Normal, TruncNormal, Uniform
 from bigin.recipes.assign import Assignment, assign
-from bigin.recipes.presets import FOLDER, find_recipe, presets
+from bigin.recipes.check import doubts
+from bigin.recipes.presets import FOLDER, find_recipe, outlines, presets
 from bigin.recipes.read import read_recipe
 from bigin.recipes.recipe import Tensor
 
@@ -181,3 +183,50 @@ def test_every_preset_is_listed_with_its_source_and_printed():
     assert done.stderr.startswith("bigin: expected a preset among gpt2, lenet5")
     with pytest.raises(bigin.InputError, match="expected a recipe's file or the name of a preset, got dict"):
         find_recipe({"*": "zeros"})  # type: ignore[arg-type]
+
+
+def test_a_presets_name_stands_for_it_whatever_lies_in_the_folder():
+    Path("gpt2").mkdir()
+    assert find_recipe("gpt2") == FOLDER / "gpt2.toml"
+    with pytest.raises(bigin.InputError, match=r"got the folder './gpt2'"):
+        find_recipe("./gpt2")
+    Path("lora").write_text('[default]\nmethod = "ones"')
+    assert find_recipe("lora") == FOLDER / "lora.toml"
+    assert find_recipe("./lora") == Path("lora")
+
+
+def test_errors_call_a_preset_by_its_name_and_suggest_others():
+    with pytest.raises(bigin.InputError, match=r"^recipe gpt2, line \d+: vars.n_layers: expected a value"):
+        read_recipe(find_recipe("gpt2"))
+    with pytest.raises(bigin.InputError, match=r"got 'lama'; did you mean 'llama'\?"):
+        find_recipe("lama")
+
+
+def test_a_home_folder_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    Path("my.toml").write_text('[default]\nmethod = "ones"')
+    assert find_recipe("~/my.toml") == Path.cwd() / "my.toml"
+
+
+def test_every_preset_says_which_models_it_is_for():
+    for outline in outlines():
+        assert outline.architectures
+
+
+@pytest.mark.parametrize(("preset", "names", "variables"), [
+    ("gpt2", GPT2, {"n_layers": 1}), ("llama", LLAMA, {}), ("olmo", OLMO, {}),
+    ("small-init", NEOX, {"hidden_size": 64}),
+    ("mup", LLAMA, {"width": 64, "base_width": 8}), ("megatron", LLAMA, {"n_layers": 4}),
+    ("wang-init", NEOX, {"hidden_size": 64, "n_layers": 4}),
+])  # fmt: skip
+def test_a_preset_fits_the_models_that_it_is_for(preset, names, variables):
+    recipe = read_recipe(find_recipe(preset), variables)
+    tensors = [Tensor(name, shape, "float32") for name, shape in names.items()]
+    assert list(doubts(recipe, tensors, assign(recipe, tensors))) == []
+
+
+def test_megatron_on_gpt2s_names_is_told():
+    recipe = read_recipe(find_recipe("megatron"), {"n_layers": 1})
+    tensors = [Tensor(name, shape, "float32") for name, shape in GPT2.items()]
+    (doubt,) = doubts(recipe, tensors, assign(recipe, tensors))
+    assert "rule 1 (*o_proj.weight, *down_proj.weight, *linear_proj.weight, ...) matches no tensor" in doubt

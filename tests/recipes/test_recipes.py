@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import bigin
 from bigin.methods.distributions import Constant, Normal, TruncNormal, Uniform
 from bigin.recipes.assign import Assignment, assign
+from bigin.recipes.check import doubts
 from bigin.recipes.expression import parse_expression
 from bigin.recipes.glob import Template, parse_glob
 from bigin.recipes.read import parse_recipe
@@ -456,7 +457,7 @@ def test_equal_parts_and_stacked_ones():
         ),
         ("{axis = 2, parts = 2, names = '{}'}", "expected an axis of shape"),
         ("{axis = 0, parts = 5, names = '{}'}", "expected parts that divide 12"),
-        ("{axis = 0, parts = 2, names = ['a', 'a']}", "expected another name for every part"),
+        ("{axis = 0, parts = 2, names = ['a', 'a']}", "expected a different name for every part"),
         ("{axis = 0, parts = 3, names = ['a', 'b']}", "expected 3 names"),
         ("{axis = 0, parts = 'k / 4', names = '{}'}", "expected whole numbers, got k / 4 = 0.5"),
         ("{axis = 0, sizes = [13, -1], names = ['a', 'b']}", "expected sizes that add up"),
@@ -497,7 +498,7 @@ BAD = [
     ("seed = -1", "line 1: seed: expected a seed from 0 to 2^64 - 1, got -1"),
     ("seed = 1.0", "line 1: seed: expected an integer, got 1.0"),
     ("seed = true", "line 1: seed: expected an integer, got True"),
-    ("seed = 0x1" + "0" * 5000, "r.toml: expected TOML, got numbers or lists beyond all measure"),
+    ("seed = 0x1" + "0" * 5000, "r.toml: expected TOML, got numbers that are too large or lists"),
     ("a = " + "[" * 5000, "r.toml: expected TOML"),
     ("rule = 1", "line 1: expected tables, each headed [[rule]]"),
     ("rule = [1]", "line 1: expected a table, got 1"),
@@ -526,7 +527,7 @@ BAD = [
     (RULE + "std = true", "line 4: std: expected std to be a number, got True"),
     (RULE + "std = [1]", "line 4: std: expected std to be a number, got [1]"),
     (RULE + "std = inf", "line 4: std: expected a finite std"),
-    (RULE + "in_axis = 1", "line 4: in_axis: normal has no fans; leave it out"),
+    (RULE + "in_axis = 1", "line 4: in_axis: normal does not use fans; remove this key"),
     (RULE + "std = 'fan_in'\nlayout = 'lin'", "line 5: layout: expected a layout among linear, transposed"),
     (RULE + "std = 'fan_in'\nlayout = 'linear'\nin_axis = 1", "expected axes or a layout, got both"),
     (RULE + "std = 'fan_in'\nin_axis = 1.5", "line 5: in_axis: expected in_axis to be an axis or several, got 1.5"),
@@ -613,3 +614,65 @@ def test_truncated_bounds_in_standard_deviations():
     assert the(assigned(text, "h.1.ln.weight")) == TruncNormal(
         0.0, 1 / math.sqrt(8), -3 / math.sqrt(8), 3 / math.sqrt(8)
     )
+
+
+# What probably is wrong with a recipe for a model
+
+FITS = """
+architectures = "A, B"
+[vars]
+n_layers = 2
+hidden_size = 8
+[[rule]]
+match = "*.o_proj.weight"
+method = "ones"
+[[rule]]
+match = "*.bias"
+method = "zeros"
+optional = true
+[[rule]]
+match = "*"
+method = "normal"
+std = "1 / n_layers"
+"""
+
+
+def doubts_of(names: list[str], text: str = FITS, **variables: Any) -> list[str]:
+    recipe = parse_recipe(text, "r.toml", variables)
+    tensors = [Tensor(name, (8, 8), "float32") for name in names]
+    return list(doubts(recipe, tensors, assign(recipe, tensors)))
+
+
+def test_a_recipe_that_fits_leaves_no_doubt():
+    assert doubts_of(["layers.0.o_proj.weight", "layers.1.o_proj.weight", "w"]) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "variables", "message"),
+    [
+        (["layers.0.c_proj.weight", "layers.1.w"], {}, "rule 1 (*.o_proj.weight) matches no tensor; the recipe is for: A, B"),
+        (["0.o_proj.weight", "w"], {}, "n_layers = 2, but the names of the tensors count 1 layer"),
+        (["0.o_proj.weight", "3.w"], {"n_layers": 3}, "n_layers = 3, but the names of the tensors count 4 layers"),
+        (["a.o_proj.weight", "w"], {"hidden_size": 64}, "hidden_size = 64, but no tensor has a dimension of that size"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told(names, variables, message):
+    (doubt,) = doubts_of(names, **variables)
+    assert doubt.startswith("r.toml")
+    assert message in doubt
+
+
+def test_a_stage_of_a_pipeline_may_have_some_of_the_layers():
+    assert doubts_of(["2.o_proj.weight", "3.w"], n_layers=8) == []
+
+
+def test_a_rule_that_an_earlier_one_hides_is_told():
+    text = '[[rule]]\nmatch = "*"\nmethod = "ones"\n[[rule]]\nmatch = "w"\nmethod = "zeros"\n'
+    (doubt,) = doubts_of(["w"], text)
+    assert "rule 2 (w) is used for no tensor: an earlier rule, a skip or a condition excludes w" in doubt
+
+
+def test_an_unknown_variable_is_told_before_one_that_is_missing():
+    text = '[vars]\nn_layers = "required"\n' + RULE
+    with pytest.raises(bigin.InputError, match=r"got n_layer; did you mean 'n_layers'\?"):
+        parse_recipe(text, "r.toml", {"n_layer": 3})
