@@ -650,7 +650,7 @@ def test_a_recipe_that_fits_leaves_no_doubt():
 @pytest.mark.parametrize(
     ("names", "variables", "message"),
     [
-        (["layers.0.c_proj.weight", "layers.1.w"], {}, "rule 1 (*.o_proj.weight) matches no tensor; the recipe is for: A, B"),
+        (["0.c_proj.weight", "1.w"], {}, "rule 1 (*.o_proj.weight) matches no tensor; the recipe is for: A, B"),
         (["0.o_proj.weight", "w"], {}, "n_layers = 2, but the names of the tensors count 1 layer"),
         (["0.o_proj.weight", "3.w"], {"n_layers": 3}, "n_layers = 3, but the names of the tensors count 4 layers"),
         (["a.o_proj.weight", "w"], {"hidden_size": 64}, "hidden_size = 64, but no tensor has a dimension of that size"),
