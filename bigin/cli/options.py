@@ -137,7 +137,8 @@ def spec_options(*, method_help: str, method_required: bool) -> Decorator:
         click.option("--method", "-m", required=method_required, help=method_help),
         click.option("--seed", default=0, show_default=True, help="Seed, from 0 to 2^64 - 1."),
         click.option(
-            "--name", help="Name of the tensor, which selects its stream.  [default: its path in a zarr hierarchy]"
+            "--name",
+            help="Name of the tensor; it selects the stream.  [default: its path in a hierarchy, or its file name]",
         ),
         *map(_parameter_option, PARAMETERS),
     )
