@@ -44,7 +44,7 @@ def few(*cases: Any) -> list[Any]:
 
 def examples(count: int) -> settings:
     """How many examples hypothesis tries in a run of every test; in a quick one a fifth of them (see conftest.py)."""
-    return settings(max_examples=max(5, count * settings.default.max_examples // 100))
+    return settings(max_examples=max(2, count * settings.default.max_examples // 100))
 
 
 def bits(values: np.ndarray) -> np.ndarray:

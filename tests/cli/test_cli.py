@@ -27,7 +27,8 @@ def test_the_main_line_fills_an_existing_store():
         zarr.create_array(path, shape=(300, 200), dtype="float32", zarr_format=zarr_format)
         done = run("fill", "--method", "xavier_uniform", path)
         assert re.fullmatch(
-            rf"{path}: 300x200 float32 filled with xavier_uniform, seed 0, name store{zarr_format}; 234.4 KiB in [\d.]+ s, [\d.]+ GB/s\n",
+            rf"{path}: 300x200 float32 filled with xavier_uniform, seed 0, name store{zarr_format}; "
+            r"234.4 KiB in [\d.]+ s, [\d.]+ GB/s\n",
             done.stdout,
         )
         assert done.stderr == ""
