@@ -112,7 +112,7 @@ def outcome(report: Report, what: str, values: str) -> str:
     return f"{report.target}: {what} {values}; {pace(report.nbytes, report.seconds)}{stored}{retries}{device}"
 
 
-def verdict(result: Verification, remedy: str = "--repair fills them again") -> str:
+def verdict(result: Verification, remedy: str = "--repair fills it again") -> str:
     """Return what a verification says: a line for each region that differs, and a line for all."""
     lines = [str(difference) for difference in result.differences[:SHOWN]]
     if len(result.differences) > SHOWN:
