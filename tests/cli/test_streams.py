@@ -125,3 +125,20 @@ def test_numba_without_its_compiler_is_told_as_that():
         assert done.returncode == 2
         assert "NUMBA_DISABLE_JIT=1" in done.stderr
     assert not Path("new.npy").exists()
+
+
+def test_nothing_follows_the_message_of_a_command_that_failed():
+    """As the tracebacks of an HTTP library whose threads and sessions are still there when Python shuts down."""
+    code = (
+        "import sys, threading, time, bigin.cli\n"
+        "class Session:\n"
+        "    def __del__(self):\n"
+        "        raise RuntimeError('never closed')\n"
+        "held = Session()\n"
+        "threading.Thread(target=time.sleep, args=[60]).start()\n"
+        "sys.argv = ['bigin', 'show', 'none.npy']\n"
+        "bigin.cli.run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 2
+    assert done.stderr == "bigin: none.npy: expected a target to show, found nothing\n"
