@@ -13,7 +13,7 @@ from bench.measure import Work, burst
 from bench.setting import COLUMNS, Setting, zarr_layout
 from bigin.api.filling import create, fill
 from bigin.core.dtypes import parse_dtype
-from bigin.fillers.prepare import prepare
+from bigin.fillers.families import plan
 from bigin.methods import table
 
 BLOCK = 1 << 20
@@ -23,7 +23,7 @@ def kernel(setting: Setting, method: str) -> Work:
     """Blocks of a tensor of 1 TiB, one after the other into one buffer, in the calling thread."""
     row = table.find(method)
     shape = (1 << 20, BLOCK // 4)
-    filler = prepare(table.resolve(row, shape, row.parse({})), shape, parse_dtype("float32"), 0, "")
+    filler = plan(table.resolve(row, shape, row.parse({})), shape, parse_dtype("float32"), 0, "")()
     out = np.empty((1, shape[1]), np.float32)
 
     def block(i: int) -> int:

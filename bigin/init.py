@@ -689,6 +689,8 @@ def orthogonal_(
     gain: float | str = 1,
     generator: Generator | None = None,
     *,
+    in_axis: Axes = 1,
+    out_axis: Axes = 0,
     seed: int | None = None,
     name: str | None = None,
     threads: int | None = None,
@@ -700,6 +702,7 @@ def orthogonal_(
     Args:
         tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
         gain: a factor, or a nonlinearity, as calculate_gain takes it.
+        in_axis, out_axis: the layout, torch's by default; JAX's and Keras's is -2 and -1.
         generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
         seed, name: of the stream, instead of the next one of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
@@ -715,7 +718,7 @@ def orthogonal_(
         >>> bigin.init.orthogonal_(w).shape
         (64, 32)
     """
-    parameters: dict[str, Any] = {"gain": gain}
+    parameters: dict[str, Any] = {"gain": gain, "in_axis": in_axis, "out_axis": out_axis}
     return _fill(
         tensor,
         "orthogonal",
@@ -731,6 +734,8 @@ def delta_orthogonal_(
     gain: float | str = 1.0,
     generator: Generator | None = None,
     *,
+    in_axis: Axes = 1,
+    out_axis: Axes = 0,
     seed: int | None = None,
     name: str | None = None,
     threads: int | None = None,
@@ -742,6 +747,7 @@ def delta_orthogonal_(
     Args:
         tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
         gain: a factor, or a nonlinearity, as calculate_gain takes it.
+        in_axis, out_axis: the layout, torch's by default; JAX's and Keras's is -2 and -1.
         generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
         seed, name: of the stream, instead of the next one of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
@@ -757,7 +763,7 @@ def delta_orthogonal_(
         >>> bigin.init.delta_orthogonal_(w).shape
         (8, 8, 3)
     """
-    parameters: dict[str, Any] = {"gain": gain}
+    parameters: dict[str, Any] = {"gain": gain, "in_axis": in_axis, "out_axis": out_axis}
     return _fill(
         tensor,
         "delta_orthogonal",

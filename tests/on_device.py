@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bigin.core.dtypes import DTYPES, FLOATS
 from bigin.core.regions import extent
 from bigin.fillers.cuda.fillers import on_device
-from bigin.fillers.parts import RegionFilled, StretchFilled
+from bigin.fillers.parts import FlatSliceFiller, RegionFiller
 from bigin.kernels.cuda import device as cuda_device
 from bigin.spec.tensor import TensorSpec
 
@@ -116,6 +116,8 @@ def test_any_region_into_any_view(data):
         ("dirac", {}, (3, 5, 4), ((0, 3), (1, 5), (0, 2)), ("int64",)),
         ("sparse", {"sparsity": 0.3}, (30, 9), ((2, 25), (1, 8)), ("float32", "float64", "bfloat16", "float8_e4m3fn")),
         ("sparse", {"sparsity": 1.0}, (5, 3), ((0, 5), (0, 3)), ("float16",)),
+        ("ones", {}, (3, 7), ((1, 3), (2, 6)), ("bool", "complex64")),
+        ("constant", {"val": "-inf"}, (3, 7), ((1, 3), (2, 6)), ("float32", "float8_e5m2")),
     ],
 )
 def test_structured(method, parameters, shape, region, dtypes):
@@ -140,6 +142,14 @@ ORTHOGONAL = [
 def test_orthogonal(shape, region, dtype):
     method, dtype = ("delta_orthogonal", "float16") if dtype == "delta" else ("orthogonal", dtype)
     assert_same(make(method, shape, dtype, gain=1.5), dtype, region)
+
+
+def test_orthogonal_in_other_layouts():
+    jax = {"in_axis": -2, "out_axis": -1}
+    assert_same(make("orthogonal", (2, 3, 4, 7), "float32", **jax), "float32", ((0, 2), (1, 3), (0, 3), (2, 7)))
+    assert_same(make("delta_orthogonal", (3, 4, 5), "float32", **jax), "float32", ((0, 2), (1, 4), (0, 5)))
+    several = make("orthogonal", (6, 3, 4), "float64", in_axis=0, out_axis=[1, 2])
+    assert_same(several, "float64", ((1, 6), (0, 3), (1, 4)))
 
 
 def test_products_of_several_tiles_and_blocks(monkeypatch):
@@ -252,7 +262,7 @@ def test_regions_with_steps(method):
     shape = (12, 9)
     parameters = {"sparsity": 0.5} if method == "sparse" else {}
     for ranges in ((range(1, 12, 3), range(9)), (range(2, 11), range(1, 9, 2)), (range(0, 12, 5), range(2, 9, 3))):
-        filler = RegionFilled(make(method, shape, "float32", **parameters), ranges)
+        filler = RegionFiller(make(method, shape, "float32", **parameters), ranges)
         assert_same(filler, "float32", tuple((0, len(r)) for r in ranges))
         assert_same(filler, "float32", ((1, len(ranges[0])), (1, len(ranges[1]))), [(1, -2), (0, 1)])
 
@@ -260,7 +270,7 @@ def test_regions_with_steps(method):
 @pytest.mark.parametrize("method", ["uniform", "eye"])
 def test_stretches(method):
     for offset, shape in ((0, (108,)), (5, (61,)), (17, (7, 5))):
-        filler = StretchFilled(make(method, (12, 9), "float32"), offset, shape)
+        filler = FlatSliceFiller(make(method, (12, 9), "float32"), offset, shape)
         assert_same(filler, "float32", tuple((0, size) for size in shape))
         assert_same(filler, "float32", tuple((1, size) for size in shape), [(a, -2) for a in range(len(shape))])
 

@@ -74,16 +74,20 @@ class Interface:
         return capsule
 
 
+def dlpack_code(dtype):
+    """The type code of dlpack.h."""
+    others = {"bfloat16": 4, "float8_e4m3fn": 10, "float8_e5m2": 12}
+    return others.get(dtype.name, {"i": 0, "u": 1, "f": 2}.get(dtype.kind))
+
+
 def dlpack_capsule(interface, dtype):
     """A capsule as a library would make it, and what must outlive it."""
-    from bigin.kernels.cuda.arrays import CODES, _Device, _Tensor, _Type
+    from bigin.kernels.cuda.arrays import _Device, _Tensor, _Type
 
     ndim = len(interface["shape"])
     shape = (ctypes.c_int64 * ndim)(*interface["shape"])
     strides = (ctypes.c_int64 * ndim)(*(s // dtype.itemsize for s in interface["strides"]))
-    names = {value: key for key, value in CODES.items()}
-    code = names[dtype.name] if dtype.name in names else names[dtype.name.rstrip("0123456789")]
-    kind = _Type(code, 8 * dtype.itemsize, 1)
+    kind = _Type(dlpack_code(dtype), 8 * dtype.itemsize, 1)
     offset = 16  # the address is to be taken with it
     data = interface["data"][0] - offset
     tensor = _Tensor(data, _Device(2, 0), ndim, kind, shape, strides, offset)

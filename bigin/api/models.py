@@ -16,9 +16,9 @@ from bigin.core.limits import Limits
 from bigin.core.paths import expand
 from bigin.core.record import Record
 from bigin.core.text import parse_size
+from bigin.fillers.families import family
 from bigin.jobs.job import FillOptions, Job
 from bigin.jobs.report import Report
-from bigin.methods.distributions import formula
 from bigin.recipes.assign import Assignment, Part
 from bigin.recipes.specs import Chosen, resolve
 from bigin.spec.model import ModelSpec, TensorValues
@@ -200,7 +200,7 @@ def _row(assignment: Assignment, values: TensorValues) -> Row:
 
 def _in_words(parts: tuple[Part, ...]) -> str:
     """What the parts are filled with, in a few words."""
-    formulas = [f"{part.method}: {formula(part.distribution)}" for part in parts]
+    formulas = [f"{part.method}: {family(part.distribution).formula(part.distribution)}" for part in parts]
     if len(parts) == 1:
         return formulas[0]
     same = len(set(formulas)) == 1

@@ -10,15 +10,15 @@ from bigin.api.opening import existing, record_of
 from bigin.core.errors import RecordError
 from bigin.core.limits import Limits
 from bigin.core.record import Record
-from bigin.inspect.checks import Verdict, verdicts
+from bigin.inspect.checks import checks, expected_of
 from bigin.inspect.overview import Overview
-from bigin.inspect.structure import structure_verdicts
+from bigin.inspect.structure import structure_checks
 from bigin.jobs.compare import Sample
 from bigin.jobs.job import check_progress
 from bigin.jobs.measure import Span, span_of
 from bigin.jobs.reading import filled, measure
 from bigin.jobs.what import What, recorded_spec
-from bigin.methods.expected import Promise, promise_of
+from bigin.methods.expected import Expected
 from bigin.methods.marginals import WithZeros
 from bigin.spec.part import FlatSliceSpec, RegionSpec
 from bigin.spec.spec import Spec
@@ -85,7 +85,8 @@ def show(
         spec, reason = expected_spec(what, opened, record)
         tensor = whole_of(spec)
         part = filled(opened, record)
-        tasks = chosen.of(part.regions) if statistics else ()
+        measurable = opened.dtype.kind != "c"  # complex values are constants, and have no order
+        tasks = chosen.of(part.regions) if statistics and measurable else ()
         found = Overview(
             target=opened.label,
             shape=opened.shape,
@@ -103,14 +104,12 @@ def show(
         if not tasks:
             return found
         whole = spec is tensor and len(tasks) == len(part.grid)
-        promise = None if tensor is None else promise_of(tensor, whole)
-        measured, seconds = measure(opened, part.grid, tasks, span(promise), limits, retries, progress)
-        checks: list[Verdict] = []
-        if tensor is not None and promise is not None:
-            checks = verdicts(measured, promise)
-            if whole and measured.finite == measured.count:
-                checks += retries.attempt(lambda: structure_verdicts(opened, tensor, limits.memory))
-        return replace(found, seconds=seconds, statistics=measured, promise=promise, verdicts=checks)
+        expected = None if tensor is None else expected_of(tensor, whole=whole)
+        measured, seconds = measure(opened, part.grid, tasks, span(expected), limits, retries, progress)
+        done = [] if expected is None else checks(measured, expected)
+        if expected is not None and whole and measured.finite == measured.count:
+            done += retries.attempt(lambda: structure_checks(opened, expected, limits.memory))
+        return replace(found, seconds=seconds, statistics=measured, expected=expected, checks=done)
 
 
 def whole_of(spec: Spec | None) -> TensorSpec | None:
@@ -119,11 +118,11 @@ def whole_of(spec: Spec | None) -> TensorSpec | None:
     return tensor if isinstance(tensor, TensorSpec) else None
 
 
-def span(promise: Promise | None) -> Span | None:
+def span(expected: Expected | None) -> Span | None:
     """Where most values are expected; zeros, which may be many, aside."""
-    if promise is None:
+    if expected is None:
         return None
-    marginal = promise.marginal.others if isinstance(promise.marginal, WithZeros) else promise.marginal
+    marginal = expected.marginal.others if isinstance(expected.marginal, WithZeros) else expected.marginal
     return span_of(marginal.mean, marginal.std, marginal.low, marginal.high)
 
 

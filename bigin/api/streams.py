@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 from bigin.core.errors import StreamWarning
-from bigin.methods.distributions import Constant, Dirac, Eye
+from bigin.fillers.families import family
 from bigin.spec.tensor import TensorSpec
 
 _lock = threading.Lock()
@@ -24,7 +24,7 @@ def warn_of_shared_stream(array: Any, spec: Any) -> None:
     global _told
     if _told or not isinstance(spec, TensorSpec) or spec.name_from != "unnamed":
         return
-    if isinstance(spec.distribution, Constant | Eye | Dirac):
+    if not family(spec.distribution).random:
         return
     with _lock:
         first = _filled.setdefault(spec.seed, _identity(array))

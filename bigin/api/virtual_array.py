@@ -17,7 +17,7 @@ from bigin.core.regions import Grid, block_of_rows, slices
 from bigin.core.text import parse_shape, parse_size
 from bigin.core.threads import map_threads
 from bigin.fillers.filler import Array, Filler
-from bigin.fillers.parts import LatticeFilled, RegionFilled, flat_axes
+from bigin.fillers.parts import LatticeFiller, RegionFiller, flat_axes
 from bigin.spec.spec import STREAM
 from bigin.spec.tensor import TensorSpec
 from bigin.targets.memory import BLOCK
@@ -84,7 +84,7 @@ class VirtualArray:
             raise IndexError(f"index {index} is out of bounds for axis 0 with size {rows}")
         out = np.empty(self._row_size, self.dtype)
         with default_modes():
-            self._ready(self._row_size).fill_stretch(index % rows * self._row_size, out)
+            self._ready(self._row_size).fill_flat(index % rows * self._row_size, out)
         return out.reshape(self.shape[1:])[()]
 
     def _make(self, picked: Picked) -> Array:
@@ -180,8 +180,8 @@ def _made_shape(picked: Picked) -> tuple[int, ...]:
 def _part(filler: Filler, picked: Picked) -> Filler:
     """What an index picks, as a tensor of its own."""
     if picked.points is None:
-        return RegionFilled(filler, [r for r in picked.ranges if r is not None])
+        return RegionFiller(filler, [r for r in picked.ranges if r is not None])
     whole = [range(1) if r is None else r for r in picked.ranges]
     axes = [axis for axis, r in zip(flat_axes(filler.shape, whole), picked.ranges, strict=True) if r is not None]
     axes.insert(picked.at, picked.points)
-    return LatticeFilled(filler, 0, axes)
+    return LatticeFiller(filler, 0, axes)

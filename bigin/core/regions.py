@@ -176,8 +176,8 @@ def segments(shape: Shape, region: Region) -> Iterator[tuple[int, int]]:
         yield first, run
 
 
-def stretch(shape: Shape, start: int, stop: int) -> Iterator[Region]:
-    """A stretch of the flat tensor as regions that follow each other, at most two for each axis."""
+def flat_slice(shape: Shape, start: int, stop: int) -> Iterator[Region]:
+    """A flat slice of a tensor as regions that follow each other, at most two for each axis."""
     if start >= stop:
         return
     if not shape:
@@ -187,14 +187,14 @@ def stretch(shape: Shape, start: int, stop: int) -> Iterator[Region]:
     first, head = divmod(start, inner)
     last, tail = divmod(stop, inner)
     if first == last:
-        yield from (((first, first + 1), *rest) for rest in stretch(shape[1:], head, tail))
+        yield from (((first, first + 1), *rest) for rest in flat_slice(shape[1:], head, tail))
         return
     if head:
-        yield from (((first, first + 1), *rest) for rest in stretch(shape[1:], head, inner))
+        yield from (((first, first + 1), *rest) for rest in flat_slice(shape[1:], head, inner))
         first += 1
     if first < last:
         yield ((first, last), *((0, size) for size in shape[1:]))
-    yield from (((last, last + 1), *rest) for rest in stretch(shape[1:], 0, tail))
+    yield from (((last, last + 1), *rest) for rest in flat_slice(shape[1:], 0, tail))
 
 
 def stretches(ids: Any) -> Iterator[tuple[int, int]]:

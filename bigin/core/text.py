@@ -58,11 +58,10 @@ def parse_shape(shape: object) -> tuple[int, ...]:
     """
     if isinstance(shape, str):
         sizes = _sizes(shape)
-    elif hasattr(shape, "__index__"):
-        sizes = (shape.__index__(),)
     else:
+        single = hasattr(shape, "__index__") and not getattr(shape, "ndim", 0)  # an array of numpy's has it, too
         try:
-            sizes = tuple(size.__index__() for size in shape)  # type: ignore[attr-defined]
+            sizes = tuple(size.__index__() for size in ((shape,) if single else shape))  # type: ignore[attr-defined]
         except (TypeError, AttributeError):
             raise InputError(f"expected a shape of integers, got {shape!r}") from None
     elements = 1
@@ -97,4 +96,4 @@ def similar(word: str, words: Iterable[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(word, list(words), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {near[0]}?" if near else ""

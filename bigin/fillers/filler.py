@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -12,68 +13,110 @@ from typing import Any
 import numpy as np
 
 from bigin.core import dtypes
-from bigin.core.regions import Region, Shape, extent, runs, stretch
+from bigin.core.regions import Region, Shape, extent, flat_slice, runs
+from bigin.methods.scalars import Scalars, drawn_as
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Report = Callable[[float], None]  # which part of the setup is done
-NONE = np.empty(0, np.uint64)  # the outer axes of what is one run
+Report = Callable[[float], None]  # takes the part of the setup that is done, from 0 to 1
+NONE = np.empty(0, np.uint64)  # the outer axes of a single run
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream of the generator: the seed, the tensor's name, and the purpose, empty for the values themselves."""
+
+    seed: int
+    name: str = ""
+    purpose: str = ""
+
+    def of(self, purpose: str) -> Stream:
+        """The stream of the same tensor for another purpose."""
+        return replace(self, purpose=purpose)
+
+    @cached_property
+    def words(self) -> tuple[np.uint64, np.uint64]:
+        """The stream id and the key, as kernels take them."""
+        from bigin.rng.philox import stream_id  # numba takes a third of a second to import
+
+        return np.uint64(stream_id(self.name, self.purpose)), np.uint64(self.seed)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimated cost of a tensor's values on the CPU.
+
+    rate: bytes per second that one core makes. products: float32 operations in matrix products, for the whole tensor.
+    """
+
+    rate: float = math.inf
+    products: float = 0.0
 
 
 class Filler(ABC):
-    """Fills regions of one tensor, from several threads, in any order."""
+    """Fills regions of one tensor, from several threads, in any order.
+
+    region_bytes: the smallest region worth filling at once, where the target is free to choose. worker_memory: bytes of
+    scratch memory per worker. needs_setup: whether nothing can be filled before the setup. near: up to this step
+    between elements it is cheaper to fill what lies between them than to fill each alone. on_device: the class, as
+    "module:name", that makes the same values on a CUDA device; it is imported where one is used.
+    """
 
     shape: Shape
-    region_bytes: int = 0  # how large a region should be at least, where the target is free to choose
-    worker_memory: int = 0  # bytes that a worker takes for itself
+    region_bytes: int = 0
+    worker_memory: int = 0
     has_setup: bool = False
-    needs_setup: bool = False  # whether nothing can be made before it
-    near: int = 5  # up to this step it is cheaper to make what lies between the elements than to make each alone
+    needs_setup: bool = False
+    near: int = 5
+    cost: Cost = Cost()
+    on_device: str | None = None
 
     def setup(self, threads: int, max_memory: int, report: Report) -> None:  # noqa: B027 (most have none)
-        """What is done once, before the first region."""
+        """Do what is needed once, before the first region."""
 
     def buffer(self, size: int) -> Array:
-        """Bytes for a worker's buffer, where the filler would have them."""
+        """Return so many bytes for a worker's buffer."""
         return np.empty(size, np.uint8)
 
     @abstractmethod
     def __call__(self, region: Region, out: Array) -> None:
-        """Fills a contiguous array of the tensor's dtype, which has the region's shape."""
+        """Fill a contiguous array of the tensor's dtype, which has the region's shape."""
 
-    def fill_stretch(self, start: int, out: Array) -> None:
-        """Fills a contiguous 1-d array with the stretch of the flat tensor that begins at an element."""
-        place = 0
-        for region in stretch(self.shape, start, start + out.size):
+    def fill_flat(self, start: int, out: Array) -> None:
+        """Fill a contiguous 1-d array with the flat slice of the tensor that begins at a flat index."""
+        filled = 0
+        for region in flat_slice(self.shape, start, start + out.size):
             sizes = extent(region)
             count = math.prod(sizes)
-            self(region, out[place : place + count].reshape(sizes))
-            place += count
+            self(region, out[filled : filled + count].reshape(sizes))
+            filled += count
 
     def gather(self, starts: Array, out: Array) -> None:
-        """Fills each row of a contiguous array with a stretch of the flat tensor; `starts` (uint64) says where."""
+        """Fill each row of a contiguous array with a flat slice; `starts` (uint64) are their first flat indices."""
         if len(self.shape) != 2:
             for start, row in zip(starts.tolist(), out, strict=True):
-                self.fill_stretch(start, row)
+                self.fill_flat(start, row)
             return
         for first, stop in stacks(starts, out.shape[1], self.shape[1]):
             start = int(starts[first])
             if stop == first + 1:
-                self.fill_stretch(start, out[first])
+                self.fill_flat(start, out[first])
                 continue
             top, left = divmod(start, self.shape[1])
             self(((top, top + stop - first), (left, left + out.shape[1])), out[first:stop])
 
 
 def stacks(starts: Array, run: int, columns: int) -> Iterator[tuple[int, int]]:
-    """Cuts a list of runs in a matrix where one does not lie right below the one before it: (first, stop)."""
+    """Cut a list of runs in a matrix where one does not lie right below the one before it: (first, stop)."""
     fit = starts % np.uint64(columns) + np.uint64(run) <= columns
     below = (starts[1:] - starts[:-1] == columns) & fit[1:] & fit[:-1]
     edges = np.flatnonzero(~below) + 1
     return pairwise([0, *edges.tolist(), len(starts)])
 
 
-class Filled(Filler):
+class ConstantFiller(Filler):
     """One value everywhere."""
+
+    on_device = "bigin.fillers.cuda.fillers:ConstantOnDevice"
 
     def __init__(self, shape: Shape, value: Array) -> None:
         self.shape = shape
@@ -86,35 +129,20 @@ class Filled(Filler):
         out.fill(self.value[()])
 
 
-class Drawn(Filler):
-    """Draws from the counter-based stream of a name, of the type `drawn`."""
+class DrawnFiller(Filler):
+    """Independent draws from a stream."""
 
-    def __init__(
-        self,
-        shape: Shape,
-        dtype: np.dtype[Any],
-        kind: str,
-        drawn: type[np.floating[Any]],
-        numbers: list[float],
-        anchor: int,
-        seed: int,
-        stream: str,
-        purpose: str,
-    ) -> None:
+    on_device = "bigin.fillers.cuda.fillers:DrawnOnDevice"
+
+    def __init__(self, shape: Shape, dtype: np.dtype[Any], scalars: Scalars, stream: Stream) -> None:
         from bigin.kernels.cpu import fill_kernel  # numba takes a third of a second to import
-        from bigin.rng.philox import stream_id
 
         self.shape = shape
         self.storage = dtypes.storage(dtype)
-        self.kernel = fill_kernel(kind, dtype.name)
-        self.kind = kind
+        self.kernel = fill_kernel(scalars.kind, dtype.name)
+        self.kind = scalars.kind
         self.dtype = dtype
-        self.tail = (
-            np.uint64(stream_id(stream, purpose)),
-            np.uint64(seed),
-            tuple(drawn(number) for number in numbers),
-            np.uint64(anchor),
-        )
+        self.tail = (*stream.words, tuple(map(drawn_as(dtype), scalars.values)), np.uint64(scalars.anchor))
         # Compiled here and now, so that no worker waits for it and no clock counts it.
         self(tuple((0, min(size, 1)) for size in shape), np.empty(tuple(min(size, 1) for size in shape), dtype))
 
@@ -131,13 +159,13 @@ class Drawn(Filler):
             *self.tail,
         )
 
-    def fill_stretch(self, start: int, out: Array) -> None:
+    def fill_flat(self, start: int, out: Array) -> None:
         if out.size:
             self.kernel(out.view(self.storage), np.uint64(start), NONE, NONE, np.uint64(out.size), *self.tail)
 
     def gather(self, starts: Array, out: Array) -> None:
         if len(starts) == 1:  # no other kernel is loaded for what is one run
-            self.fill_stretch(int(starts[0]), out[0])
+            self.fill_flat(int(starts[0]), out[0])
         elif out.size:
             self._gather_kernel(out.reshape(-1).view(self.storage), starts, np.uint64(out.shape[1]), *self.tail)
 

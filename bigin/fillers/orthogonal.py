@@ -28,7 +28,7 @@ from bigin.core.disk import write_all
 from bigin.core.regions import Region, Shape, extent, place_in, segments
 from bigin.core.threads import Stopped, Stopping, map_threads, run_threads
 from bigin.fillers.bands import Band, Bands
-from bigin.fillers.filler import Array, Drawn, Filler, Report
+from bigin.fillers.filler import Array, DrawnFiller, Filler, Report
 from bigin.kernels import matmul, reflectors
 
 TILE = 512  # rows and columns of a tile of the triangle
@@ -93,7 +93,7 @@ class Tiles:
 class Reflections:
     """A (m, n) matrix with orthonormal columns, m >= n, as a product of reflections. `prepare` comes first."""
 
-    def __init__(self, m: int, n: int, drawn: np.dtype[Any], draw: Drawn, gain: float) -> None:
+    def __init__(self, m: int, n: int, drawn: np.dtype[Any], draw: DrawnFiller, gain: float) -> None:
         self.m, self.n = m, n
         self.drawn = drawn
         self.draw = draw
@@ -340,14 +340,15 @@ def inverted(upper: Array) -> Array:
     return inverse
 
 
-class OrthogonalFilled(Filler):
+class OrthogonalFiller(Filler):
     """gain Q, for a tensor whose trailing axes are flattened; transposed where it has fewer rows than columns."""
 
+    on_device = "bigin.fillers.cuda.fillers:OrthogonalOnDevice"
     has_setup = needs_setup = True
     near = TILE
     region_bytes = 16 << 20  # the triangle is read for every band of a region
 
-    def __init__(self, shape: Shape, draw: Drawn, drawn: np.dtype[Any], gain: float) -> None:
+    def __init__(self, shape: Shape, draw: DrawnFiller, drawn: np.dtype[Any], gain: float) -> None:
         self.shape = shape
         rows, columns = shape[0], int(np.prod(shape[1:], dtype=object))
         self.transposed = rows < columns
@@ -378,7 +379,7 @@ class OrthogonalFilled(Filler):
         run, width = out.shape[1], math.prod(self.shape[1:])
         rows, lefts = (places.astype(np.int64) for places in np.divmod(starts, np.uint64(width)))
         for i in np.flatnonzero(lefts + run > width):
-            self.fill_stretch(int(starts[i]), out[i])
+            self.fill_flat(int(starts[i]), out[i])
         inside = np.flatnonzero(lefts + run <= width)
         inside = inside[np.argsort(rows[inside], kind="stable")]
         for group in self._near(inside, rows, lefts, run):
@@ -446,16 +447,17 @@ def merged(parts: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-class DeltaOrthogonalFilled(Filler):
+class DeltaOrthogonalFiller(Filler):
     """gain Q (out x in) at the centre of a kernel (out, in, ...) of zeros."""
 
+    on_device = "bigin.fillers.cuda.fillers:DeltaOrthogonalOnDevice"
     has_setup = needs_setup = True
     near = TILE
-    region_bytes = OrthogonalFilled.region_bytes
+    region_bytes = OrthogonalFiller.region_bytes
 
-    def __init__(self, shape: Shape, draw: Drawn, drawn: np.dtype[Any], gain: float) -> None:
+    def __init__(self, shape: Shape, draw: DrawnFiller, drawn: np.dtype[Any], gain: float) -> None:
         self.shape = shape
-        self.matrix = OrthogonalFilled(shape[:2], draw, drawn, gain)
+        self.matrix = OrthogonalFiller(shape[:2], draw, drawn, gain)
         self.centre = tuple((size - 1) // 2 for size in shape[2:])
         self.worker_memory = self.matrix.worker_memory
 

@@ -1,4 +1,4 @@
-"""Parts of a tensor as tensors of their own: regions, stretches, any lattice of elements; and a row of zeros."""
+"""Parts of a tensor as tensors of their own: regions, flat slices, any lattice of elements; and a row of zeros."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from bigin.core.regions import Region, Shape, ranges_within, strides
 from bigin.fillers.filler import Array, Filler, Report
 
-Axis = range | Array  # what the places along an axis add to the flat index: a rising range, or uint64 numbers
-BATCH = 1 << 18  # runs that are listed at once, or elements that are made to keep some of them
+Axis = range | Array  # what the indices along an axis add to the flat index: a rising range, or uint64 numbers
+BATCH = 1 << 18  # runs that are listed at once, or elements that are filled to keep some of them
 
 
 def fill_lattice(filler: Filler, base: int, axes: Sequence[Axis], out: Array) -> None:
-    """Fills a contiguous array with the elements base + a + b + ..., one place of each axis, in C order."""
+    """Fill a contiguous array with the elements base + a + b + ..., one number of each axis, in C order."""
     if out.size == 0:
         return
     outer, run = joined(axes)
@@ -23,13 +23,13 @@ def fill_lattice(filler: Filler, base: int, axes: Sequence[Axis], out: Array) ->
     near = run == 1 and isinstance(last, range) and last.step <= filler.near
     between = last.step if near and isinstance(last, range) else 1
     if outer and out.size // run * between > BATCH:
-        axis = next(k for k, places in enumerate(axes) if len(places) > 1)
+        axis = next(k for k, numbers in enumerate(axes) if len(numbers) > 1)
         half = len(axes[axis]) // 2
         for part in (slice(0, half), slice(half, None)):
-            place = (*(slice(None),) * axis, part)
-            fill_lattice(filler, base, [*axes[:axis], axes[axis][part], *axes[axis + 1 :]], out[place])
+            inside = (*(slice(None),) * axis, part)
+            fill_lattice(filler, base, [*axes[:axis], axes[axis][part], *axes[axis + 1 :]], out[inside])
         return
-    starts = run_starts(base + sum(int(places[0]) for places in axes[outer:]), axes[: outer - near])
+    starts = run_starts(base + sum(int(numbers[0]) for numbers in axes[outer:]), axes[: outer - near])
     if not near:
         filler.gather(starts, out.reshape(-1, run))
         return
@@ -40,7 +40,7 @@ def fill_lattice(filler: Filler, base: int, axes: Sequence[Axis], out: Array) ->
 
 
 def joined(axes: Sequence[Axis]) -> tuple[int, int]:
-    """How many outer axes there are before the ones whose elements lie one behind the other, and how many those are."""
+    """(the number of outer axes, the length of a run): the axes behind the outer ones join into one run."""
     outer, run = len(axes), 1
     while outer and isinstance(axis := axes[outer - 1], range) and (len(axis) == 1 or axis.step == run):
         outer -= 1
@@ -49,28 +49,28 @@ def joined(axes: Sequence[Axis]) -> tuple[int, int]:
 
 
 def run_starts(base: int, axes: Sequence[Axis]) -> Array:
-    """The sums of base and one place of each axis, in C order (uint64)."""
+    """The sums of base and one number of each axis, in C order (uint64)."""
     starts = np.full(1, base, np.uint64)
     for axis in reversed(axes):
         if isinstance(axis, range):
-            places = np.arange(len(axis), dtype=np.uint64) * np.uint64(axis.step) + np.uint64(axis.start)
+            numbers = np.arange(len(axis), dtype=np.uint64) * np.uint64(axis.step) + np.uint64(axis.start)
         else:
-            places = axis
-        starts = np.add.outer(places, starts).reshape(-1)
+            numbers = axis
+        starts = np.add.outer(numbers, starts).reshape(-1)
     return starts
 
 
 def flat_axes(shape: Shape, ranges: Sequence[range]) -> list[Axis]:
     """What ranges along the axes of a tensor add to the flat index."""
-    found: list[Axis] = []
+    axes: list[Axis] = []
     for r, stride in zip(ranges, strides(shape), strict=True):
-        step = r.step * stride if len(r) > 1 and stride else 1  # a lone place takes none, however far it would lead
-        found.append(range(r.start * stride, r.start * stride + len(r) * step, step))
-    return found
+        step = r.step * stride if len(r) > 1 and stride else 1  # a single index takes no step, however long it is
+        axes.append(range(r.start * stride, r.start * stride + len(r) * step, step))
+    return axes
 
 
-class PartFilled(Filler):
-    """Values that another filler makes."""
+class PartFiller(Filler):
+    """Values of another filler, in another arrangement."""
 
     def __init__(self, whole: Filler, shape: Shape) -> None:
         self.whole = whole
@@ -79,13 +79,14 @@ class PartFilled(Filler):
         self.worker_memory = whole.worker_memory
         self.has_setup, self.needs_setup = whole.has_setup, whole.needs_setup
         self.near = whole.near
+        self.cost = whole.cost
 
     def setup(self, threads: int, max_memory: int, report: Report) -> None:
         self.whole.setup(threads, max_memory, report)
 
 
-class LatticeFilled(PartFilled):
-    """The elements at base and one place of each axis, as a tensor of their own."""
+class LatticeFiller(PartFiller):
+    """The elements at base + one number of each axis, as a tensor of their own."""
 
     def __init__(self, whole: Filler, base: int, axes: Sequence[Axis]) -> None:
         super().__init__(whole, tuple(map(len, axes)))
@@ -99,8 +100,10 @@ class LatticeFilled(PartFilled):
         fill_lattice(self.whole, self.base, parts, out)
 
 
-class RegionFilled(LatticeFilled):
+class RegionFiller(LatticeFiller):
     """The product of ranges along a tensor's axes, as a tensor of its own."""
+
+    on_device = "bigin.fillers.cuda.fillers:RegionOnDevice"
 
     def __init__(self, whole: Filler, ranges: Sequence[range]) -> None:
         super().__init__(whole, 0, flat_axes(whole.shape, ranges))
@@ -115,16 +118,20 @@ class RegionFilled(LatticeFilled):
             super().__call__(region, out)
 
 
-class StretchFilled(LatticeFilled):
-    """A stretch of the flat tensor from element `offset` on, as a tensor of its own."""
+class FlatSliceFiller(LatticeFiller):
+    """The flat slice of a tensor that begins at flat index `offset`, as a tensor of its own."""
+
+    on_device = "bigin.fillers.cuda.fillers:FlatSliceOnDevice"
 
     def __init__(self, whole: Filler, offset: int, shape: Shape) -> None:
         super().__init__(whole, offset, flat_axes(shape, [range(size) for size in shape]))
         self.offset = offset
 
 
-class PaddedFilled(PartFilled):
+class PaddedFiller(PartFiller):
     """Another filler's values, with a row of zeros."""
+
+    on_device = "bigin.fillers.cuda.fillers:PaddedOnDevice"
 
     def __init__(self, whole: Filler, row: int) -> None:
         super().__init__(whole, whole.shape)

@@ -9,12 +9,12 @@ import numpy as np
 
 from bigin.core.regions import Region, stretches
 from bigin.fillers.filler import Array, Filler
-from bigin.fillers.parts import PartFilled
+from bigin.fillers.parts import PartFiller
 
 Read = Callable[[Region], Array]
 
 
-class KeptFilled(PartFilled):
+class KeptFiller(PartFiller):
     """The first rows as they are read, and another filler's values from row `kept` on."""
 
     def __init__(self, whole: Filler, kept: int, read: Read, read_memory: int) -> None:
@@ -32,7 +32,7 @@ class KeptFilled(PartFilled):
             self.whole(((edge, bottom), *columns), out[edge - top :])
 
 
-class ResetFilled(PartFilled):
+class ResetFiller(PartFiller):
     """Another filler's values in the rows `ids` (sorted), and all other rows as they are read."""
 
     def __init__(self, whole: Filler, ids: Array, read: Read, read_memory: int) -> None:

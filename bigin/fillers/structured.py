@@ -1,4 +1,4 @@
-"""The methods whose values are not independent draws, but decided one by one: eye, dirac, sparse."""
+"""Fillers of the methods whose values are not independent draws, but decided one by one: eye, dirac, sparse."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.regions import Region, Shape, place_in
 from bigin.core.threads import Stopping, run_threads
-from bigin.fillers.filler import Array, Drawn, Filler, Report
+from bigin.fillers.filler import Array, DrawnFiller, Filler, Report, Stream
 
 
-class EyeFilled(Filler):
+class EyeFiller(Filler):
     """`one` on the diagonal of a matrix."""
+
+    on_device = "bigin.fillers.cuda.fillers:OnesOnDevice"
 
     def __init__(self, shape: Shape, one: Array) -> None:
         self.shape = shape
@@ -23,12 +25,14 @@ class EyeFilled(Filler):
     def __call__(self, region: Region, out: Array) -> None:
         out.fill(0)
         (top, bottom), (left, right) = region
-        places = np.arange(max(top, left), min(bottom, right))
-        out[places - top, places - left] = self.one
+        diagonal = np.arange(max(top, left), min(bottom, right))
+        out[diagonal - top, diagonal - left] = self.one
 
 
-class DiracFilled(Filler):
-    """`one` at the centre of the kernels that pass a channel on, as torch.nn.init.dirac_ has it."""
+class DiracFiller(Filler):
+    """`one` at the centre of the kernels that pass a channel through, as in torch.nn.init.dirac_."""
+
+    on_device = "bigin.fillers.cuda.fillers:OnesOnDevice"
 
     def __init__(self, shape: Shape, one: Array, groups: int) -> None:
         self.shape = shape
@@ -52,19 +56,19 @@ class DiracFilled(Filler):
 IN_CACHE = 512 << 10  # bytes that are drawn and then cleared while they are in the cache
 
 
-class SparseFilled(Filler):
-    """Normal values, with the first `zeros` places of a permutation of every column set to 0.
+class SparseFiller(Filler):
+    """Normal values, with 0 where a permutation of the rows of each column gives a number below `zeros`.
 
     Where the memory allows it, the setup marks the rarer of zeros and others once, by the permutations' inverses. Else
     every element is decided alone, by the same permutations.
     """
 
     has_setup = True
+    on_device = "bigin.fillers.cuda.fillers:SparseOnDevice"
 
-    def __init__(self, shape: Shape, values: Drawn, zeros: int, seed: int, stream: str) -> None:
+    def __init__(self, shape: Shape, values: DrawnFiller, zeros: int, stream: Stream) -> None:
         from bigin.kernels import sparse
         from bigin.rng.permutation import halves
-        from bigin.rng.philox import stream_id
 
         self.kernels: Any = sparse
         self.shape = shape
@@ -72,11 +76,11 @@ class SparseFilled(Filler):
         self.values = values
         self.zeros = zeros
         self.halves = tuple(map(np.uint64, halves(self.rows)))
-        self.key = (np.uint64(stream_id(stream, "sparse")), np.uint64(seed))
+        self.key = stream.of("sparse").words
         self.marks: Array | None = None
 
     def setup(self, threads: int, max_memory: int, report: Report) -> None:
-        """Marks the rarer kind, with a bit for every element: 64 columns to a word."""
+        """Mark the rarer kind, with a bit for every element: 64 columns to a word."""
         groups = -(-self.columns // 64)
         if 8 * groups * self.rows > max_memory:
             return
@@ -101,7 +105,7 @@ class SparseFilled(Filler):
             return work
 
         run_threads(range(groups), worker, threads, lambda done, front: report(done / groups))
-        self.mark, self.marks = np.uint64(few), marks  # last what says that they are there
+        self.mark, self.marks = np.uint64(few), marks  # last: other threads read the marks once they are set
 
     def __call__(self, region: Region, out: Array) -> None:
         (top, bottom), columns = region
@@ -117,5 +121,5 @@ class SparseFilled(Filler):
         if self.marks is not None:
             self.kernels.clear_marked(bits, self.marks, top, left, self.mark)
             return
-        place: Any = (np.uint64(top), np.uint64(left), np.uint64(self.rows), np.uint64(self.zeros))
-        self.kernels.clear_permuted(bits, *place, *self.halves, *self.key)
+        where: Any = (np.uint64(top), np.uint64(left), np.uint64(self.rows), np.uint64(self.zeros))
+        self.kernels.clear_permuted(bits, *where, *self.halves, *self.key)

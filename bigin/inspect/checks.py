@@ -1,13 +1,15 @@
-"""Statistics beside what is promised: a verdict for each, wrong about once in a million right fills."""
+"""Checks of measured statistics against what is expected; each fails for about one in a million correct fills."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from bigin.fillers.families import family
 from bigin.jobs.measure import Statistics
-from bigin.methods.expected import Promise
+from bigin.methods.expected import Expected, with_padding
 from bigin.methods.marginals import DiscreteMarginal, Marginal, WithZeros
+from bigin.spec.tensor import TensorSpec
 
 SIGMAS = 5.0
 # The probability that a normal value lies further from its mean than that, on either side; and ln(2 / it).
@@ -16,9 +18,10 @@ BITS = math.log(2.0 / RARE)
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A statistic, and the range from `low` to `high` that a right fill stays in. off: its distance from what is
-    expected in standard errors, where it has one.
+class Check:
+    """A statistic, and the range from `low` to `high` that it has in a correct fill.
+
+    off: its distance from what is expected in standard errors, where it has one.
     """
 
     what: str
@@ -29,27 +32,37 @@ class Verdict:
 
     @property
     def right(self) -> bool:
-        """Whether it is within the range."""
+        """Whether the statistic is within the range."""
         return self.low <= self.got <= self.high
 
 
-def verdicts(found: Statistics, promise: Promise) -> list[Verdict]:
-    """All that can be said of the statistics of a target that should keep a promise; nothing of an empty one."""
-    if found.count == 0:
+def expected_of(spec: TensorSpec, *, whole: bool) -> Expected:
+    """What the values of a specified tensor should be like; where `whole` is false, those of a part of it."""
+    distribution = spec.distribution
+    expected = family(distribution).expected(distribution, spec.shape, spec.dtype, whole=whole)
+    return expected if spec.padding_idx is None else with_padding(expected, spec.shape, whole=whole)
+
+
+def checks(measured: Statistics, expected: Expected) -> list[Check]:
+    """The checks of a target's statistics; none where it is empty."""
+    if measured.count == 0:
         return []
-    lines = [Verdict("not finite", found.count - found.finite, 0, 0)]
-    if found.finite == 0:
+    others = measured.count - measured.finite
+    if not expected.finite:
+        return [Check("not finite", others, measured.count if expected.known else 0, measured.count)]
+    lines = [Check("not finite", others, 0, 0)]
+    if measured.finite == 0:
         return lines
-    if promise.known:
-        lines += [mean(found, promise)]
-        lines += [spread(found, promise)] if found.finite > 1 else []
-    if promise.rms is not None:
-        lines.append(Verdict("rms", found.rms, promise.rms * (1 - RMS), promise.rms * (1 + RMS)))
-    lines += extremes(found, promise)
-    if promise.zeros is not None:
-        lines.append(zeros(found, promise))
-    if promise.known:
-        lines.append(distance(found, promise))
+    if expected.known:
+        lines += [mean(measured, expected)]
+        lines += [spread(measured, expected)] if measured.finite > 1 else []
+    if expected.rms is not None:
+        lines.append(Check("rms", measured.rms, expected.rms * (1 - RMS), expected.rms * (1 + RMS)))
+    lines += extremes(measured, expected)
+    if expected.zeros is not None:
+        lines.append(zeros(measured, expected))
+    if expected.known:
+        lines.append(distance(measured, expected))
     return lines
 
 
@@ -57,32 +70,32 @@ RMS = 1e-5  # relative; the columns of an orthogonal matrix have length 1 to abo
 EXACT = 1e-9  # relative; what a sum in float64 may lose
 
 
-def mean(found: Statistics, promise: Promise) -> Verdict:
+def mean(measured: Statistics, expected: Expected) -> Check:
     """Within 5 standard errors.
 
     Of rounded values, which may be few and far, within Bernstein's bound: with probability 1 - p, the mean of n values
     within b of their mean is no further off than x + sqrt(x^2 + 2 std^2 l / n), with l = ln(2 / p), x = b l / (3 n).
     """
-    marginal, n = promise.marginal, found.finite
+    marginal, n = expected.marginal, measured.finite
     error = marginal.std / math.sqrt(n)
     step = furthest(marginal, n)
-    slack = promise.resolution * marginal.std + EXACT * abs(marginal.mean)
-    if not promise.exact:
+    slack = expected.resolution * marginal.std + EXACT * abs(marginal.mean)
+    if not expected.exact:
         slack += SIGMAS * error if step is None else bernstein(step, marginal.std**2, n)
-    off = (found.mean - marginal.mean) / error if error > 0 and not promise.exact else None
-    return Verdict("mean", found.mean, marginal.mean - slack, marginal.mean + slack, off)
+    off = (measured.mean - marginal.mean) / error if error > 0 and not expected.exact else None
+    return Check("mean", measured.mean, marginal.mean - slack, marginal.mean + slack, off)
 
 
-def spread(found: Statistics, promise: Promise) -> Verdict:
+def spread(measured: Statistics, expected: Expected) -> Check:
     """The variance of n values is about a chi-square's, of 2 (n - 1) / (kurtosis - 1) degrees of freedom.
 
     Its cube root is about normal (Wilson and Hilferty 1931). Of rounded values, within Bernstein's bound.
     """
-    marginal, n = promise.marginal, found.finite
-    std, slack = marginal.std, promise.resolution + EXACT
-    if promise.exact:
-        return Verdict("std", found.std, std * (1 - slack), std * (1 + slack))
-    free = max(1.0, n * promise.independent)
+    marginal, n = expected.marginal, measured.finite
+    std, slack = marginal.std, expected.resolution + EXACT
+    if expected.exact:
+        return Check("std", measured.std, std * (1 - slack), std * (1 + slack))
+    free = max(1.0, n * expected.independent)
     step = furthest(marginal, n)
     error = std * math.sqrt((marginal.kurtosis - 1.0) / (4.0 * free))
     if step is None:
@@ -95,8 +108,8 @@ def spread(found: Statistics, promise: Promise) -> Verdict:
         width = bernstein(step**2, std**4 * (marginal.kurtosis - 1.0), free)
         shift = bernstein(step, std**2, n)
         low, high = math.sqrt(max(0.0, std**2 - width - shift**2)), math.sqrt(std**2 + width)
-    off = (found.std - std) / error if error > 0 else None
-    return Verdict("std", found.std, low * (1 - slack), high * (1 + slack), off)
+    off = (measured.std - std) / error if error > 0 else None
+    return Check("std", measured.std, low * (1 - slack), high * (1 + slack), off)
 
 
 def bernstein(step: float, variance: float, n: float) -> float:
@@ -116,45 +129,44 @@ def furthest(marginal: Marginal, n: int) -> float | None:
     return float(abs(likely - marginal.mean).max())
 
 
-def extremes(found: Statistics, promise: Promise) -> list[Verdict]:
+def extremes(measured: Statistics, expected: Expected) -> list[Check]:
     """Within the bounds, and neither further out nor nearer than the extremes of so many values are expected."""
-    marginal, n = promise.marginal, found.finite
-    if not promise.known or promise.exact:
+    marginal, n = expected.marginal, measured.finite
+    if not expected.known or expected.exact:
         return [
-            Verdict("min", found.minimum, marginal.low, marginal.low if promise.known else marginal.high),
-            Verdict("max", found.maximum, marginal.high if promise.known else marginal.low, marginal.high),
+            Check("min", measured.minimum, marginal.low, marginal.low if expected.known else marginal.high),
+            Check("max", measured.maximum, marginal.high if expected.known else marginal.low, marginal.high),
         ]
-    free = max(1.0, n * promise.independent)
+    free = max(1.0, n * expected.independent)
     # Of n values, one lies beyond a bound with the probability 1 - (1 - q)^n if each does with the probability q.
     rarely = -math.expm1(math.log1p(-RARE) / n)
     mostly = -math.expm1(math.log(RARE) / free)
-    near = promise.reach * marginal.std if math.isfinite(promise.reach) else math.inf
-    slack = promise.resolution * marginal.std
+    near = expected.reach * marginal.std if math.isfinite(expected.reach) else math.inf
+    slack = expected.resolution * marginal.std
     low, high = max(marginal.low, marginal.lower(rarely) - slack), min(marginal.high, marginal.upper(rarely) + slack)
     inner_low = max(marginal.lower(mostly), marginal.mean - near) + slack
     inner_high = min(marginal.upper(mostly), marginal.mean + near) - slack
     return [
-        Verdict("min", found.minimum, low, max(low, inner_low)),
-        Verdict("max", found.maximum, min(high, inner_high), high),
+        Check("min", measured.minimum, low, max(low, inner_low)),
+        Check("max", measured.maximum, min(high, inner_high), high),
     ]
 
 
-def zeros(found: Statistics, promise: Promise) -> Verdict:
+def zeros(measured: Statistics, expected: Expected) -> Check:
     """Those of the structure, and the others' that are 0 by chance: a binomial number."""
-    assert promise.zeros is not None
-    expected = (found.finite - promise.zeros) * promise.chance
-    width = found.finite * bernstein(1.0, expected / found.finite, found.finite) if expected > 0 else 0.0
-    low = promise.zeros + math.ceil(max(0.0, expected - width))
-    return Verdict("zeros", found.zeros, low, promise.zeros + math.floor(expected + width))
+    assert expected.zeros is not None
+    count = (measured.finite - expected.zeros) * expected.chance
+    width = measured.finite * bernstein(1.0, count / measured.finite, measured.finite) if count > 0 else 0.0
+    low = expected.zeros + math.ceil(max(0.0, count - width))
+    return Check("zeros", measured.zeros, low, expected.zeros + math.floor(count + width))
 
 
-def distance(found: Statistics, promise: Promise) -> Verdict:
+def distance(measured: Statistics, expected: Expected) -> Check:
     """The largest distance between the CDFs, at the histogram's edges (Kolmogorov and Smirnov).
 
     Of n independent values it exceeds sqrt(ln(2 / p) / (2 n)) with at most the probability p (Massart 1990).
     """
-    free = max(1.0, found.finite * promise.independent)
-    allowed = EXACT if promise.exact else min(1.0, math.sqrt(BITS / (2.0 * free)) + promise.resolution)
-    expected = promise.marginal.binned(found.bins)
-    apart = abs((found.histogram / found.finite - expected).cumsum())
-    return Verdict("CDF distance", float(apart.max()), 0.0, allowed)
+    free = max(1.0, measured.finite * expected.independent)
+    allowed = EXACT if expected.exact else min(1.0, math.sqrt(BITS / (2.0 * free)) + expected.resolution)
+    apart = abs((measured.histogram / measured.finite - expected.marginal.binned(measured.bins)).cumsum())
+    return Check("CDF distance", float(apart.max()), 0.0, allowed)

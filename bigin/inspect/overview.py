@@ -1,4 +1,4 @@
-"""An overview of a target: what it is, how much of it is filled, and its values beside what their method promises."""
+"""An overview of a target: what it is, how much of it is filled, and its values beside what is expected of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from bigin.core.record import Record
-from bigin.inspect.checks import Verdict
+from bigin.inspect.checks import Check
 from bigin.jobs.measure import Statistics
-from bigin.methods.expected import Promise
+from bigin.methods.expected import Expected
 
 Array = np.ndarray[Any, np.dtype[Any]]
 JSON_BINS = 64
@@ -20,7 +20,7 @@ JSON_BINS = 64
 
 @dataclass(frozen=True)
 class Histogram:
-    """edges: of the bins, one more than there are; counts: of the values; expected: counts that are promised, or None.
+    """edges: of the bins, one more than there are; counts: of the values; expected: expected counts, or None.
     below, above: how many values lie outside, and how many are expected to.
     """
 
@@ -39,7 +39,7 @@ class Overview:
     layout: how the values lie, by target. nbytes: what the values take, stored_bytes: what the target takes. done:
     which part of a fill that is not complete has reached the disk; None where there is no such fill. wanted: what the
     values were compared with, or "" and the reason why with nothing. regions: how many of `total` were read, in so many
-    seconds. statistics, verdicts: of their values.
+    seconds. statistics, checks: of their values.
     """
 
     target: str
@@ -56,13 +56,13 @@ class Overview:
     regions: int = 0
     seconds: float = 0.0
     statistics: Statistics | None = None
-    promise: Promise | None = None
-    verdicts: Sequence[Verdict] = field(default_factory=tuple)
+    expected: Expected | None = None
+    checks: Sequence[Check] = field(default_factory=tuple)
 
     @property
     def looks_right(self) -> bool | None:
-        """Whether every statistic is as promised; None where nothing was promised, or nothing looked at."""
-        return all(verdict.right for verdict in self.verdicts) if self.verdicts else None
+        """Whether every check passes; None where nothing is expected or nothing was measured."""
+        return all(check.right for check in self.checks) if self.checks else None
 
     def histogram(self, bins: int, outside: float = 5e-4) -> Histogram | None:
         """The middle of the values, with at most such a part of them outside on either side.
@@ -73,11 +73,11 @@ class Overview:
         if found is None or found.finite == 0 or found.minimum == found.maximum:
             return None
         counts = found.histogram.astype(np.float64)
-        marginal = self.promise.marginal if self.promise is not None and self.promise.known else None
+        marginal = self.expected.marginal if self.expected is not None and self.expected.known else None
         expected = None if marginal is None else found.finite * marginal.binned(found.bins)
         without = 0.2 * found.finite < found.zeros < found.finite
         if without:
-            zero = found.bins.place(np.zeros(1))
+            zero = found.bins.index(np.zeros(1))
             counts[zero] -= found.zeros
             if expected is not None and marginal is not None:
                 at = np.zeros(1)
@@ -107,14 +107,14 @@ class Overview:
             "statistics": None if found is None else as_dict(found) | {"histogram": self._histogram()},
             "verdicts": [
                 {
-                    "what": verdict.what,
-                    "got": number(verdict.got),
-                    "low": number(verdict.low),
-                    "high": number(verdict.high),
-                    "off": None if verdict.off is None else number(verdict.off),
-                    "right": verdict.right,
+                    "what": check.what,
+                    "got": number(check.got),
+                    "low": number(check.low),
+                    "high": number(check.high),
+                    "off": None if check.off is None else number(check.off),
+                    "right": check.right,
                 }
-                for verdict in self.verdicts
+                for check in self.checks
             ],
             "looks_right": self.looks_right,
         }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from bigin.inspect.checks import Verdict
+    from bigin.inspect.checks import Check
     from bigin.inspect.overview import Histogram, Overview
 
 ROWS = 17  # of the histogram
@@ -166,7 +166,7 @@ def statistics(overview: Overview, drawing: Drawing) -> Table:
 
     stats = overview.statistics
     assert stats is not None
-    if not overview.verdicts:
+    if not overview.checks:
         rows = [("mean", stats.mean), ("std", stats.std), ("min", stats.minimum), ("max", stats.maximum)]
         table = grid()
         for name, value in rows:
@@ -179,10 +179,10 @@ def statistics(overview: Overview, drawing: Drawing) -> Table:
     for name in ("measured", "expected", "off by"):
         table.add_column(name, justify="right")
     table.add_column("")
-    for verdict in overview.verdicts:
-        off = "" if verdict.off is None else f"{verdict.off:+.1f} sigma"
-        mark = Text("ok", "green") if verdict.right else Text("WRONG", "bold red")
-        table.add_row(Text(verdict.what, "bold"), figure(verdict.got), expected_range(verdict, drawing), off, mark)
+    for check in overview.checks:
+        off = "" if check.off is None else f"{check.off:+.1f} sigma"
+        mark = Text("ok", "green") if check.right else Text("WRONG", "bold red")
+        table.add_row(Text(check.what, "bold"), figure(check.got), expected_range(check, drawing), off, mark)
     return table
 
 
@@ -191,17 +191,17 @@ def figure(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
-def expected_range(verdict: Verdict, drawing: Drawing) -> str:
+def expected_range(check: Check, drawing: Drawing) -> str:
     """Return the range that a correct fill stays in."""
-    low, high = verdict.low, verdict.high
-    if verdict.what == "CDF distance":
+    low, high = check.low, check.high
+    if check.what == "CDF distance":
         return f"at most {high:.3g}"
     middle, width = (low + high) / 2, (high - low) / 2
     if width <= 1e-9 * abs(middle):
-        return figure(int(low) if isinstance(verdict.got, int) else low)
+        return figure(int(low) if isinstance(check.got, int) else low)
     if figure(low) == figure(high):
         return f"about {figure(middle)}"
-    if verdict.what in ("mean", "rms"):
+    if check.what in ("mean", "rms"):
         return f"{0.0 if abs(middle) < 1e-9 * width else middle:.6g} {drawing.plus_minus} {width:.2g}"
     return f"{figure(low)} to {figure(high)}"
 
@@ -284,7 +284,7 @@ def conclusion(overview: Overview) -> Text | None:
             (overview.wanted, "bold green"),
             " (by its statistics; bigin verify compares bits)",
         )
-    wrong = [verdict.what for verdict in overview.verdicts if not verdict.right]
+    wrong = [check.what for check in overview.checks if not check.right]
     listed = " and ".join(filter(None, [", ".join(wrong[:-1]), wrong[-1]]))
     verb = "is" if len(wrong) == 1 else "are"
     return Text.assemble(

@@ -12,20 +12,18 @@ import numpy as np
 from bigin.core.errors import InputError
 from bigin.core.limits import Limits
 from bigin.core.text import size_text
-from bigin.fillers.filler import Drawn, Filler
-from bigin.fillers.structured import SparseFilled
+from bigin.fillers.filler import Filler
 from bigin.targets.device import DeviceTarget
 from bigin.targets.target import Target
 
 if TYPE_CHECKING:
     from bigin.fillers.cuda.placed import OnDevice
 
-# For `auto`, in bytes or operations a second: what a core of the CPU makes (README), what reaches the host from a
-# device over PCI Express, and what a device's product does; and the seconds until a device has begun. The device's are
-# cautious guesses, on which nothing but time depends.
-MADE = {"uniform": 12e9, "normal": 8e9, "trunc_normal": 3.3e9}
-MADE_SPARSE, PRODUCT = 1.6e9, 150e9
-COPIED, DEVICE_PRODUCT, BEGUN = 12e9, 5e12, 4.0
+# For `auto`: operations per second of a core of the CPU (README); bytes per second from a device to the host over PCI
+# Express, operations per second of a device, and the seconds until a device has started. The device's are cautious
+# guesses, on which nothing but time depends.
+PRODUCT = 150e9
+COPIED, DEVICE_PRODUCT, STARTED = 12e9, 5e12, 4.0
 
 
 @dataclass(frozen=True)
@@ -134,19 +132,8 @@ def no_gain(target: Target, filler: Filler, threads: int) -> str | None:
     return f"CUDA would not pay: about {on_cpu:.1f} s of work here, {on_device:.1f} s there"
 
 
-def seconds(filler: Any, nbytes: int, threads: int) -> tuple[float, float]:
+def seconds(filler: Filler, nbytes: int, threads: int) -> tuple[float, float]:
     """About how long the values take on the CPU and on a device, without what it takes to write them."""
-    while hasattr(filler, "whole"):
-        filler = filler.whole
-    filler = getattr(filler, "matrix", filler)
-    copied = BEGUN + nbytes / COPIED
-    if isinstance(filler, Drawn):
-        return nbytes / (MADE[filler.kind] * threads), copied
-    if isinstance(filler, SparseFilled):
-        return nbytes / (MADE_SPARSE * threads), copied
-    if hasattr(filler, "reflections"):
-        m, n = filler.reflections.m, filler.reflections.n
-        work = 3.0 * m * n * n - 5 / 3 * n**3
-        speed = PRODUCT / (filler.drawn.itemsize / 4)
-        return work / (speed * threads), copied + work / DEVICE_PRODUCT
-    return 0.0, copied
+    cost = filler.cost
+    on_cpu = (nbytes / cost.rate + cost.products / PRODUCT) / threads
+    return on_cpu, STARTED + nbytes / COPIED + cost.products / DEVICE_PRODUCT

@@ -14,12 +14,13 @@ from bigin.core.errors import FillError, InputError, Interrupted, NotFoundError,
 from bigin.core.limits import Limits
 from bigin.core.record import Record
 from bigin.core.text import parse_shape
+from bigin.fillers.families import family
 from bigin.fillers.filler import Array
-from bigin.fillers.rows import KeptFilled, ResetFilled, initial_rows
+from bigin.fillers.rows import KeptFiller, ResetFiller, initial_rows
 from bigin.jobs.job import FillOptions
 from bigin.jobs.retries import Retries, explain
 from bigin.jobs.run import fill_regions, workers_within
-from bigin.methods.distributions import Distribution, Orthogonal, Sparse
+from bigin.methods.distributions import Distribution
 from bigin.spec.tensor import TensorSpec
 from bigin.targets.rows import Rows
 from bigin.targets.tables import open_rows
@@ -76,12 +77,12 @@ def larger(spec: TensorSpec, rows: int, label: str) -> TensorSpec:
     if rows == spec.shape[0]:
         return wanted
     old, new = (resolved(spec, max(1, n)) for n in (spec.shape[0], rows))
-    if isinstance(new, Orthogonal | Sparse):
-        why = f"got {spec.method}, where every value depends on all rows"
-    elif old != new:
-        why = f"got {spec.method}: {old} for {spec.shape[0]} rows would be {new} for {rows}"
-    else:
+    if family(new).grows(old, new):
         return wanted
+    if old == new:
+        why = f"got {spec.method}, where every value depends on all rows"
+    else:
+        why = f"got {spec.method}: {old} for {spec.shape[0]} rows would be {new} for {rows}"
     raise InputError(
         f"{label}: expected a method whose values do not depend on the number of rows, {why}; make a new table"
     )
@@ -126,7 +127,7 @@ class TableJob:
             retries.attempt(lambda: rows.keep(settled))
         if number == old:
             return settled
-        filler = KeptFilled(wanted.plan()(), old, rows.read, target.block_memory())
+        filler = KeptFiller(wanted.plan()(), old, rows.read, target.block_memory())
         workers = workers_within(target, filler, self.limits)
         grown, regions = rows.grown(number)
         grown.sync = self.options.sync
@@ -151,7 +152,7 @@ class TableJob:
     def reset(self, ids: Array) -> None:
         """Gives rows (sorted, distinct) their initial values again."""
         rows, target, filler = self.rows, self.rows.target, self.spec.plan()()
-        replaced = ResetFilled(filler, ids, rows.read, target.block_memory())
+        replaced = ResetFiller(filler, ids, rows.read, target.block_memory())
         workers = workers_within(target, replaced, self.limits)
         step = max(1, BATCH // max(1, filler.shape[1]))
         left = [ids[:0]]

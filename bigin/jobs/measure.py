@@ -317,7 +317,7 @@ class Patterns(Collected["PatternsTable"]):
             least, most = float(numbers.min()), float(numbers.max())
         bins = bins_for(expected, numbers, weights)
         histogram = np.zeros(bins.count + 2, np.int64)
-        np.add.at(histogram, bins.place(numbers), weights)
+        np.add.at(histogram, bins.index(numbers), weights)
         zeros = int(weights[numbers == 0].sum())
         return Statistics(
             count + nan + above + below, nan, (above, below), zeros, mean, std, least, most, bins, histogram

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from bigin.kernels.cache import cached
-from bigin.rng import draws
+from bigin.rng.draws import DRAWS
 from bigin.rng.philox import philox
 from bigin.rng.portable import bits_bfloat16, bits_float8_e4m3fn, bits_float8_e5m2, bits_float16, inlined, u64
 
@@ -111,12 +111,7 @@ def pairs(draw: Any, store: Any, label: str) -> Any:
     return values
 
 
-# distribution -> (loop shape, draw in float32, draw in float64)
-DRAWS: dict[str, tuple[Callable[[Any, Any, str], Any], Any, Any]] = {
-    "uniform": (each, draws.uniform_32, draws.uniform_64),
-    "normal": (pairs, draws.normal_32, draws.normal_64),
-    "trunc_normal": (each, draws.trunc_normal_32, draws.trunc_normal_64),
-}
+LOOPS = {"each": each, "pairs": pairs}  # by rng.draws.Draw.loop
 
 
 @loop
@@ -298,9 +293,9 @@ def gather_kernel(distribution: str, dtype: str) -> Callable[..., None]:
 def parts(distribution: str, dtype: str) -> tuple[Any, Any, Any]:
     """What both kernels are made of: long_runs, gathered_runs, and log2 of how many elements a block holds."""
     label = f"{distribution}-{dtype}"
-    shape, draw_32, draw_64 = DRAWS[distribution]
+    draw = DRAWS[distribution]
     double = dtype == "float64"
-    values = shape(draw_64 if double else draw_32, STORES[dtype], label)
+    values = LOOPS[draw.loop](draw.double if double else draw.single, STORES[dtype], label)
     drawn_type = np.uint64 if double else np.uint32
     shift = u64(1 if double else 2)
     return long_runs(values, drawn_type, shift, label), gathered_runs(values, drawn_type, shift, label), shift

@@ -1,4 +1,7 @@
-"""What a method resolves to: a distribution with its numbers, as float64, before any dtype is chosen."""
+"""The distributions that methods resolve to, with their numbers in float64, before a dtype is chosen.
+
+Everything that the rest of the package knows about a distribution is its row in fillers/families.py.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ class Eye:
 
 @dataclass(frozen=True)
 class Dirac:
-    """1 where a convolution's kernel passes a channel on, in each of `groups` groups; 0 elsewhere."""
+    """1 where a convolution's kernel passes a channel through, in each of `groups` groups; 0 elsewhere."""
 
     groups: int
 
@@ -63,10 +66,27 @@ class Sparse:
 
 @dataclass(frozen=True)
 class Orthogonal:
-    """Orthonormal columns (or rows) times `gain`; with `delta`, at the centre of a kernel of zeros."""
+    """Orthonormal columns (or rows) times `gain`; with `delta`, at the centre of a kernel of zeros.
+
+    The output axes are the rows of the matrix. Its columns are all other axes, flattened in C order; with `delta` they
+    are the input axis alone.
+    """
 
     gain: float
     delta: bool
+    out_axes: tuple[int, ...] = (0,)
+    in_axes: tuple[int, ...] = (1,)
+
+    def matrix(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """(rows, columns) of the matrix in a tensor of this shape, which has elements."""
+        rows = math.prod(shape[axis] for axis in self.out_axes)
+        columns = math.prod(shape[axis] for axis in self.in_axes) if self.delta else math.prod(shape) // rows
+        return rows, columns
+
+    def columns(self, ndim: int) -> tuple[int, ...]:
+        """All axes that are no rows, in the order in which they are flattened; with `delta` the input axis first."""
+        first = self.in_axes if self.delta else ()
+        return *first, *(axis for axis in range(ndim) if axis not in (*self.out_axes, *first))
 
 
 Random = Uniform | Normal | TruncNormal
@@ -74,30 +94,30 @@ Distribution = Constant | Random | Eye | Dirac | Sparse | Orthogonal
 
 
 def uniform(low: float, high: float) -> Distribution:
-    """A uniform distribution, or the constant that one of no width is."""
+    """A uniform distribution, or a constant where low and high are equal: +0.0 where they are zero."""
     finite("a", low)
     finite("b", high)
     if low > high:
         raise InputError(f"expected a <= b, got a={low:g} and b={high:g}; swap them")
-    return Constant(low) if low == high else Uniform(low, high)
+    return Constant(low + 0.0) if low == high else Uniform(low, high)
 
 
 def normal(mean: float, std: float) -> Distribution:
-    """A normal distribution, or the constant that one without spread is."""
+    """A normal distribution, or a constant where std is 0: +0.0 where the mean is zero."""
     finite("mean", mean)
     finite("std", std)
     if std < 0:
         raise InputError(f"expected std >= 0, got std={std:g}; give a standard deviation that is not negative")
-    return Constant(mean) if std == 0 else Normal(mean, std)
+    return Constant(mean + 0.0) if std == 0 else Normal(mean, std)
 
 
 def trunc_normal(mean: float, std: float, a: float, b: float) -> Distribution:
-    """A truncated normal distribution."""
-    for name, value in (("mean", mean), ("std", std), ("a", a), ("b", b)):
-        finite(name, value)
+    """A truncated normal distribution; a may be -inf, and b inf."""
+    finite("mean", mean)
+    finite("std", std)
     if std <= 0:
         raise InputError(f"expected std > 0, got std={std:g}; give a positive standard deviation")
-    if a >= b:
+    if not a < b:
         raise InputError(f"expected a < b, got a={a:g} and b={b:g}; give an interval with a width")
     nearest = max(a - mean, mean - b) / std
     if nearest > FARTHEST:
@@ -108,31 +128,10 @@ def trunc_normal(mean: float, std: float, a: float, b: float) -> Distribution:
     return TruncNormal(mean, std, a, b)
 
 
-FARTHEST = 37  # the inverse CDF's polynomials reach a little further than this
+FARTHEST = 37  # standard deviations; the polynomials of the inverse CDF reach a little further than this
 
 
 def finite(name: str, value: float) -> None:
-    """Refuses an infinity and a NaN."""
+    """Raise InputError where a number is infinite or NaN."""
     if not math.isfinite(value):
-        raise InputError(f"expected a finite {name}, got {name}={value}; give a number")
-
-
-def formula(distribution: Distribution) -> str:
-    """A distribution with its numbers, as people write it."""
-    match distribution:
-        case Constant(value):
-            return f"{value:g}"
-        case Uniform(low, high):
-            return f"U[{low:.6g}, {high:.6g})"
-        case Normal(mean, std):
-            return f"N({mean:.6g}, {std:.6g}^2)"
-        case TruncNormal(mean, std, a, b):
-            return f"N({mean:.6g}, {std:.6g}^2) on [{a:.6g}, {b:.6g}]"
-        case Eye():
-            return "1 on the diagonal"
-        case Dirac(groups):
-            return f"1 where a channel passes, {groups} group{'' if groups == 1 else 's'}"
-        case Sparse(zeros, std):
-            return f"{zeros} zeros in every column, else N(0, {std:.6g}^2)"
-        case Orthogonal(gain, delta):
-            return f"{gain:g} Q" + (" at the centre" if delta else "")
+        raise InputError(f"expected a finite {name}, got {name}={value}; give a finite number")

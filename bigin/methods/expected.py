@@ -1,4 +1,4 @@
-"""What a specification promises of the values that a target holds, as its dtype rounds them."""
+"""What the values of a tensor should be like, as its dtype rounds them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,8 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.regions import Shape
-from bigin.methods import scalars as numbers
-from bigin.methods.distributions import (
-    Constant,
-    Dirac,
-    Distribution,
-    Eye,
-    Normal,
-    Orthogonal,
-    Sparse,
-    TruncNormal,
-    Uniform,
-)
+from bigin.methods import scalars
+from bigin.methods.distributions import Constant, Dirac, Eye, Normal, Orthogonal, Sparse, TruncNormal, Uniform
 from bigin.methods.marginals import (
     Array,
     DiscreteMarginal,
@@ -32,21 +22,22 @@ from bigin.methods.marginals import (
     UniformMarginal,
     WithZeros,
 )
-from bigin.spec.tensor import TensorSpec
 
 FINE = 1 << 17  # numbers of a dtype above which rounding to them changes nothing that statistics could see
 
 
 @dataclass(frozen=True)
-class Promise:
+class Expected:
     """What the values should be like.
 
-    marginal: the distribution of one value. independent: which part of them are independent of each other. zeros: how
-    many are 0 by structure, or None where that is not known; chance: the probability of 0 for each of the others.
-    exact: nothing is random. known: the marginal holds (else no more than its bounds do, as of a part of an identity).
-    resolution: how far the draws, which are counted in steps, may lie from the marginal, in standard deviations and in
-    probability; reach: how many standard deviations from the mean they are as likely as the marginal says. rms: the
-    root of the mean square, where it is the same for every seed.
+    marginal: the distribution of one value. independent: the fraction of the values that are independent of each other.
+    zeros: how many are 0 by structure, or None where that is not known. chance: the probability of 0 for each of the
+    others. exact: nothing is random. finite: no value is infinite or NaN; else none is finite. known: the marginal
+    holds (else no more than its bounds do, as for a part of an identity). resolution: how far the draws, which are
+    counted in steps, may lie from the marginal, in standard deviations and in probability. reach: up to how many
+    standard deviations from the mean they are as likely as the marginal says. rms: the root mean square, where it is
+    the same for every seed. orthogonal: the distribution, where the columns or rows of the whole matrix are
+    orthonormal times its gain. column_zeros: how many zeros each column of the whole matrix has by structure.
     """
 
     marginal: Marginal
@@ -54,103 +45,134 @@ class Promise:
     zeros: int | None = None
     chance: float = 0.0
     exact: bool = False
+    finite: bool = True
     known: bool = True
     resolution: float = 0.0
     reach: float = math.inf
     rms: float | None = None
+    orthogonal: Orthogonal | None = None
+    column_zeros: int | None = None
 
 
-def promise_of(specification: TensorSpec, whole: bool) -> Promise:
-    """What the specification promises of its tensor, or of some of it."""
-    distribution, shape, dtype = specification.distribution, specification.shape, specification.dtype
+def with_padding(expected: Expected, shape: Shape, *, whole: bool) -> Expected:
+    """The same for a tensor of which one row is zeros."""
     elements = math.prod(shape)
-    promise = promise_of_distribution(distribution, shape, dtype, whole)
-    if specification.padding_idx is None or not elements:
-        return promise
+    if not elements:
+        return expected
     if shape[0] == 1:
-        return Promise(single(0.0), exact=True)
-    zeros = elements // shape[0] + int((promise.zeros or 0) * (1 - 1 / shape[0]))
+        return Expected(single(0.0), exact=True)
+    if not expected.finite:
+        return replace(expected, known=False)
+    zeros = elements // shape[0] + int((expected.zeros or 0) * (1 - 1 / shape[0]))
     return replace(
-        promise,
-        marginal=WithZeros(1 / shape[0], promise.marginal),
+        expected,
+        marginal=WithZeros(1 / shape[0], expected.marginal),
         zeros=zeros if whole else None,
         known=whole,
         rms=None,
+        orthogonal=None,
+        column_zeros=None,
     )
 
 
-def promise_of_distribution(distribution: Distribution, shape: Shape, dtype: np.dtype[Any], whole: bool) -> Promise:
-    """The same for a tensor without a row of padding."""
-    match distribution:
-        case Constant(value):
-            return Promise(single(float(numbers.constant(value, dtype))), exact=True)
-        case Eye():
-            return of_ones(min(shape), math.prod(shape), whole)
-        case Dirac(groups):
-            return of_ones(groups * min(shape[0] // groups, shape[1]), math.prod(shape), whole)
-        case Sparse(zeros, std):
-            normal = of_normal(Normal(0.0, std), dtype)
-            return among_zeros(normal, zeros * shape[1], math.prod(shape), whole)
-        case Orthogonal(gain, delta):
-            return of_orthogonal(gain, delta, shape, dtype, whole)
-        case Uniform():
-            _, scalars, _ = numbers.uniform(distribution, dtype)
-            return drawn(UniformMarginal(distribution), scalars[2], scalars[3], dtype)
-        case Normal():
-            return of_normal(distribution, dtype)
-        case TruncNormal(_, _, a, b):
-            first, last = dtypes.smallest_at_or_above(a, dtype), dtypes.largest_at_or_below(b, dtype)
-            return drawn(TruncNormalMarginal(distribution), first, last, dtype)
+# What follows is by distribution: of a tensor of a shape and dtype, or where `whole` is false of a part of it.
 
 
-def of_normal(distribution: Normal, dtype: np.dtype[Any]) -> Promise:
-    """Normal draws, which end at numbers.REACH."""
-    furthest = numbers.REACH_64 if dtype.name == "float64" else numbers.REACH_32
+def constant(distribution: Constant, shape: Shape, dtype: np.dtype[Any], *, whole: bool) -> Expected:
+    """One value."""
+    value = float(scalars.constant(distribution.value, dtype).real)
+    if not math.isfinite(value):
+        return Expected(single(0.0), exact=True, finite=False)
+    return Expected(single(value), exact=True)
+
+
+def uniform(distribution: Uniform, shape: Shape, dtype: np.dtype[Any], *, whole: bool) -> Expected:
+    """Uniform draws, which end at the dtype's first and last number in the interval."""
+    _, _, first, last = scalars.uniform(distribution, dtype).values
+    return drawn(UniformMarginal(distribution), first, last, dtype)
+
+
+def normal(distribution: Normal, shape: Shape, dtype: np.dtype[Any], *, whole: bool) -> Expected:
+    """Normal draws, which end at the generator's reach."""
+    furthest = scalars.reach(dtype)
     ends = distribution.mean + furthest * distribution.std * np.array([-1.0, 1.0])
     first, last = (float(end) + 0.0 for end in ends.astype(dtype))
     return replace(drawn(NormalMarginal(distribution), first, last, dtype), reach=0.9 * furthest)
 
 
-def of_ones(ones: int, elements: int, whole: bool) -> Promise:
+def trunc_normal(distribution: TruncNormal, shape: Shape, dtype: np.dtype[Any], *, whole: bool) -> Expected:
+    """Truncated normal draws; beyond an infinite bound they end at the generator's reach, at the latest."""
+    mean, std, a, b = distribution.mean, distribution.std, distribution.a, distribution.b
+    furthest = scalars.reach(dtype)
+    low = min(mean, b) - furthest * std if a == -math.inf else a
+    high = max(mean, a) + furthest * std if b == math.inf else b
+    bounded = TruncNormal(mean, std, low, high)
+    expected = drawn(TruncNormalMarginal(bounded), *scalars.ends(bounded, dtype), dtype)
+    return expected if bounded == distribution else replace(expected, reach=0.9 * (furthest - 0.5))
+
+
+def eye(distribution: Eye, shape: Shape, dtype: np.dtype[Any], *, whole: bool) -> Expected:
+    """Ones on the diagonal."""
+    return ones(min(shape), math.prod(shape), whole=whole)
+
+
+def dirac(distribution: Dirac, shape: Shape, dtype: np.dtype[Any], *, whole: bool) -> Expected:
+    """A one for each channel that passes."""
+    groups = distribution.groups
+    return ones(groups * min(shape[0] // groups, shape[1]), math.prod(shape), whole=whole)
+
+
+def sparse(distribution: Sparse, shape: Shape, dtype: np.dtype[Any], *, whole: bool) -> Expected:
+    """Normal draws among zeros."""
+    others = normal(Normal(0.0, distribution.std), shape, dtype, whole=whole)
+    expected = among_zeros(others, distribution.zeros * shape[1], math.prod(shape), whole=whole)
+    return replace(expected, chance=at_zero(others.marginal), column_zeros=distribution.zeros if whole else None)
+
+
+def ones(count: int, elements: int, *, whole: bool) -> Expected:
     """So many ones among zeros."""
-    if not 0 < ones < elements:
-        return Promise(single(1.0 if ones else 0.0), exact=True)
-    share = ones / elements
+    if not 0 < count < elements:
+        return Expected(single(1.0 if count else 0.0), exact=True)
+    share = count / elements
     marginal = DiscreteMarginal(np.array([0.0, 1.0]), np.array([1.0 - share, share]))
-    return Promise(marginal, zeros=elements - ones if whole else None, exact=True, known=whole)
+    return Expected(marginal, zeros=elements - count if whole else None, exact=True, known=whole)
 
 
-def of_orthogonal(gain: float, delta: bool, shape: Shape, dtype: np.dtype[Any], whole: bool) -> Promise:
+def orthogonal(distribution: Orthogonal, shape: Shape, dtype: np.dtype[Any], *, whole: bool) -> Expected:
     """Entries of an orthogonal matrix, of which a triangle follows from the others."""
+    gain, delta = distribution.gain, distribution.delta
     if gain == 0:
-        return Promise(single(0.0), exact=True)
+        return Expected(single(0.0), exact=True)
     elements = math.prod(shape)
-    matrix = shape[:2] if delta else (shape[0], elements // shape[0])
+    matrix = distribution.matrix(shape)
     size, columns = max(matrix), min(matrix)
     last = float(np.asarray(abs(gain)).astype(dtype))
     if size == 1:
-        return Promise(DiscreteMarginal(np.array([-last, last]), np.array([0.5, 0.5])))
-    if dtype.name in ("float64", "float32"):
+        return Expected(DiscreteMarginal(np.array([-last, last]), np.array([0.5, 0.5])))
+    fine = dtype.name in ("float64", "float32")
+    if fine:
         last *= 1.0 + 1e-6  # entries of the smallest matrices are rounded to just above 1
-    promise = drawn(SphereMarginal(size, gain), -last, last, dtype)
+    expected = drawn(SphereMarginal(size, gain), -last, last, dtype)
     free = size * columns - columns * (columns + 1) / 2
-    promise = replace(promise, independent=max(1.0, free) / (size * columns))
-    if dtype.name in ("float64", "float32") and whole:
-        promise = replace(promise, rms=abs(gain) * math.sqrt(columns / elements))
-    return replace(among_zeros(promise, elements - size * columns, elements, whole), known=whole or not delta)
+    expected = replace(expected, independent=max(1.0, free) / (size * columns))
+    if fine and whole:
+        rms = abs(gain) * math.sqrt(columns / elements)
+        expected = replace(expected, rms=rms, orthogonal=None if delta else distribution)
+    zeros = elements - size * columns
+    return replace(among_zeros(expected, zeros, elements, whole=whole), known=whole or not delta)
 
 
-def among_zeros(promise: Promise, zeros: int, elements: int, whole: bool) -> Promise:
-    """What is promised of the others, among so many zeros."""
+def among_zeros(expected: Expected, zeros: int, elements: int, *, whole: bool) -> Expected:
+    """What is expected of the others, among so many zeros."""
     if not zeros:
-        return promise
+        return expected
     share = zeros / elements
     return replace(
-        promise,
-        marginal=WithZeros(share, promise.marginal),
-        independent=promise.independent * (1 - share) if promise.independent < 1 else 1.0,
+        expected,
+        marginal=WithZeros(share, expected.marginal),
+        independent=expected.independent * (1 - share) if expected.independent < 1 else 1.0,
         zeros=zeros if whole else None,
-        chance=at_zero(promise.marginal),
+        chance=at_zero(expected.marginal),
     )
 
 
@@ -166,12 +188,12 @@ def at_zero(marginal: Marginal) -> float:
     return 2.0**-24
 
 
-def drawn(marginal: Marginal, first: float, last: float, dtype: np.dtype[Any]) -> Promise:
+def drawn(marginal: Marginal, first: float, last: float, dtype: np.dtype[Any]) -> Expected:
     """Draws from a distribution, rounded to the nearest number of the dtype from the first to the last."""
     # A draw counts its words in steps, and is rounded to the type that is drawn before it is rounded to the dtype.
-    steps = float(np.finfo(numbers.drawn_as(dtype)).eps)
+    steps = float(np.finfo(scalars.drawn_as(dtype)).eps)
     offset = max(abs(first), abs(last)) / marginal.std
-    return Promise(rounded(marginal, first, last, dtype), resolution=steps * (1.0 + 0.5 * offset))
+    return Expected(rounded(marginal, first, last, dtype), resolution=steps * (1.0 + 0.5 * offset))
 
 
 def rounded(marginal: Marginal, first: float, last: float, dtype: np.dtype[Any]) -> Marginal:

@@ -24,18 +24,22 @@ def fans(shape: Sequence[int], in_axis: Axes = 1, out_axis: Axes = 0, batch_axis
             f"expected a shape of 2 or more dimensions, got {tuple(shape)}: fan in and fan out can not be computed "
             "for fewer; use a method without fans, such as normal"
         )
-    axes = {
-        "in_axis": _axes("in_axis", in_axis, len(shape)),
-        "out_axis": _axes("out_axis", out_axis, len(shape)),
-        "batch_axis": _axes("batch_axis", batch_axis, len(shape)),
-    }
+    axes = axes_of(len(shape), in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis)
     named = [axis for group in axes.values() for axis in group]
-    if len(set(named)) < len(named):
-        raise InputError(f"expected in_axis, out_axis and batch_axis to name different axes, got {axes}")
     field = math.prod(size for axis, size in enumerate(shape) if axis not in named)
     fan_in = math.prod(shape[axis] for axis in axes["in_axis"]) * field
     fan_out = math.prod(shape[axis] for axis in axes["out_axis"]) * field
     return fan_in, fan_out
+
+
+def axes_of(ndim: int, **given: Axes) -> dict[str, tuple[int, ...]]:
+    """Groups of axes as indices from 0; raises InputError for one out of range or named twice."""
+    axes = {name: _axes(name, group, ndim) for name, group in given.items()}
+    named = [axis for group in axes.values() for axis in group]
+    if len(set(named)) < len(named):
+        names = " and ".join([", ".join([*axes][:-1]), [*axes][-1]])
+        raise InputError(f"expected {names} to name different axes, got {axes}")
+    return axes
 
 
 def _axes(name: str, axes: Axes, ndim: int) -> tuple[int, ...]:

@@ -46,8 +46,8 @@ def parse_gain(gain: float | str) -> float:
         if nonlinearity in NONLINEARITIES:
             return calculate_gain(nonlinearity, _number(text) if colon else None)
         gain = _number(gain)
-    if not math.isfinite(gain) or gain < 0:
-        raise InputError(f"expected a gain that is finite and not negative, got {gain}")
+    if not math.isfinite(gain):
+        raise InputError(f"expected a finite gain, got {gain}")
     return float(gain)
 
 

@@ -1,9 +1,10 @@
-"""What one value of a distribution promises: its mean, standard deviation and kurtosis, exactly, and its CDF."""
+"""The distribution of one value: its exact mean, standard deviation and kurtosis, and its CDF."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import cached_property
@@ -27,13 +28,13 @@ class Bins:
 
     @property
     def scale(self) -> float:
-        """How many bins there are to 1."""
+        """The number of bins in an interval of length 1."""
         return self.count / (self.high - self.low)
 
-    def place(self, values: Array) -> Array:
+    def index(self, values: Array) -> Array:
         """The bin of every value, 0 being the one below all; the same operations as in kernels.statistics.places."""
-        place = (values.astype(np.float64) - self.low) * self.scale
-        return (np.minimum(np.maximum(place, -1.0), self.count) + 1.0).astype(np.int64)
+        position = (values.astype(np.float64) - self.low) * self.scale
+        return (np.minimum(np.maximum(position, -1.0), self.count) + 1.0).astype(np.int64)
 
     def edges(self) -> Array:
         """The edges of the bins: count + 1 of them."""
@@ -70,7 +71,7 @@ class Marginal(ABC):
         """The largest value that is fallen short of with at most this probability."""
         return self._boundary(lambda x: float(self.below(np.array([x]))[0]) > probability)
 
-    def _boundary(self, holds: Any) -> float:
+    def _boundary(self, holds: Callable[[float], bool]) -> float:
         """Where a condition begins to hold, by bisection: to the last of 100 halves."""
         first = self.mean - FAR * self.std if math.isinf(self.low) else self.low
         last = self.mean + FAR * self.std if math.isinf(self.high) else self.high
@@ -159,12 +160,12 @@ class TruncNormalMarginal(Marginal):
             self.start = float(normal_cdf.cdf(-beta if self.flip else alpha) / self.width)
 
     def below(self, x: Array) -> Array:
-        return 1.0 - self._from(x, False) if self.flip else self._from(x, True)
+        return 1.0 - self._from(x, upward=False) if self.flip else self._from(x, upward=True)
 
     def above(self, x: Array) -> Array:
-        return self._from(x, False) if self.flip else 1.0 - self._from(x, True)
+        return self._from(x, upward=False) if self.flip else 1.0 - self._from(x, upward=True)
 
-    def _from(self, x: Array, upward: bool) -> Array:
+    def _from(self, x: Array, *, upward: bool) -> Array:
         """The probability between the end that is counted from and x."""
         z = (np.clip(x, self.low, self.high) - self.centre) / self.sigma
         return np.clip(normal_below(z if upward else -z) / float(self.width) - self.start, 0.0, 1.0)
@@ -232,7 +233,7 @@ class DiscreteMarginal(Marginal):
         return self._cumulative[1][np.searchsorted(self.values, x, "right")]
 
     def binned(self, bins: Bins) -> Array:
-        return np.bincount(bins.place(self.values), self.probabilities, bins.count + 2)
+        return np.bincount(bins.index(self.values), self.probabilities, bins.count + 2)
 
     def upper(self, probability: float) -> float:
         return float(self.values[np.argmax(self._cumulative[1][1:] <= probability)])
@@ -265,5 +266,5 @@ class WithZeros(Marginal):
 
     def binned(self, bins: Bins) -> Array:
         binned = (1.0 - self.zeros) * self.others.binned(bins)
-        binned[bins.place(np.zeros(1))] += self.zeros
+        binned[bins.index(np.zeros(1))] += self.zeros
         return binned

@@ -1,9 +1,13 @@
-"""From a distribution and a dtype to a kernel's scalars, or to one clear line about why they do not go together."""
+"""The scalars that a kernel takes, from a distribution and a dtype.
+
+Functions raise InputError, one line that says why, where the dtype cannot hold the distribution's values.
+"""
 
 from __future__ import annotations
 
+import math
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,24 +23,47 @@ TIES = Context(prec=normal_cdf.DIGITS - 10, rounding=ROUND_HALF_EVEN, Emin=-999_
 REACH_32, REACH_64 = 6.77, 9.5
 
 
+class Scalars(NamedTuple):
+    """What a kernel takes beside the stream.
+
+    kind: the key of the draw in rng.draws.DRAWS. values: the draw's numbers, in the order in which it unpacks them.
+    anchor: the integer of trunc_normal; 0 for the others.
+    """
+
+    kind: str
+    values: tuple[float, ...]
+    anchor: int = 0
+
+
 def drawn_as(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
     """The type that a float dtype's values are drawn in, before they are rounded to it."""
     return np.float64 if dtype.name == "float64" else np.float32
 
 
+def reach(dtype: np.dtype[Any]) -> float:
+    """How far a normal draw can lie from the mean, in standard deviations."""
+    return REACH_64 if dtype.name == "float64" else REACH_32
+
+
 def constant(value: int | float, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """The value in a dtype; floats narrower than float32 take the float32 value, rounded once."""
-    if dtype.name in dtypes.INTEGERS:
-        info = np.iinfo(dtype)
-        if value != int(value) or not info.min <= value <= info.max:
-            raise InputError(f"expected an integer from {info.min} to {info.max} for {dtype.name}, got {value}")
+    if dtype.kind in "bui":
+        low, high = dtypes.integer_range(dtype)
+        if not math.isfinite(value) or value != int(value) or not low <= value <= high:
+            raise InputError(f"expected an integer from {low} to {high} for {dtype.name}, got {value}")
         return np.asarray(int(value), dtype)
-    fits(value, value, dtype)
+    if dtype.kind == "c":
+        part = np.dtype(np.float32 if dtype.itemsize == 8 else np.float64)
+        return np.asarray(constant(value, part), dtype)
+    if math.isfinite(value):
+        fits(value, value, dtype)
+    elif math.isinf(value) and not dtypes.has_infinity(dtype):
+        raise InputError(f"expected a finite value, got {value}: {dtype.name} has no infinity")
     return np.asarray(drawn_as(dtype)(value)).astype(dtype)
 
 
 def fits(low: float, high: float, dtype: np.dtype[Any]) -> None:
-    """Refuses values that the dtype would turn into infinities or NaNs."""
+    """Raise InputError where values from low to high would become infinities or NaNs in the dtype."""
     most = dtypes.largest(dtype)
     if low < -most or high > most:
         raise InputError(
@@ -45,7 +72,7 @@ def fits(low: float, high: float, dtype: np.dtype[Any]) -> None:
         )
 
 
-def uniform(distribution: Uniform, dtype: np.dtype[Any]) -> tuple[str, list[float], int]:
+def uniform(distribution: Uniform, dtype: np.dtype[Any]) -> Scalars:
     """width, low, and the first and last number of the dtype in [low, high)."""
     low, high = distribution.low, distribution.high
     fits(low, high, dtype)
@@ -53,23 +80,34 @@ def uniform(distribution: Uniform, dtype: np.dtype[Any]) -> tuple[str, list[floa
     first, last = dtypes.smallest_at_or_above(low, dtype), dtypes.largest_below(high, dtype)
     if first > last:
         raise InputError(f"expected [a, b) to hold a {dtype.name}, got [{low!r}, {high!r}), which holds none")
-    return "uniform", [high - low, low, first, last], 0
+    return Scalars("uniform", (high - low, low, first, last))
 
 
-def normal(distribution: Normal, dtype: np.dtype[Any]) -> tuple[str, list[float], int]:
+def normal(distribution: Normal, dtype: np.dtype[Any]) -> Scalars:
     """mean and std."""
     mean, std = distribution.mean, distribution.std
-    reach = (REACH_64 if dtype.name == "float64" else REACH_32) * std
-    fits(mean - reach, mean + reach, dtype)
-    return "normal", [mean, std], 0
+    fits(mean - reach(dtype) * std, mean + reach(dtype) * std, dtype)
+    return Scalars("normal", (mean, std))
 
 
-def trunc_normal(distribution: TruncNormal, dtype: np.dtype[Any]) -> tuple[str, list[float], int]:
+def ends(distribution: TruncNormal, dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The smallest and the largest number of a dtype in [a, b]."""
+    most = dtypes.largest(dtype)
+    a, b = distribution.a, distribution.b
+    first = -most if a == -math.inf else dtypes.smallest_at_or_above(a, dtype)
+    last = most if b == math.inf else dtypes.largest_at_or_below(b, dtype)
+    return first, last
+
+
+def trunc_normal(distribution: TruncNormal, dtype: np.dtype[Any]) -> Scalars:
     """The scalars of rng.draws.trunc_normal_32 and _64, in their order; computed in decimal arithmetic."""
     mean, std, a, b = distribution.mean, distribution.std, distribution.a, distribution.b
-    fits(a, b, dtype)
+    # Beyond an infinite bound no value is further from the mean, or from the other bound, than a normal draw is.
+    furthest = reach(dtype) * std
+    low = min(mean, b) - furthest if a == -math.inf else a
+    fits(low, max(mean, a) + furthest if b == math.inf else b, dtype)
     fits(mean, mean + std, np.dtype(drawn_as(dtype)))
-    first, last = dtypes.smallest_at_or_above(a, dtype), dtypes.largest_at_or_below(b, dtype)
+    first, last = ends(distribution, dtype)
     if first > last:
         raise InputError(f"expected [a, b] to hold a {dtype.name}, got [{a!r}, {b!r}], which holds none")
     bits = 53 if dtype.name == "float64" else 32
@@ -90,7 +128,7 @@ def trunc_normal(distribution: TruncNormal, dtype: np.dtype[Any]) -> tuple[str, 
         # Element x has the probability below + (x + 1/2) step, which is 1/2 at x = centre.
         centre = (Decimal("0.5") - below) / step - Decimal("0.5")
         anchor = max(0, min(2**bits - 1, int(TIES.plus(centre).to_integral_value())))
-        numbers = [
+        numbers = (
             below / p_unit,
             step / p_unit,
             above / q_unit,
@@ -98,5 +136,5 @@ def trunc_normal(distribution: TruncNormal, dtype: np.dtype[Any]) -> tuple[str, 
             -(4 * p_unit * q_unit).ln(),
             (anchor - centre) * step,
             step,
-        ]
-        return "trunc_normal", [*map(float, numbers), mean, std, first, last], anchor
+        )
+        return Scalars("trunc_normal", (*map(float, numbers), mean, std, first, last), anchor)

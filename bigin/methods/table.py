@@ -8,33 +8,45 @@ everywhere.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bigin.core.errors import InputError
+from bigin.core.text import similar
 from bigin.methods import distributions
 from bigin.methods.distributions import Constant, Dirac, Distribution, Eye, Orthogonal, Sparse
-from bigin.methods.fans import fans
+from bigin.methods.fans import axes_of, fans
 from bigin.methods.gain import NONLINEARITIES, calculate_gain, parse_gain
 
 Shape = tuple[int, ...]
 REQUIRED = "required"  # stands for the default of a parameter that has none
 FAN_MODES = ("fan_in", "fan_out")
 SCALING_MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
+TRUNC_LOW, TRUNC_HIGH = -2.0, 2.0  # torch's default bounds of trunc_normal
 SCALING_DISTRIBUTIONS = ("truncated_normal", "normal", "uniform")
 
 # The standard deviation of a standard normal that is truncated to [-2, 2]: jax.nn.initializers and Keras divide by it.
 TRUNCATED_STD = 0.87962566103423978
 
 
+# Numbers that JSON has not: a parameter keeps their names, which are equal to themselves and can be recorded.
+NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+
+
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of methods: one name, one meaning, wherever it occurs."""
+    """A parameter of methods: one name, one meaning, in every method that takes it.
+
+    kind: number, integer, value, gain, choice or axes. infinite: whether the number may be infinite. A value may be
+    any number.
+    """
 
     name: str
-    kind: str  # number, integer, value, gain, choice or axes
+    kind: str
     help: str
+    infinite: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,8 @@ class Method:
         for name in given:
             if name not in self.defaults:
                 takes = ", ".join(self.defaults) or "no parameters"
-                raise InputError(f"{self.name} does not take {name!r}; it takes {takes}")
+                hint = similar(name, self.defaults)
+                raise InputError(f"{self.name} does not take {name!r}; it takes {takes}{hint}")
         for name, default in self.defaults.items():
             if default == REQUIRED and given.get(name) is None:
                 raise InputError(f"{self.name} needs {name}: {PARAMETERS[name].help}")
@@ -63,17 +76,18 @@ class Method:
         }
         for name, choices in self.choices.items():
             if values[name] not in choices:
-                raise InputError(f"expected {name} among {', '.join(choices)}, got {values[name]!r}")
+                hint = similar(values[name], choices)
+                raise InputError(f"expected {name} among {', '.join(choices)}, got {values[name]!r}{hint}")
         return values
 
 
 PARAMETERS = {
     p.name: p
     for p in (
-        Parameter("a", "number", "lower bound; for kaiming, the negative slope of leaky_relu"),
-        Parameter("b", "number", "upper bound"),
-        Parameter("lower", "number", "lower bound in standard deviations from the mean, instead of a"),
-        Parameter("upper", "number", "upper bound in standard deviations from the mean, instead of b"),
+        Parameter("a", "number", "lower bound; for kaiming, the negative slope of leaky_relu", infinite=True),
+        Parameter("b", "number", "upper bound", infinite=True),
+        Parameter("lower", "number", "lower bound in standard deviations from the mean, instead of a", infinite=True),
+        Parameter("upper", "number", "upper bound in standard deviations from the mean, instead of b", infinite=True),
         Parameter("mean", "number", "mean"),
         Parameter("std", "number", "standard deviation"),
         Parameter("val", "value", "the value of every element"),
@@ -92,8 +106,9 @@ PARAMETERS = {
 
 
 def parse_parameter(name: str, value: Any) -> Any:
-    """A parameter's clean value: a float, an integer or float (val), a gain's number, a word, a tuple of axes."""
-    kind = PARAMETERS[name].kind
+    """A parameter's clean value: a number (a name of NOT_FINITE for one of these), a word or a list of axes."""
+    parameter = PARAMETERS[name]
+    kind = parameter.kind
     if value is None:
         return None
     if kind == "gain":
@@ -107,17 +122,28 @@ def parse_parameter(name: str, value: Any) -> Any:
         if not isinstance(axes, list | tuple) or not all(map(_is_index, axes)):
             raise InputError(f"expected {name} to be an axis or several, got {value!r}")
         return [int(axis) for axis in axes]
-    number = _number(name, value)
     if kind == "integer":
         if not _is_index(value):
             raise InputError(f"expected {name} to be an integer, got {value!r}")
         return int(value)
-    distributions.finite(name, number)
-    return int(value) if kind == "value" and _is_index(value) else number
+    return _real(parameter, value)
+
+
+def _real(parameter: Parameter, value: Any) -> int | float | str:
+    """The clean value of a number or a value."""
+    if parameter.kind == "value" and isinstance(value, bool):
+        value = int(value)
+    number = NOT_FINITE[value] if isinstance(value, str) and value in NOT_FINITE else _number(parameter.name, value)
+    if not math.isfinite(number):
+        if parameter.kind == "value" or (parameter.infinite and math.isinf(number)):
+            return str(number)
+        distributions.finite(parameter.name, number)
+    return int(value) if parameter.kind == "value" and _is_index(value) else number
 
 
 def _is_index(value: Any) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    """Whether it is an integer, of Python's or numpy's; an array with one element is none."""
+    return hasattr(value, "__index__") and not isinstance(value, bool) and not getattr(value, "ndim", 0)
 
 
 def _number(name: str, value: Any) -> float:
@@ -149,18 +175,20 @@ def _trunc_normal(
     if (a is not None and lower is not None) or (b is not None and upper is not None):
         raise InputError("expected bounds as values (a, b) or in standard deviations (lower, upper), got both for one")
     if a is None:
-        a = -2.0 if lower is None else mean + lower * std
+        a = TRUNC_LOW if lower is None else mean + lower * std
     if b is None:
-        b = 2.0 if upper is None else mean + upper * std
+        b = TRUNC_HIGH if upper is None else mean + upper * std
     return distributions.trunc_normal(mean, std, a, b)
 
 
-def _constant(shape: Shape, val: float) -> Distribution:
+def _constant(shape: Shape, val: int | float) -> Distribution:
     return Constant(val)
 
 
 def _xavier(shape: Shape, gain: float, **layout: Any) -> float:
     """torch's standard deviation: gain sqrt(2 / (fan_in + fan_out))"""
+    if gain < 0:
+        raise InputError(f"expected a gain that is not negative, got gain={gain:g}")
     fan_in, fan_out = fans(shape, **layout)
     return gain * math.sqrt(2.0 / float(fan_in + fan_out))
 
@@ -219,17 +247,55 @@ def _sparse(shape: Shape, sparsity: float, std: float) -> Distribution:
     return Constant(0) if std == 0 or zeros == shape[0] or 0 in shape else Sparse(zeros, std)
 
 
-def _orthogonal(shape: Shape, gain: float) -> Distribution:
+def _orthogonal(shape: Shape, gain: float, in_axis: list[int], out_axis: list[int]) -> Distribution:
     if len(shape) < 2:
         raise InputError(f"expected a shape of 2 or more dimensions, got {shape}; orthogonal is for matrices")
-    return Constant(0) if 0 in shape else Orthogonal(gain, delta=False)
+    inputs, outputs = axes_of(len(shape), in_axis=in_axis, out_axis=out_axis).values()
+    if not outputs:
+        raise InputError("expected an output axis, got none")
+    if (inputs, outputs) == ((1,), (0,)) and _looks_like_hwio(shape):
+        _warn_of_layout("orthogonal", shape)
+    if 0 in shape:
+        return Constant(0)
+    return Orthogonal(gain, delta=False, out_axes=outputs, in_axes=inputs)
 
 
-def _delta_orthogonal(shape: Shape, gain: float) -> Distribution:
+def _delta_orthogonal(shape: Shape, gain: float, in_axis: list[int], out_axis: list[int]) -> Distribution:
     _dimensions(shape, (3, 4, 5))
-    if shape[1] > shape[0]:
-        raise InputError(f"expected no more input than output channels, got shape {shape} in torch's layout (out, in)")
-    return Constant(0) if 0 in shape else Orthogonal(gain, delta=True)
+    inputs, outputs = axes_of(len(shape), in_axis=in_axis, out_axis=out_axis).values()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise InputError(f"expected one input and one output axis, got in_axis={in_axis} and out_axis={out_axis}")
+    hwio = (inputs, outputs) == ((1,), (0,)) and _looks_like_hwio(shape)
+    if shape[inputs[0]] > shape[outputs[0]]:
+        hint = f"; {CHANNELS_LAST}" if hwio else ""
+        raise InputError(
+            f"expected no more input than output channels, got {shape[inputs[0]]} (axis {inputs[0]}) and "
+            f"{shape[outputs[0]]} (axis {outputs[0]}) in shape {shape}{hint}"
+        )
+    if hwio:
+        _warn_of_layout("delta_orthogonal", shape)
+    if 0 in shape:
+        return Constant(0)
+    return Orthogonal(gain, delta=True, out_axes=outputs, in_axes=inputs)
+
+
+CHANNELS_LAST = "for a kernel (..., in, out), as JAX and Keras have it, give in_axis=-2, out_axis=-1"
+
+
+def _looks_like_hwio(shape: Shape) -> bool:
+    """Whether it would be a strange kernel of torch's (out, in, ...), and a usual one of JAX's (..., in, out)."""
+    *kernel, inputs, outputs = shape
+    usual = len(kernel) in (2, 3) and len(set(kernel)) == 1 and kernel[0] in (3, 5, 7, 9, 11)
+    return usual and outputs >= 8 and (inputs != outputs or outputs > 11)
+
+
+def _warn_of_layout(method: str, shape: Shape) -> None:
+    warnings.warn(
+        f"{method}: shape {shape} is read in torch's layout, (out, in, ...), with {shape[0]} output channels; "
+        f"{CHANNELS_LAST}",
+        UserWarning,
+        stacklevel=2,
+    )
 
 
 def _dimensions(shape: Shape, allowed: tuple[int, ...]) -> None:
@@ -243,6 +309,7 @@ GLOROT = "Glorot and Bengio 2010, Understanding the difficulty of training deep 
 HE = "He et al. 2015, Delving deep into rectifiers"
 LECUN = "LeCun et al. 1998, Efficient BackProp"
 LAYOUT = {"in_axis": [1], "out_axis": [0], "batch_axis": []}
+MATRIX = {"in_axis": [1], "out_axis": [0]}  # the layout, for methods without fans
 KAIMING = {"a": 0.0, "mode": "fan_in", "nonlinearity": "leaky_relu"}
 KAIMING_CHOICES = {"mode": FAN_MODES, "nonlinearity": NONLINEARITIES}
 
@@ -337,15 +404,15 @@ METHODS = {
         ),
         Method(
             "orthogonal",
-            {"gain": 1.0},
+            {"gain": 1.0, **MATRIX},
             _orthogonal,
-            "gain Q, Q Haar-distributed with orthonormal rows or columns; trailing axes flattened",
+            "gain Q, Q Haar-distributed with orthonormal rows or columns; all axes but out_axis flattened",
             "Saxe et al. 2013, Exact solutions to the nonlinear dynamics of learning; torch.nn.init.orthogonal_",
             {},
         ),
         Method(
             "delta_orthogonal",
-            {"gain": 1.0},
+            {"gain": 1.0, **MATRIX},
             _delta_orthogonal,
             "gain Q (out x in) at the kernel's centre, else 0; 3- to 5-d, in <= out",
             "Xiao et al. 2018, Dynamical isometry and a mean field theory of CNNs; "
@@ -367,19 +434,19 @@ def find(name: str) -> Method:
     """The method of a name or an alias; raises InputError for another name."""
     method = METHODS.get(ALIASES.get(name, name))
     if method is None:
-        import difflib
-
-        near = difflib.get_close_matches(str(name), [*METHODS, *ALIASES], n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"expected a method, got {name!r}; {hint}`bigin methods` lists them")
+        hint = similar(str(name), [*METHODS, *ALIASES]) or ";"
+        raise InputError(f"expected a method, got {name!r}{hint} `bigin methods` lists them")
     return method
 
 
 def resolve(method: Method, shape: Shape, parameters: Mapping[str, Any]) -> Distribution:
     """The distribution of a method with parsed parameters, for a tensor of this global shape.
 
-    A tensor without elements resolves to nothing that matters, as fans of 0 would divide by 0.
+    A tensor without elements resolves to a constant where the method has fans, as fans of 0 would divide by 0.
     """
-    if 0 in shape and "in_axis" in parameters:
+    if 0 in shape and "batch_axis" in parameters:
         return Constant(0)
-    return method.resolve(shape, **parameters)
+    numbers = {
+        key: NOT_FINITE.get(value, value) if isinstance(value, str) else value for key, value in parameters.items()
+    }
+    return method.resolve(shape, **numbers)

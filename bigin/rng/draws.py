@@ -6,6 +6,8 @@ scalars that the distribution prepared on the host, in the order in which they a
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from bigin.rng.portable import (
     clamp,
     f32,
@@ -88,3 +90,22 @@ def trunc_normal_64(x, numbers, anchor):
     distance = f64(u64(k - u64(anchor)) if above else u64(u64(anchor) - k))
     d = fma(distance if above else -distance, d_step, d_start)
     return clamp(fma(quantile_64(d, w), std, mean), first, last)
+
+
+class Draw(NamedTuple):
+    """How a distribution is drawn.
+
+    loop: "each" where every element draws alone, from (x, numbers, anchor); "pairs" where an even element and the odd
+    one behind it draw together, from (even, odd, numbers). single, double: the functions in float32 and in float64.
+    """
+
+    loop: str
+    single: Any
+    double: Any
+
+
+DRAWS = {
+    "uniform": Draw("each", uniform_32, uniform_64),
+    "normal": Draw("pairs", normal_32, normal_64),
+    "trunc_normal": Draw("each", trunc_normal_32, trunc_normal_64),
+}

@@ -11,7 +11,7 @@ import numpy as np
 from bigin.core.record import Record
 from bigin.core.regions import Shape
 from bigin.fillers.filler import Filler
-from bigin.fillers.parts import RegionFilled, StretchFilled
+from bigin.fillers.parts import FlatSliceFiller, RegionFiller
 from bigin.spec.fused import FusedSpec
 from bigin.spec.tensor import TensorSpec
 
@@ -36,7 +36,7 @@ class RegionSpec:
     def plan(self) -> Callable[[], Filler]:
         """What makes the filler; raises InputError where the dtype cannot hold the values."""
         make = self.whole.plan()
-        return lambda: RegionFilled(make(), self.ranges)
+        return lambda: RegionFiller(make(), self.ranges)
 
     def record(self) -> Record:
         """The tensor's record, and the region."""
@@ -63,7 +63,7 @@ class FlatSliceSpec:
     def plan(self) -> Callable[[], Filler]:
         """What makes the filler; raises InputError where the dtype cannot hold the values."""
         make = self.whole.plan()
-        return lambda: StretchFilled(make(), self.offset, self.shape)
+        return lambda: FlatSliceFiller(make(), self.offset, self.shape)
 
     def record(self) -> Record:
         """The tensor's record, and the slice."""

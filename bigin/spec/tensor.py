@@ -15,9 +15,9 @@ from bigin.core.generator import parse_seed
 from bigin.core.record import Record
 from bigin.core.regions import Shape
 from bigin.core.text import parse_shape
+from bigin.fillers.families import plan
 from bigin.fillers.filler import Filler
-from bigin.fillers.parts import PaddedFilled
-from bigin.fillers.prepare import plan
+from bigin.fillers.parts import PaddedFiller
 from bigin.methods import table
 from bigin.methods.distributions import Distribution
 from bigin.spec.spec import STREAM
@@ -66,7 +66,7 @@ class TensorSpec:
         """What makes the filler; raises InputError where the dtype cannot hold the values."""
         make = plan(self.distribution, self.shape, self.dtype, self.seed, self.name)
         row = self.padding_idx
-        return make if row is None else lambda: PaddedFilled(make(), row)
+        return make if row is None else lambda: PaddedFiller(make(), row)
 
     def record(self) -> Record:
         """The provenance record."""

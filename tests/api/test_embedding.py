@@ -28,7 +28,7 @@ from zarr.storage import LocalStore, MemoryStore
 import bigin
 from bigin.cli import cli
 from bigin.core.dtypes import DTYPES
-from bigin.fillers.rows import KeptFilled
+from bigin.fillers.rows import KeptFiller
 from bigin.targets.lock import Lock
 
 bigin.register_dtypes()
@@ -473,7 +473,7 @@ def test_a_grow_that_fails_leaves_the_table_as_it_was(path):
     options = {"chunks": 7, "zarr_format": 2 if "v2" in path else 3} if "zarr" in path else {}
     table = bigin.EmbeddingTable.create(path, OLD, DIM, "normal", **WHAT, **options)
     before = said(snapshot())
-    call, calls = KeptFilled.__call__, []
+    call, calls = KeptFiller.__call__, []
 
     def broken(self, region, out):
         calls.append(region)
@@ -483,7 +483,7 @@ def test_a_grow_that_fails_leaves_the_table_as_it_was(path):
 
     failed = pytest.raises(bigin.FillError, match="the grow failed and the table is as it was: the disk is full")
     with pytest.MonkeyPatch.context() as patch, failed:
-        patch.setattr(KeptFilled, "__call__", broken)
+        patch.setattr(KeptFiller, "__call__", broken)
         table.grow(NEW, threads=1)
     left = said(snapshot())
     assert left.keys() == before.keys()

@@ -276,12 +276,12 @@ assert "numba" not in sys.modules and "zarr" not in sys.modules
 
 
 def test_a_setup_is_done_once_by_whichever_thread_comes_first(monkeypatch):
-    from bigin.fillers.orthogonal import OrthogonalFilled
+    from bigin.fillers.orthogonal import OrthogonalFiller
 
     w, stored = both((300, 200), "orthogonal")
     calls = []
-    setup = OrthogonalFilled.setup
-    monkeypatch.setattr(OrthogonalFilled, "setup", lambda self, *a: (calls.append(1), setup(self, *a)))
+    setup = OrthogonalFiller.setup
+    monkeypatch.setattr(OrthogonalFiller, "setup", lambda self, *a: (calls.append(1), setup(self, *a)))
     barrier = threading.Barrier(4)
     found: list[Any] = [None] * 4
 
@@ -300,12 +300,12 @@ def test_a_setup_is_done_once_by_whichever_thread_comes_first(monkeypatch):
 
 
 def test_a_few_rows_of_sparse_cost_no_setup(monkeypatch):
-    from bigin.fillers.structured import SparseFilled
+    from bigin.fillers.structured import SparseFiller
 
     w, stored = both((400, 30), "sparse", sparsity=0.2)
     calls = []
-    setup = SparseFilled.setup
-    monkeypatch.setattr(SparseFilled, "setup", lambda self, *a: (calls.append(1), setup(self, *a)))
+    setup = SparseFiller.setup
+    monkeypatch.setattr(SparseFiller, "setup", lambda self, *a: (calls.append(1), setup(self, *a)))
     same(w[7], stored[7])
     assert not calls
     same(w[:300], stored[:300])

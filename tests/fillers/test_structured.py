@@ -23,14 +23,15 @@ from numba import njit
 from scipy import stats
 
 import bigin
-from bigin.core.dtypes import DTYPES, FLOATS, INTEGERS
+from bigin.core.dtypes import DTYPES, FLOATS
 from bigin.core.regions import extent, slices
 from bigin.core.threads import map_threads
 from bigin.fillers import orthogonal
-from bigin.fillers.prepare import draw, prepare
+from bigin.fillers.families import plan
+from bigin.fillers.filler import DrawnFiller, Stream
 from bigin.kernels import matmul
 from bigin.kernels.matmul import Product
-from bigin.methods import table
+from bigin.methods import scalars, table
 from bigin.methods.distributions import Normal
 from bigin.rng.permutation import halves, permute_back_once, permute_once
 
@@ -55,7 +56,7 @@ def ready(
 ) -> Any:
     """A filler whose setup is done."""
     row = table.find(method)
-    filler = prepare(table.resolve(row, shape, row.parse(parameters)), shape, DTYPES[dtype], seed, "")
+    filler = plan(table.resolve(row, shape, row.parse(parameters)), shape, DTYPES[dtype], seed, "")()
     filler.setup(threads, max_memory, lambda part: None)
     return filler
 
@@ -147,8 +148,7 @@ def test_what_torch_refuses_is_refused(torch, method, shape, parameters, message
         ("sparse", (3, 3), {"sparsity": -0.1}, "expected sparsity from 0 to 1"),
         ("sparse", (3, 3), {"sparsity": math.nan}, "expected a finite sparsity"),
         ("sparse", (3, 3), {"sparsity": 0.5, "std": -1}, "expected std >= 0"),
-        ("orthogonal", (3, 3), {"gain": math.inf}, "expected a gain that is finite and not negative"),
-        ("orthogonal", (3, 3), {"gain": -1}, "expected a gain that is finite and not negative"),
+        ("orthogonal", (3, 3), {"gain": math.inf}, "expected a finite gain"),
         ("delta_orthogonal", (3, 3), {}, "expected a shape of 3 or 4 or 5 dimensions"),
         ("delta_orthogonal", (3, 4, 1), {}, "expected no more input than output channels"),
     ],
@@ -158,7 +158,7 @@ def test_bad_parameters_are_refused(method, shape, parameters, message):
         filled(method, shape, **parameters)
 
 
-@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("dtype", [name for name, dtype in DTYPES.items() if dtype.kind in "iu"])
 @pytest.mark.parametrize(("method", "parameters"), [("sparse", {"sparsity": 0.5}), ("orthogonal", {})], ids=str)
 def test_integers_hold_no_random_values(method, parameters, dtype):
     with pytest.raises(bigin.InputError, match="expected a float dtype"):
@@ -595,7 +595,8 @@ def test_it_is_the_qr_of_a_gaussian(shape):
     filler = ready("orthogonal", shape, "float64", seed=11)
     Q = whole_of(filler, shape, "float64")
     X = np.empty(shape)
-    draw(Normal(0.0, 1.0), shape, X.dtype, 11, "", "orthogonal")()(((0, m), (0, n)), X)
+    numbers = scalars.normal(Normal(0.0, 1.0), X.dtype)
+    DrawnFiller(shape, X.dtype, numbers, Stream(11, "", "orthogonal"))(((0, m), (0, n)), X)
     X = np.tril(X)
     lengths = np.linalg.norm(X, axis=0)
     R = np.triu(np.random.default_rng(0).standard_normal((n, n)), 1) + np.diag(lengths)
@@ -812,3 +813,54 @@ def test_the_command_line_has_them_all():
     for method, shape, parameters in rows:
         expected = filled(method, tuple(map(int, shape.split(","))), **parameters)
         same(np.load(f"{method}.npy"), expected)
+
+
+@pytest.mark.parametrize("method", ["orthogonal", "delta_orthogonal"])
+@pytest.mark.parametrize(
+    ("shape", "layout", "order"),
+    [
+        ((3, 5, 4, 6), {"in_axis": -2, "out_axis": -1}, (3, 0, 1, 2)),
+        ((3, 4, 6), {"in_axis": 1, "out_axis": 2}, (2, 0, 1)),
+        ((4, 6, 3), {"in_axis": 0, "out_axis": 1}, (1, 0, 2)),
+        ((7, 3, 2, 5), {"in_axis": 2, "out_axis": 0}, (0, 1, 2, 3)),
+    ],
+)
+def test_orthogonal_in_another_layout_is_the_matrix_of_torchs_layout(method, shape, layout, order):
+    """orthogonal: rows along the output axis, and columns in the C order of all other axes."""
+    values = filled(method, shape, "float32", **layout)
+    if method == "delta_orthogonal":
+        inputs, outputs = (axis % len(shape) for axis in layout.values())
+        kernel = [axis for axis in range(len(shape)) if axis not in (inputs, outputs)]
+        order = (outputs, inputs, *kernel)
+    plain = filled(method, tuple(shape[axis] for axis in order), "float32")
+    same(values.transpose(order), plain)
+    filler = ready(method, shape, **layout)
+    for region in (tuple((size // 3, size) for size in shape), tuple((0, size - 1) for size in shape)):
+        same(region_of(filler, region), values[tuple(slice(*axis) for axis in region)])
+
+
+def test_orthogonal_with_several_output_axes():
+    values = filled("orthogonal", (10, 3, 4), "float64", in_axis=0, out_axis=[1, 2])
+    plain = filled("orthogonal", (12, 10), "float64")
+    same(values.transpose(1, 2, 0).reshape(12, 10), plain)
+    filler = ready("orthogonal", (10, 3, 4), "float64", in_axis=0, out_axis=[1, 2])
+    same(region_of(filler, ((2, 9), (1, 3), (1, 3)), "float64"), values[2:9, 1:3, 1:3])
+    matrix = values.reshape(10, 12)
+    assert abs(matrix @ matrix.T - np.eye(10)).max() < 1e-13
+
+
+def test_a_shape_that_looks_like_jaxs_is_told():
+    with pytest.warns(UserWarning, match="in_axis=-2, out_axis=-1"):
+        filled("orthogonal", (3, 3, 16, 32), "float32")
+    with pytest.warns(UserWarning, match="in_axis=-2, out_axis=-1"):
+        filled("delta_orthogonal", (3, 3, 8, 16), "float32")
+    with pytest.raises(bigin.InputError, match=r"got 5 .axis 1. and 3 .axis 0. in shape .3, 5, 8, 16.$"):
+        filled("delta_orthogonal", (3, 5, 8, 16), "float32")
+    for shape in ((64, 3, 7, 7), (3, 3, 7, 7), (1, 1, 5, 5)):
+        filled("orthogonal", shape, "float32")
+    for method in ("orthogonal", "delta_orthogonal"):
+        filled(method, (3, 3, 16, 32), "float32", in_axis=-2, out_axis=-1)
+
+
+def test_orthogonal_with_a_negative_gain():
+    same(filled("orthogonal", (9, 5), "float32", gain=-1), -filled("orthogonal", (9, 5), "float32"))

@@ -1,4 +1,4 @@
-"""bigin show: its statistics against numpy, its promises against scipy, and its verdicts on right and wrong values."""
+"""bigin show: statistics against numpy, marginals against scipy, and checks of right and wrong values."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from hypothesis.extra import numpy as hnp
 import bigin
 from bigin.core.dtypes import DTYPES, FLOATS
 from bigin.core.regions import extent
-from bigin.inspect.checks import RARE, SIGMAS
+from bigin.inspect.checks import RARE, SIGMAS, expected_of
 from bigin.jobs.journal import progress
 from bigin.jobs.resume import identity
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
-from bigin.methods.expected import lattice, promise_of, rounded
+from bigin.methods.expected import lattice, rounded
 from bigin.methods.marginals import (
     Bins,
     DiscreteMarginal,
@@ -76,7 +76,7 @@ def filled(method: str, shape: tuple[int, ...], dtype: str = "float32", **argume
 
 def wrong(overview: bigin.Overview) -> list[str]:
     assert overview.looks_right is not None
-    return [verdict.what for verdict in overview.verdicts if not verdict.right]
+    return [check.what for check in overview.checks if not check.right]
 
 
 # Statistics
@@ -94,7 +94,7 @@ def check_against_numpy(overview: bigin.Overview, values: np.ndarray) -> None:
         assert found.infinite == (np.count_nonzero(wide == np.inf), np.count_nonzero(wide == -np.inf))
         assert found.zeros == np.count_nonzero(finite == 0)
         np.testing.assert_array_equal(
-            found.histogram, np.bincount(found.bins.place(finite), minlength=found.bins.count + 2)
+            found.histogram, np.bincount(found.bins.index(finite), minlength=found.bins.count + 2)
         )
         if not finite.size:
             assert math.isnan(found.mean)
@@ -111,7 +111,7 @@ def check_against_numpy(overview: bigin.Overview, values: np.ndarray) -> None:
 @st.composite
 def arrays(draw: st.DrawFn) -> np.ndarray:
     """Any bits of any dtype, or values that lie close together far from 0, in any size around the kernels' steps."""
-    dtype = DTYPES[draw(st.sampled_from(sorted(DTYPES)))]
+    dtype = DTYPES[draw(st.sampled_from(sorted(name for name in DTYPES if not name.startswith("complex"))))]
     size = draw(st.sampled_from([1, 2, 3, 17, 2047, 2048, 2049, 5000]))
     seed = draw(st.integers(0, 2**32 - 1))
     random = np.random.default_rng(seed)
@@ -205,7 +205,7 @@ SCIPY: list[tuple[Marginal, Any]] = [
 
 
 @pytest.mark.parametrize(("ours", "theirs"), SCIPY, ids=lambda value: type(value).__name__)
-def test_promises_are_scipys(ours: Marginal, theirs: Any):
+def test_marginals_are_scipys(ours: Marginal, theirs: Any):
     assert ours.mean == pytest.approx(theirs.mean(), rel=1e-6, abs=1e-12)
     assert ours.std == pytest.approx(theirs.std(), rel=1e-5)
     # Its fourth moment of a far interval is lost to rounding, so there ours is the integral's.
@@ -331,7 +331,7 @@ def test_right_values_look_right(method, parameters, shape):
         for seed in range(3):
             values = filled(method, shape, dtype, seed=seed, **parameters)
             overview = bigin.show(values, method, seed=seed, **parameters)
-            assert wrong(overview) == [], (dtype, seed, overview.verdicts)
+            assert wrong(overview) == [], (dtype, seed, overview.checks)
             assert overview.looks_right
 
 
@@ -387,7 +387,7 @@ def test_broken_structure_is_seen():
     sparse[zero, 0], sparse[other, 1] = sparse[other, 1], 0  # as many zeros and others as before
     found = bigin.show(sparse, "sparse", sparsity=0.5)
     assert wrong(found) == ["fewest zeros in a column"]
-    assert found.verdicts[-1].got == 51
+    assert found.checks[-1].got == 51
 
 
 @examples(25)
@@ -462,7 +462,7 @@ def test_without_a_record():
         ({"parameters": {"std": -1}}, "cannot be used"),
     ],
 )
-def test_a_record_that_was_edited_is_no_promise(change, said):
+def test_nothing_is_expected_of_a_record_that_was_edited(change, said):
     bigin.fill("edited.npy", "normal", shape=(20, 30))
     sidecar = Path("edited.npy.bigin.json")
     sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | change))
@@ -542,9 +542,9 @@ def test_json():
     assert counted + found["statistics"]["zeros"] == 5000
     assert len(histogram["edges"]) == len(histogram["counts"]) + 1 == len(histogram["expected"]) + 1
     assert sum(histogram["expected"]) == pytest.approx(2500, rel=0.01)
-    for verdict in found["verdicts"]:
-        assert list(verdict) == ["what", "got", "low", "high", "off", "right"]
-        assert verdict["right"] is (verdict["low"] <= verdict["got"] <= verdict["high"])
+    for check in found["verdicts"]:
+        assert list(check) == ["what", "got", "low", "high", "off", "right"]
+        assert check["right"] is (check["low"] <= check["got"] <= check["high"])
     assert found["record"]["method"] == "sparse"
     assert found["looks_right"] is True
 
@@ -582,8 +582,8 @@ def test_the_picture_shows_the_histogram():
     np.testing.assert_allclose(histogram.expected, expected, atol=1e-6 * values.size)
 
 
-def test_promise_of_the_whole_needs_the_whole():
+def test_what_is_expected_of_the_whole_needs_the_whole():
     eye = TensorSpec.parse("eye", {}, 0, "", (30, 30), DTYPES["float32"])
-    assert promise_of(eye, True).zeros == 870
-    assert promise_of(eye, False).zeros is None
-    assert not promise_of(eye, False).known
+    assert expected_of(eye, whole=True).zeros == 870
+    assert expected_of(eye, whole=False).zeros is None
+    assert not expected_of(eye, whole=False).known

@@ -12,7 +12,8 @@ import reference
 from common import TESTS
 
 from bigin.core import dtypes
-from bigin.fillers.prepare import Filler, prepare
+from bigin.fillers.families import plan
+from bigin.fillers.filler import Filler
 from bigin.methods import table
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
 
@@ -28,7 +29,7 @@ def filler(case: dict) -> Filler:
     """Of a flat tensor with as many elements, whose indices are the same."""
     row = table.find(case["method"])
     distribution = table.resolve(row, tuple(case["shape"]), row.parse(case["parameters"]))
-    return prepare(distribution, (math.prod(case["shape"]),), dtypes.FLOATS[case["dtype"]], case["seed"], case["name"])
+    return plan(distribution, (math.prod(case["shape"]),), dtypes.FLOATS[case["dtype"]], case["seed"], case["name"])()
 
 
 def filled(fill: Filler, start: int, count: int, dtype: str) -> np.ndarray:
@@ -88,7 +89,7 @@ def test_library_of_structured_methods(method, dtype, max_memory):
     for case in structured(method, dtype):
         row, shape = table.find(method), tuple(case["shape"])
         distribution = table.resolve(row, shape, row.parse(case["parameters"]))
-        fill = prepare(distribution, shape, dtypes.FLOATS[dtype], case["seed"], case["name"])
+        fill = plan(distribution, shape, dtypes.FLOATS[dtype], case["seed"], case["name"])()
         fill.setup(2, max_memory, lambda part: None)
         out = np.empty(shape, dtypes.FLOATS[dtype])
         fill(tuple((0, size) for size in shape), out)
@@ -118,7 +119,7 @@ def test_the_whole_shape_has_the_indices_of_the_flat_one():
     row = table.find(case["method"])
     shape = tuple(case["shape"])
     distribution = table.resolve(row, shape, row.parse(case["parameters"]))
-    fill = prepare(distribution, shape, np.dtype(np.float32), case["seed"], case["name"])
+    fill = plan(distribution, shape, np.dtype(np.float32), case["seed"], case["name"])()
     for start, bits in expected(case).items():
         first, last = start // shape[1], (start + len(bits) - 1) // shape[1] + 1
         rows = np.empty((last - first, shape[1]), np.float32)

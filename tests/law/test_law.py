@@ -25,13 +25,13 @@ import bigin
 from bigin.core.dtypes import DTYPES, FLOATS
 from bigin.core.regions import Grid, Region, block_of_rows, extent, slices
 from bigin.core.threads import run_threads
-from bigin.fillers.prepare import prepare
+from bigin.fillers.families import plan
 from bigin.methods import table
 
 
 def filler(method: str, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str, seed: int, name: str) -> Any:
     row = table.find(method)
-    made = prepare(table.resolve(row, shape, row.parse(parameters)), shape, DTYPES[dtype], seed, name)
+    made = plan(table.resolve(row, shape, row.parse(parameters)), shape, DTYPES[dtype], seed, name)()
     made.setup(2, 1 << 30, lambda part: None)
     return made
 

@@ -21,7 +21,7 @@ PROGRAM = """
 import hashlib, json
 import numpy as np
 from bigin.core import dtypes
-from bigin.fillers.prepare import prepare
+from bigin.fillers.families import plan
 from bigin.kernels.cache import fingerprint
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
 
@@ -39,7 +39,7 @@ for kind, distribution in tensors.items():
     for name, dtype in dtypes.FLOATS.items():
         if name not in ("float32", "float64") and kind != "uniform":
             continue
-        fill = prepare(distribution, shape, dtype, 12345, "portable")
+        fill = plan(distribution, shape, dtype, 12345, "portable")()
         digest = hashlib.blake2b(digest_size=8)
         for region in regions:
             out = np.empty([stop - start for start, stop in region], dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import bigin
 import bigin.core.dtypes
 import bigin.methods.gain
+from bigin.core.text import parse_shape
 from bigin.methods import table
 from bigin.methods.distributions import Constant, Normal, TruncNormal, Uniform
 from bigin.methods.fans import fans
@@ -70,13 +72,20 @@ def test_calculate_gain_is_torchs(torch, nonlinearity, param):
 
 
 def test_names_and_defaults_are_torchs(torch):
+    bounds = {"a": -2.0, "b": 2.0}  # trunc_normal's None stands for them, so that lower and upper can be given instead
     for name, function in inspect.getmembers(bigin.init, inspect.isfunction):
         theirs = getattr(torch.nn.init, name, None)
         if theirs is None or not name.endswith("_"):
             continue
-        ours = list(inspect.signature(function).parameters.values())[1:-1]
-        expected = [p for p in list(inspect.signature(theirs).parameters.values())[1:] if p.name != "generator"]
-        assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in expected], name
+        ours, expected = (
+            [
+                (p.name, bounds.get(p.name) if p.default is None else p.default)
+                for p in list(inspect.signature(f).parameters.values())[1:]
+                if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "generator"
+            ]
+            for f in (function, theirs)
+        )
+        assert ours == expected, name
 
 
 def test_every_init_of_torch_is_here(torch):
@@ -87,9 +96,10 @@ def test_every_init_of_torch_is_here(torch):
 def test_the_table_and_init_have_the_same_defaults():
     for name, method in table.METHODS.items():
         signature = inspect.signature(getattr(bigin.init, f"{name}_"))
-        for parameter in list(signature.parameters.values())[1:-1]:
-            if parameter.default is not inspect.Parameter.empty and method.defaults[parameter.name] is not None:
-                assert parameter.default == method.defaults[parameter.name], (name, parameter.name)
+        for parameter in list(signature.parameters.values())[1:]:
+            if parameter.default is not inspect.Parameter.empty and method.defaults.get(parameter.name) is not None:
+                ours = table.parse_parameter(parameter.name, parameter.default)
+                assert ours == method.defaults[parameter.name], (name, parameter.name)
 
 
 def test_numbers_by_hand():
@@ -122,7 +132,7 @@ def test_variance_scaling_is_jaxs(mode, denominator):
 
 
 @pytest.mark.parametrize("method", ["lecun_normal", "variance_scaling"])
-def test_the_truncated_methods_have_the_variance_they_promise(method):
+def test_the_truncated_methods_have_the_variance_that_they_should(method):
     values = np.empty((1000, 1000), np.float32)
     bigin.fill(values, method, seed=3)
     assert values.std() == pytest.approx(1 / math.sqrt(1000), rel=2e-3)
@@ -148,7 +158,7 @@ def test_an_alias_gives_the_same_bits_and_records_the_method(alias, name):
     assert bigin.fill(ours, alias).record["method"] == name
     bigin.fill(theirs, name)
     assert (ours == theirs).all()
-    assert (getattr(bigin.init, f"{alias}_")(np.empty((9, 5), np.float32)) == theirs).all()
+    assert (getattr(bigin.init, f"{alias}_")(np.empty((9, 5), np.float32), seed=0) == theirs).all()
 
 
 @pytest.mark.parametrize(
@@ -186,7 +196,19 @@ BAD = [
     ("trunc_normal", {"a": 0, "lower": 0}, (3,), "got both"),
     ("trunc_normal", {"a": 40, "b": 50}, (3,), "within 37 standard deviations"),
     ("constant", {}, (3,), "constant needs val"),
-    ("constant", {"val": math.nan}, (3,), "expected a finite val"),
+    ("constant", {"val": "much"}, (3,), "expected val to be a number"),
+    ("uniform", {"a": -math.inf}, (3,), "expected a finite a"),
+    ("trunc_normal", {"a": math.nan}, (3,), "expected a finite a"),
+    ("trunc_normal", {"a": math.inf, "b": math.inf}, (3,), "expected a < b"),
+    ("kaiming_normal", {"a": math.inf}, (3, 3), "expected negative_slope to be a finite number"),
+    ("normal", {"sdt": 1}, (3,), r"normal does not take 'sdt'; it takes mean, std; did you mean std\?"),
+    ("kaiming_uniform", {"mode": "fan_inn"}, (3, 3), r"got 'fan_inn'; did you mean fan_in\?"),
+    ("orthogonal", {"out_axis": 2}, (3, 3), "expected out_axis from -2 to 1"),
+    ("orthogonal", {"out_axis": 1}, (3, 3), "expected in_axis and out_axis to name different axes"),
+    ("orthogonal", {"out_axis": []}, (3, 3), "expected an output axis"),
+    ("delta_orthogonal", {"out_axis": [2, 3], "in_axis": 1}, (3, 3, 8, 8), "expected one input and one output axis"),
+    ("delta_orthogonal", {"out_axis": -1, "in_axis": -2}, (3, 3, 16, 8), "got 16 .axis 2. and 8 .axis 3."),
+    ("delta_orthogonal", {}, (3, 5, 1), "expected no more input than output channels"),
     ("xavier_uniform", {}, (3,), "fan in and fan out can not be computed"),
     ("kaiming_normal", {}, (), "fan in and fan out can not be computed"),
     ("xavier_uniform", {"gain": -1}, (3, 3), "not negative"),
@@ -224,8 +246,13 @@ def test_bad_input_is_refused_in_one_line_and_changes_nothing(method, parameters
         ("int32", "normal", {}, "expected a float dtype for random values"),
         ("int8", "constant", {"val": 128}, "from -128 to 127"),
         ("int8", "constant", {"val": 0.5}, "expected an integer"),
-        ("complex64", "zeros", {}, "expected a dtype among"),
-        ("bool", "zeros", {}, "expected a dtype among"),
+        ("int8", "constant", {"val": math.nan}, "expected an integer from -128 to 127 for int8, got nan"),
+        ("bool", "constant", {"val": 2}, "expected an integer from 0 to 1 for bool"),
+        ("bool", "normal", {}, "expected a float dtype for random values"),
+        ("complex64", "normal", {}, "expected a float dtype for random values"),
+        ("complex64", "constant", {"val": 1e39}, "float32's range"),
+        ("float8_e4m3fn", "constant", {"val": math.inf}, "float8_e4m3fn has no infinity"),
+        ("float16", "trunc_normal", {"std": 1e4, "a": -math.inf}, "float16's range"),
         ("U3", "zeros", {}, "expected a dtype among"),
         ("O", "zeros", {}, "expected a dtype among"),
     ],
@@ -234,6 +261,121 @@ def test_what_a_dtype_cannot_hold_is_refused(dtype, method, parameters, message)
     values = np.zeros((4, 4), bigin.core.dtypes.DTYPES.get(dtype, dtype))
     with pytest.raises(bigin.InputError, match=message):
         bigin.fill(values, method, **parameters)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "complex64", "complex128"])
+def test_bool_and_complex_take_what_is_not_random(dtype):
+    for method, parameters, expected in (
+        ("ones", {}, np.ones((3, 3))),
+        ("zeros", {}, np.zeros((3, 3))),
+        ("eye", {}, np.eye(3)),
+        ("constant", {"val": True}, np.ones((3, 3))),
+        ("constant", {"val": 1}, np.ones((3, 3))),
+    ):
+        values = np.full((3, 3), 7, dtype)
+        bigin.fill(values, method, **parameters)
+        assert values.dtype == dtype
+        assert (values == expected.astype(dtype)).all()
+        assert not bigin.verify(values, method, **parameters).differences
+        assert bigin.show(values, method, **parameters).looks_right in (True, None)
+
+
+@pytest.mark.parametrize("dtype", bigin.core.dtypes.FLOATS)
+@pytest.mark.parametrize("val", [math.inf, -math.inf, math.nan])
+def test_a_constant_need_not_be_finite(dtype, val):
+    values = np.zeros(3, bigin.core.dtypes.FLOATS[dtype])
+    if math.isinf(val) and dtype == "float8_e4m3fn":
+        return  # it has none: refused, see above
+    report = bigin.fill(values, "constant", val=val)
+    expected = np.asarray(val, np.float32).astype(values.dtype)
+    assert values.tobytes() == expected.tobytes() * 3
+    assert json.loads(json.dumps(report.record["parameters"], allow_nan=False)) == {"val": str(val)}
+    assert not bigin.verify(values, "constant", val=val).differences
+    assert not bigin.verify(values, "constant", val=str(val)).differences
+    shown = bigin.show(values, "constant", val=val)
+    assert shown.looks_right
+    values[1] = 0
+    assert not bigin.show(values, "constant", val=val).looks_right
+
+
+def test_equal_parameters_are_equal_also_where_they_are_nan():
+    row = table.find("constant")
+    first, second = (row.parse({"val": value}) for value in (float("nan"), np.float32("nan")))
+    assert first == second
+    assert table.resolve(row, (3,), first) == table.resolve(row, (3,), second)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(
+    ("parameters", "law"),
+    [
+        ({"a": -math.inf, "b": 0.5}, (-math.inf, 0.5)),
+        ({"a": 1, "b": math.inf}, (1, math.inf)),
+        ({"a": -math.inf, "b": math.inf}, (-math.inf, math.inf)),
+        ({"lower": 3, "upper": math.inf}, (3, math.inf)),
+        ({"a": -math.inf, "b": -4}, (-math.inf, -4)),
+    ],
+    ids=str,
+)
+def test_one_sided_truncated_normals(dtype, parameters, law):
+    stats = pytest.importorskip("scipy.stats", reason="scipy is not installed, so nothing to compare with")
+    values = np.zeros(40_000, bigin.core.dtypes.FLOATS[dtype])
+    bigin.fill(values, "trunc_normal", **parameters)
+    wide = values.astype(np.float64)
+    assert wide.min() >= law[0]
+    assert wide.max() <= law[1]
+    if dtype != "bfloat16":
+        assert stats.kstest(wide, stats.truncnorm(*law).cdf).pvalue > 1e-6
+    assert bigin.show(values, "trunc_normal", **parameters).looks_right
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("variance_scaling", {"scale": 0, "distribution": "uniform"}),
+        ("variance_scaling", {"scale": 0, "distribution": "normal"}),
+        ("variance_scaling", {"scale": 0, "distribution": "truncated_normal"}),
+        ("xavier_uniform", {"gain": 0}),
+        ("xavier_uniform", {"gain": -0.0}),
+        ("xavier_normal", {"gain": 0}),
+        ("uniform", {"a": -0.0, "b": 0.0}),
+        ("uniform", {"a": 0.0, "b": -0.0}),
+        ("uniform", {"a": -0.0, "b": -0.0}),
+        ("normal", {"mean": -0.0, "std": 0}),
+        ("normal", {"std": -0.0}),
+        ("sparse", {"sparsity": 0.5, "std": 0}),
+    ],
+    ids=str,
+)
+def test_a_distribution_without_width_gives_zeros_without_a_sign(method, parameters):
+    values = np.full((4, 4), 7, np.float32)
+    bigin.fill(values, method, **parameters)
+    assert values.tobytes() == bytes(values.nbytes)
+
+
+def test_init_takes_bounds_in_deviations():
+    values = bigin.init.trunc_normal_(np.zeros(999, np.float32), std=0.5, lower=-1, upper=3)
+    assert -0.5 <= values.min() < -0.4
+    assert 1.0 < values.max() <= 1.5
+    values = bigin.init.trunc_normal_(np.zeros(999, np.float32), std=0.5, upper=1)
+    assert -2.0 <= values.min() < -1.0
+    assert 0.4 < values.max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [("bf16", "bfloat16"), ("fp16", "float16"), ("half", "float16"), ("float", "float32"), ("double", "float64")],
+)
+def test_a_dtype_has_torchs_short_names(alias, name):
+    assert bigin.core.dtypes.parse_dtype(alias).name == name
+
+
+def test_a_shape_may_be_an_array():
+    assert parse_shape(np.array([3, 4])) == (3, 4)
+    assert parse_shape(np.array(5)) == (5,)
+    assert bigin.virtual(np.array([3, 4]), "normal").shape == (3, 4)
+    with pytest.raises(bigin.InputError, match="expected a shape of integers"):
+        parse_shape(np.array([3.0, 4.0]))
 
 
 def test_the_largest_integers_arrive_whole():

@@ -20,7 +20,8 @@ from scipy import stats
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
-from bigin.fillers import prepare
+from bigin.fillers.families import plan
+from bigin.fillers.filler import DrawnFiller, Stream
 from bigin.methods import scalars as numbers_of
 from bigin.methods import table
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
@@ -111,7 +112,8 @@ def test_stream_ids():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_tensor_draws_from_the_stream_of_its_name_and_purpose(dtype):
     out = np.empty(5, dtype)
-    fill = prepare.draw(Uniform(0.0, 1.0), (2**40,), out.dtype, 2**64 - 1, "a", "mask")()
+    numbers = numbers_of.uniform(Uniform(0.0, 1.0), out.dtype)
+    fill = DrawnFiller((2**40,), out.dtype, numbers, Stream(2**64 - 1, "a", "mask"))
     fill(((2**33 + 1, 2**33 + 6),), out)
     stream = reference.stream_id("a", "mask")
     assert out.tolist() == [
@@ -143,9 +145,7 @@ def test_the_documents_values():
         made = reference.elements(method, parameters, (2**62 + 8,), dtype, seed, name, [index])
         distribution = {"uniform": Uniform, "normal": Normal, "trunc_normal": TruncNormal}[method]
         out = np.empty(1, dtypes.FLOATS[dtype])
-        prepare.prepare(distribution(*parameters.values()), (2**62 + 8,), out.dtype, seed, name)(
-            ((index, index + 1),), out
-        )
+        plan(distribution(*parameters.values()), (2**62 + 8,), out.dtype, seed, name)()(((index, index + 1),), out)
         bits = [int(x.view(f"u{x.itemsize}")[0]) for x in (made, out)]
         assert bits == [int(value, 16)] * 2, (method, dtype, index)
 
@@ -445,7 +445,7 @@ COUNT = 1_000_000
 @cache
 def sample(distribution, dtype, count=COUNT, seed=2024, name="", start=0):
     out = np.empty(count, dtypes.FLOATS[dtype])
-    prepare.prepare(distribution, (start + count,), out.dtype, seed, name)(((start, start + count),), out)
+    plan(distribution, (start + count,), out.dtype, seed, name)()(((start, start + count),), out)
     out.flags.writeable = False
     return out
 
@@ -489,7 +489,7 @@ def plausible(count: int, n: int, p: float) -> bool:
 
 def chunks(distribution, dtype, count, chunk=10_000_000):
     out = np.empty(chunk, dtype)
-    fill = prepare.prepare(distribution, (count,), out.dtype, 99, "tails")
+    fill = plan(distribution, (count,), out.dtype, 99, "tails")()
     for start in range(0, count, chunk):
         fill(((start, start + chunk),), out)
         yield out
@@ -607,7 +607,7 @@ def test_every_value_is_the_references(method, parameters, dtype, data):
     row = table.find(method)
     shape = (2**63 - 1,)
     out = np.empty(count, dtypes.FLOATS[dtype])
-    fill = prepare.prepare(table.resolve(row, shape, row.parse(p)), shape, out.dtype, seed, name)
+    fill = plan(table.resolve(row, shape, row.parse(p)), shape, out.dtype, seed, name)()
     fill(((start, start + count),), out)
     want = reference.elements(method, p, shape, dtype, seed, name, range(start, start + count))
     assert out.tobytes() == want.tobytes()

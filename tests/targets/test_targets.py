@@ -111,7 +111,7 @@ def test_the_record_tells_what_was_filled(layout):
 @pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout.keeps], ids=lambda layout: layout.name)
 def test_a_fill_that_fails_never_says_complete(layout, monkeypatch):
     target = layout.make(Path.cwd(), (7, 11), "float32")
-    monkeypatch.setattr("bigin.fillers.prepare.Drawn.__call__", broken())
+    monkeypatch.setattr("bigin.fillers.filler.DrawnFiller.__call__", broken())
     with pytest.raises(RuntimeError, match="broken on purpose"):
         bigin.fill(target, "normal", **layout.arguments((7, 11), "float32"))
     record = record_of(opened(layout, target))

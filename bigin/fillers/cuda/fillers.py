@@ -1,13 +1,13 @@
-"""Fillers on a CUDA device: what a filler of the CPU knows, made by the device's kernels into the device's memory."""
+"""Fillers on a CUDA device. Each is made from a filler of the CPU, with the same stream and scalars."""
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
-from functools import partial
 from operator import mul
 from typing import Any
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
-from bigin.core.regions import Region, Shape, extent, place_in, ranges_within, stretch, strided_runs
-from bigin.fillers.filler import Drawn, Filled, Filler, Report
-from bigin.fillers.orthogonal import DeltaOrthogonalFilled, OrthogonalFilled
-from bigin.fillers.parts import PaddedFilled, RegionFilled, StretchFilled
-from bigin.fillers.structured import DiracFilled, EyeFilled, SparseFilled
+from bigin.core.regions import Region, Shape, extent, flat_slice, place_in, ranges_within, strided_runs
+from bigin.fillers.axes import MovedAxesFiller
+from bigin.fillers.filler import ConstantFiller, DrawnFiller, Filler, Report
+from bigin.fillers.orthogonal import DeltaOrthogonalFiller, OrthogonalFiller
+from bigin.fillers.parts import FlatSliceFiller, PaddedFiller, PartFiller, RegionFiller
+from bigin.fillers.structured import DiracFiller, EyeFiller, SparseFiller
 from bigin.kernels.cuda import fill as cuda
 from bigin.kernels.cuda.device import View, dense
 
@@ -28,25 +29,25 @@ class DeviceFiller(ABC):
     """Fills regions of one tensor into views of the device's memory; launches on a stream, waits for nothing."""
 
     def memory(self) -> int:
-        """Bytes of the device's memory that its setup takes."""
+        """Bytes of the device's memory that the setup takes."""
         return 0
 
     def worker_memory(self) -> int:
-        """Bytes of the device's memory that each worker takes while it fills a region, beside the region."""
+        """Bytes of the device's memory that each worker takes beside the region that it fills."""
         return 0
 
     def setup(self, stream: Any, report: Report) -> None:  # noqa: B027 (most have none)
-        """What is done once, before the first region."""
+        """Do what is needed once, before the first region."""
 
     @abstractmethod
     def __call__(self, region: Region, out: View, stream: Any) -> None:
-        """Fills a view of the tensor's dtype, which has the region's shape."""
+        """Fill a view of the tensor's dtype, which has the region's shape."""
 
     def ranges(self, ranges: Sequence[range], out: View, stream: Any) -> None:
-        """Fills a view with what ranges cut out of the tensor: by regions, one for each place of an axis with steps."""
+        """Fill a view with what ranges select of the tensor, by regions: one for each index of an axis with steps."""
         if not all(map(len, ranges)):
             return
-        # Along each axis: the parts of the view, either all of it or one place.
+        # Along each axis: the parts of the view, either all of it or one index.
         parts = [[(0, len(r))] if r.step == 1 else [(i, i + 1) for i in range(len(r))] for r in ranges]
         for part in itertools.product(*parts):
             region = tuple((r[start], r[stop - 1] + 1) for (start, stop), r in zip(part, ranges, strict=True))
@@ -56,7 +57,7 @@ class DeviceFiller(ABC):
 class DrawnOnDevice(DeviceFiller):
     """Independent draws, from the same stream and scalars."""
 
-    def __init__(self, filler: Drawn) -> None:
+    def __init__(self, filler: DrawnFiller, dtype: np.dtype[Any]) -> None:
         self.shape, self.storage, self.tail = filler.shape, filler.storage, filler.tail
         self.kernel = cuda.fill_kernel(filler.kind, filler.dtype.name)
 
@@ -73,10 +74,10 @@ class DrawnOnDevice(DeviceFiller):
         cuda.fill_region(self.kernel, out, self.storage, self.shape, ranges, stream, self.tail)
 
 
-class FilledOnDevice(DeviceFiller):
+class ConstantOnDevice(DeviceFiller):
     """One value everywhere."""
 
-    def __init__(self, filler: Filled) -> None:
+    def __init__(self, filler: ConstantFiller, dtype: np.dtype[Any]) -> None:
         self.value = filler.value
 
     def __call__(self, region: Region, out: View, stream: Any) -> None:
@@ -87,7 +88,7 @@ class FilledOnDevice(DeviceFiller):
 
 
 def fill_constant(out: View, value: np.ndarray[Any, Any], stream: Any) -> None:
-    """Writes a value into all of a view."""
+    """Write a value into all of a view."""
     unsigned = dtypes.unsigned(value.dtype)
     bits = np.asarray(value).reshape(1).view(unsigned)[0]
     nowhere = np.uint64(0)
@@ -99,9 +100,9 @@ def fill_constant(out: View, value: np.ndarray[Any, Any], stream: Any) -> None:
 class OnesOnDevice(DeviceFiller):
     """eye and dirac: zeros, and `one` where a row meets its column."""
 
-    def __init__(self, filler: EyeFilled | DiracFilled) -> None:
+    def __init__(self, filler: EyeFiller | DiracFiller, dtype: np.dtype[Any]) -> None:
         self.one = filler.one
-        if isinstance(filler, DiracFilled):
+        if isinstance(filler, DiracFiller):
             self.outputs, self.centre = filler.outputs, filler.centre
             self.inputs = min(filler.outputs, filler.inputs)
         else:
@@ -127,8 +128,8 @@ def matrix_at(out: View, place: Shape) -> View:
 class SparseOnDevice(DeviceFiller):
     """Normal values, and then zeros where each column's permutation says so; every element is decided alone."""
 
-    def __init__(self, filler: SparseFilled) -> None:
-        self.values = DrawnOnDevice(filler.values)
+    def __init__(self, filler: SparseFiller, dtype: np.dtype[Any]) -> None:
+        self.values = DrawnOnDevice(filler.values, filler.values.dtype)
         self.unsigned = dtypes.unsigned(filler.values.dtype)
         self.scalars = (filler.rows, filler.zeros, filler.halves)
         self.key = filler.key
@@ -141,11 +142,13 @@ class SparseOnDevice(DeviceFiller):
 class OrthogonalOnDevice(DeviceFiller):
     """gain Q, whose trailing axes are flattened; transposed where it has fewer rows than columns."""
 
-    def __init__(self, filler: OrthogonalFilled, dtype: np.dtype[Any]) -> None:
+    def __init__(self, filler: OrthogonalFiller, dtype: np.dtype[Any]) -> None:
         from bigin.fillers.cuda.orthogonal import DeviceReflections
 
         self.shape, self.transposed = filler.shape, filler.transposed
-        self.reflections = DeviceReflections(filler.reflections, DrawnOnDevice(filler.reflections.draw), dtype)
+        self.reflections = DeviceReflections(
+            filler.reflections, DrawnOnDevice(filler.reflections.draw, filler.reflections.drawn), dtype
+        )
 
     def memory(self) -> int:
         return self.reflections.memory()
@@ -178,7 +181,7 @@ class OrthogonalOnDevice(DeviceFiller):
 class DeltaOrthogonalOnDevice(DeviceFiller):
     """gain Q at the centre of a kernel of zeros."""
 
-    def __init__(self, filler: DeltaOrthogonalFilled, dtype: np.dtype[Any]) -> None:
+    def __init__(self, filler: DeltaOrthogonalFiller, dtype: np.dtype[Any]) -> None:
         self.matrix = OrthogonalOnDevice(filler.matrix, dtype)
         self.centre = filler.centre
         self.zero = np.zeros((), dtype)
@@ -200,10 +203,10 @@ class DeltaOrthogonalOnDevice(DeviceFiller):
 
 
 class PartOnDevice(DeviceFiller):
-    """Values that another filler makes."""
+    """Values of another filler, in another arrangement."""
 
-    def __init__(self, whole: DeviceFiller) -> None:
-        self.whole = whole
+    def __init__(self, filler: PartFiller, dtype: np.dtype[Any]) -> None:
+        self.whole = on_device(filler.whole, dtype)
 
     def memory(self) -> int:
         return self.whole.memory()
@@ -218,19 +221,19 @@ class PartOnDevice(DeviceFiller):
 class RegionOnDevice(PartOnDevice):
     """A region of a tensor, as a tensor of its own."""
 
-    def __init__(self, filler: RegionFilled, whole: DeviceFiller) -> None:
-        super().__init__(whole)
+    def __init__(self, filler: RegionFiller, dtype: np.dtype[Any]) -> None:
+        super().__init__(filler, dtype)
         self.region = filler.ranges
 
     def __call__(self, region: Region, out: View, stream: Any) -> None:
         self.whole.ranges(ranges_within(self.region, region), out, stream)
 
 
-class StretchOnDevice(PartOnDevice):
-    """A stretch of the flat tensor, as a tensor of its own."""
+class FlatSliceOnDevice(PartOnDevice):
+    """A flat slice of a tensor, as a tensor of its own."""
 
-    def __init__(self, filler: StretchFilled, whole: DeviceFiller) -> None:
-        super().__init__(whole)
+    def __init__(self, filler: FlatSliceFiller, dtype: np.dtype[Any]) -> None:
+        super().__init__(filler, dtype)
         self.shape, self.tensor, self.offset = filler.shape, filler.whole.shape, filler.offset
 
     def __call__(self, region: Region, out: View, stream: Any) -> None:
@@ -238,7 +241,7 @@ class StretchOnDevice(PartOnDevice):
         for index in itertools.product(*map(range, counts)):
             start = self.offset + first + sum(map(mul, index, strides))
             place = sum(map(mul, index, steps))
-            for part in stretch(self.tensor, start, start + run):
+            for part in flat_slice(self.tensor, start, start + run):
                 sizes = extent(part)
                 self.whole(part, out.at(place, sizes, tuple(step * stride for stride in dense(sizes))), stream)
                 place += step * math.prod(sizes)
@@ -247,8 +250,8 @@ class StretchOnDevice(PartOnDevice):
 class PaddedOnDevice(PartOnDevice):
     """Another filler's values, with a row of zeros."""
 
-    def __init__(self, filler: PaddedFilled, whole: DeviceFiller, dtype: np.dtype[Any]) -> None:
-        super().__init__(whole)
+    def __init__(self, filler: PaddedFiller, dtype: np.dtype[Any]) -> None:
+        super().__init__(filler, dtype)
         self.row, self.zero = filler.row, np.zeros((), dtype)
 
     def __call__(self, region: Region, out: View, stream: Any) -> None:
@@ -259,25 +262,35 @@ class PaddedOnDevice(PartOnDevice):
             fill_constant(row, self.zero, stream)
 
 
+class MovedAxesOnDevice(PartOnDevice):
+    """Another filler's values, whose rows lie along other axes."""
+
+    def __init__(self, filler: MovedAxesFiller, dtype: np.dtype[Any]) -> None:
+        super().__init__(filler, dtype)
+        self.shape, self.rows, self.others = filler.shape, filler.rows, filler.others
+
+    def __call__(self, region: Region, out: View, stream: Any) -> None:
+        *outer, last = self.rows
+        others = tuple(region[axis] for axis in self.others)
+        (first, stop), count = region[last], extent(region)[last]
+        strides = (out.strides[last], *(out.strides[axis] for axis in self.others))
+        # The last axis of the rows is a range of them; the outer ones are walked over.
+        for index in itertools.product(*(range(*region[axis]) for axis in outer)):
+            row, offset = 0, 0
+            for axis, i in zip(outer, index, strict=True):
+                row = row * self.shape[axis] + i
+                offset += (i - region[axis][0]) * out.strides[axis]
+            row *= self.shape[last]
+            part = out.at(offset, (count, *extent(others)), strides)
+            self.whole(((row + first, row + stop), *others), part, stream)
+
+
 def on_device(filler: Filler, dtype: np.dtype[Any]) -> DeviceFiller:
     """The filler of the same values on the device, for a tensor of a dtype."""
-    again = partial(on_device, dtype=dtype)
-    if isinstance(filler, Drawn):
-        return DrawnOnDevice(filler)
-    if isinstance(filler, Filled):
-        return FilledOnDevice(filler)
-    if isinstance(filler, EyeFilled | DiracFilled):
-        return OnesOnDevice(filler)
-    if isinstance(filler, SparseFilled):
-        return SparseOnDevice(filler)
-    if isinstance(filler, OrthogonalFilled):
-        return OrthogonalOnDevice(filler, dtype)
-    if isinstance(filler, DeltaOrthogonalFilled):
-        return DeltaOrthogonalOnDevice(filler, dtype)
-    if isinstance(filler, RegionFilled):
-        return RegionOnDevice(filler, again(filler.whole))
-    if isinstance(filler, StretchFilled):
-        return StretchOnDevice(filler, again(filler.whole))
-    if isinstance(filler, PaddedFilled):
-        return PaddedOnDevice(filler, again(filler.whole), dtype)
-    raise InputError(f"expected values that CUDA kernels can make, got {type(filler).__name__}; use device cpu")
+    if filler.on_device is None:
+        raise InputError(f"expected values that CUDA kernels can make, got {type(filler).__name__}; use device cpu")
+    if dtype.itemsize > 8:
+        raise InputError(f"expected a dtype of at most 8 bytes for a CUDA device, got {dtype.name}; use device cpu")
+    module, _, name = filler.on_device.partition(":")
+    made: DeviceFiller = getattr(importlib.import_module(module), name)(filler, dtype)
+    return made

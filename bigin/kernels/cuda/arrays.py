@@ -164,19 +164,15 @@ _CAPSULE_POINTER = _capsule("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.c_vo
 _CAPSULE_VALID = _capsule("PyCapsule_IsValid", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)
 _NEW_CAPSULE = _capsule("PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 
-# DLPack's type codes; those of the 8-bit floats came with version 1.1.
-CODES = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 10: "float8_e4m3fn", 12: "float8_e5m2"}
-
 
 def from_dlpack(target: Any) -> DeviceArray:
     """A DLPack capsule, which is not consumed: its producer frees it. The producer makes the default stream wait."""
     number = int(target.__dlpack_device__()[1])
     capsule = target.__dlpack__(stream=LEGACY)
     tensor = ctypes.cast(_CAPSULE_POINTER(id(capsule), b"dltensor"), ctypes.POINTER(_Tensor)).contents
-    name = CODES.get(tensor.type.code, f"DLPack type {tensor.type.code}")
     if tensor.type.lanes != 1:
         raise InputError(f"expected an array of single numbers, got vectors of {tensor.type.lanes}")
-    dtype = dtypes.parse_dtype(name if name.startswith("float8") else f"{name}{tensor.type.bits}")
+    dtype = dtypes.from_dlpack(tensor.type.code, tensor.type.bits)
     shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
     strides = tuple(tensor.strides[axis] for axis in range(tensor.ndim)) if tensor.strides else c_strides(shape)
     first = (tensor.data or 0) + tensor.byte_offset
@@ -209,12 +205,9 @@ _DESTROY = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_unused)
 
 def to_dlpack(array: DeviceArray) -> Any:
     """A DLPack capsule of an array, whose owner lives until the consumer is done."""
-    names = {name: code for code, name in CODES.items()}
-    name = array.dtype.name
-    code = names[name] if name in names else names[name.rstrip("0123456789")]
     numbers = ctypes.c_int64 * len(array.shape)
     shape, strides = numbers(*array.shape), numbers(*array.strides)
-    kind = _Type(code, 8 * array.dtype.itemsize, 1)
+    kind = _Type(dtypes.row(array.dtype).dlpack, 8 * array.dtype.itemsize, 1)
     place = _Device(CUDA, array.device)
     tensor = _Tensor(array.first, place, len(array.shape), kind, shape, strides, 0)
     managed = _Managed(tensor, None, _DELETE)

@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from bigin.core.regions import Region, Shape, strided_runs
 from bigin.kernels.cpu import STORES
 from bigin.kernels.cuda.device import SIMULATED, View, called_as, composed, launch
-from bigin.rng import draws
+from bigin.rng.draws import DRAWS
 from bigin.rng.permutation import permute_once
 from bigin.rng.philox import philox
 from bigin.rng.portable import f32, i64, u32, u64
@@ -116,7 +116,7 @@ def joined(low, high):
 @cache
 def drawn_alone(distribution: str, double: bool) -> Any:
     """A distribution's draw for one element."""
-    draw = DRAWS[distribution][double]
+    draw = DRAWS[distribution].double if double else DRAWS[distribution].single
 
     @called_as(f"cuda-{distribution}-{64 if double else 32}")
     def drawn(x, numbers, anchor):
@@ -128,7 +128,7 @@ def drawn_alone(distribution: str, double: bool) -> Any:
 @cache
 def drawn_in_pairs(distribution: str, double: bool) -> Any:
     """A distribution's draw for an even element and the odd one behind it."""
-    draw = DRAWS[distribution][double]
+    draw = DRAWS[distribution].double if double else DRAWS[distribution].single
 
     @called_as(f"cuda-{distribution}-{64 if double else 32}")
     def drawn(even, odd, numbers):
@@ -212,13 +212,7 @@ def constant_two(block, stream, key, numbers, anchor):
     return value, value
 
 
-# distribution -> its draws in float32 and in float64
-DRAWS: dict[str, tuple[Any, Any]] = {
-    "uniform": (draws.uniform_32, draws.uniform_64),
-    "normal": (draws.normal_32, draws.normal_64),
-    "trunc_normal": (draws.trunc_normal_32, draws.trunc_normal_64),
-}
-VALUES = {"uniform": each, "normal": pairs, "trunc_normal": each}
+LOOPS = {"each": each, "pairs": pairs}  # by rng.draws.Draw.loop
 
 
 # --- Regions --------------------------------------------------------------------------------------------------------
@@ -279,7 +273,7 @@ def region_kernel(values: Any, shift: int) -> Any:
 def fill_kernel(distribution: str, dtype: str) -> tuple[Any, int]:
     """The kernel of a distribution and a dtype, and the logarithm of the elements in a block."""
     shift = 1 if dtype == "float64" else 2
-    return region_kernel(VALUES[distribution](distribution, dtype), shift), shift
+    return region_kernel(LOOPS[DRAWS[distribution].loop](distribution, dtype), shift), shift
 
 
 @cache

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bigin.core import dtypes
 from bigin.core.errors import InputError
 
 LARGEST = 100_000_000  # bytes of a header, the format's limit
@@ -25,13 +26,11 @@ METADATA = "__metadata__"
 
 # The format's name of a dtype -> its bits and its name here, where bigin fills it.
 DTYPES: dict[str, tuple[int, str | None]] = {
-    "F64": (64, "float64"), "F32": (32, "float32"), "F16": (16, "float16"), "BF16": (16, "bfloat16"),
-    "F8_E4M3": (8, "float8_e4m3fn"), "F8_E5M2": (8, "float8_e5m2"),
-    "I8": (8, "int8"), "I16": (16, "int16"), "I32": (32, "int32"), "I64": (64, "int64"),
-    "U8": (8, "uint8"), "U16": (16, "uint16"), "U32": (32, "uint32"), "U64": (64, "uint64"),
-    "BOOL": (8, None), "C64": (64, None), "F8_E8M0": (8, None), "F8_E4M3FNUZ": (8, None), "F8_E5M2FNUZ": (8, None),
-    "F6_E2M3": (6, None), "F6_E3M2": (6, None), "F4": (4, None),
-}  # fmt: skip
+    **{code: (8 * dtypes.DTYPES[name].itemsize, name) for code, name in dtypes.SAFETENSORS.items()},
+    **dict.fromkeys(("F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), (8, None)),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), (6, None)),
+    "F4": (4, None),
+}
 CODES = {name: code for code, (_, name) in DTYPES.items() if name is not None}
 
 TOKEN = re.compile(  # text, an integer, or a sign
