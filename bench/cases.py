@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import models, ours, peers, reliability, structured, virtual
+from bench import models, ours, peers, reliability, small, structured, virtual
 from bench.check import QUICK
 from bench.measure import Work
 from bench.setting import Setting
@@ -58,6 +58,12 @@ def orthogonal(shape: tuple[int, int], dtype: str, goal: float) -> Case:
         goal,
         "in memory",
     )
+
+
+def small_array(size: int, goal: float) -> Case:
+    """A call for so many elements, in memory."""
+    ours_, theirs = partial(small.normal, size=size), partial(small.torch_normal, size=size)
+    return Case(f"float32 normal_ of {size:,} elements", ours_, "torch normal_", theirs, goal, "in memory")
 
 
 def journal(name: str, side: Side) -> Case:
@@ -128,6 +134,15 @@ CASES = (
         "bigin, rows in order",
         virtual.rows_in_order,
         0.7,
+        "in memory",
+    ),
+    *(small_array(1 << power, goal) for power, goal in ((0, 0.05), (6, 0.05), (12, 0.5), (18, 4), (24, 4), (28, 4))),
+    Case(
+        f"{small.PARAMETERS:,} parameters of 8 x 8 and 8",
+        small.parameters,
+        "torch.nn.init",
+        small.torch_parameters,
+        0.1,
         "in memory",
     ),
     Case(

@@ -47,7 +47,7 @@ def npy(setting: Setting, dtype: str = "float32", sync: bool = True) -> Work:
     shape = (setting.size // kind.itemsize // COLUMNS, COLUMNS)
 
     def run() -> int:
-        return fill(path, "normal", shape=shape, dtype=dtype, sync=sync).nbytes
+        return fill(path, "normal", name="", shape=shape, dtype=dtype, sync=sync).nbytes
 
     def check() -> None:
         values = np.load(path, mmap_mode="r").reshape(-1)
@@ -64,7 +64,7 @@ def in_zarr(setting: Setting, sharded: bool = False, sync: bool = False) -> Work
 
     def run() -> int:
         create(path, **layout)
-        return fill(path, "normal", sync=sync).nbytes
+        return fill(path, "normal", name="", sync=sync).nbytes
 
     return Work(run, lambda: check_zarr(path, layout["shape"]), path.parent, setting.size)
 

@@ -34,7 +34,7 @@ def filled(setting: Setting, side: str) -> tuple[Path, Work]:
     shape = (setting.size // 4 // COLUMNS, COLUMNS)
 
     def prepare() -> None:
-        fill(path, "normal", shape=shape)
+        fill(path, "normal", name="", shape=shape)
         forget(path)
 
     return path, Work(lambda: 0, lambda: None, path.parent, setting.size, prepare)
