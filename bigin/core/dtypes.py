@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import ml_dtypes
@@ -80,11 +80,16 @@ ML_DTYPES = tuple(each.name for each in ROWS if not each.plain)  # those that ar
 SAFETENSORS = {each.safetensors: each.name for each in ROWS if each.safetensors is not None}
 
 
+_NATIVE = {each: each for each in DTYPES.values()}  # numpy makes a dtype's name anew each time: 3 us
+
+
 def parse_dtype(dtype: Any) -> np.dtype[Any]:
     """A dtype that bigin fills, in native byte order, from a name, a numpy or ml_dtypes type, or a torch dtype.
 
     `float` is float32 and `half` float16, as in torch; Python's own types are what numpy takes them for.
     """
+    if isinstance(dtype, np.dtype) and dtype in _NATIVE:
+        return _NATIVE[dtype]
     name = str(dtype).removeprefix("torch.") if not isinstance(dtype, type) else dtype.__name__
     if isinstance(dtype, str):
         name = ALIASES.get(name, name)
@@ -100,6 +105,12 @@ def parse_dtype(dtype: Any) -> np.dtype[Any]:
 def row(dtype: np.dtype[Any]) -> DType:
     """The row of a dtype that bigin fills."""
     return ROWS[[*DTYPES].index(dtype.name)]
+
+
+@cache
+def name_of(dtype: np.dtype[Any]) -> str:
+    """The name of a dtype that bigin fills."""
+    return dtype.name
 
 
 def from_dlpack(code: int, bits: int) -> np.dtype[Any]:
@@ -120,7 +131,7 @@ def stored_dtype(dtype: object, label: str) -> np.dtype[Any]:
 
 def storage(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type that kernels write: the dtype's own, or unsigned integers of its size for its bits."""
-    return dtype if dtype.name in ("float64", "float32") else unsigned(dtype)
+    return dtype if dtype in (DTYPES["float64"], DTYPES["float32"]) else unsigned(dtype)
 
 
 def unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -202,7 +202,7 @@ def plan(distribution: Distribution, shape: Shape, dtype: DType, seed: int, name
     Raises InputError where the dtype cannot hold the distribution's values.
     """
     row = family(distribution)
-    if row.random and dtype.name not in dtypes.FLOATS:
+    if row.random and dtypes.name_of(dtype) not in dtypes.FLOATS:
         raise InputError(
             f"expected a float dtype for random values, got {dtype.name}; fill it with constant, ones, zeros, eye or "
             "dirac"

@@ -129,6 +129,9 @@ class ConstantFiller(Filler):
         out.fill(self.value[()])
 
 
+COMPILED: set[Callable[..., None]] = set()  # kernels that have run in this process
+
+
 class DrawnFiller(Filler):
     """Independent draws from a stream."""
 
@@ -139,10 +142,13 @@ class DrawnFiller(Filler):
 
         self.shape = shape
         self.storage = dtypes.storage(dtype)
-        self.kernel = fill_kernel(scalars.kind, dtype.name)
+        self.kernel = fill_kernel(scalars.kind, dtypes.name_of(dtype))
         self.kind = scalars.kind
         self.dtype = dtype
         self.tail = (*stream.words, tuple(map(drawn_as(dtype), scalars.values)), np.uint64(scalars.anchor))
+        if self.kernel in COMPILED:
+            return
+        COMPILED.add(self.kernel)
         # Compiled here and now, so that no worker waits for it and no clock counts it.
         self(tuple((0, min(size, 1)) for size in shape), np.empty(tuple(min(size, 1) for size in shape), dtype))
 

@@ -108,7 +108,8 @@ class Job:
             target.start()
             set_up(target, filler, workers, self.limits, progress)
             if len(grid) == 1:
-                made = store(target, filler, grid[0], Scratch(filler.buffer), lambda: False)
+                whole = tuple((0, size) for size in target.shape)
+                made = store(target, filler, whole, Scratch(filler.buffer), lambda: False)
                 if progress is not None:
                     progress(made, made)
             else:

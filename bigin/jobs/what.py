@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from bigin.core.errors import InputError, RecordError
@@ -67,9 +67,15 @@ class What:
         assert self.method is not None
         name = target.name if self.name is None else self.name
         spec = TensorSpec.parse(
-            self.method, self.parameters, self.seed, name, self.shape or target.shape, target.dtype, self.padding_idx
+            self.method,
+            self.parameters,
+            self.seed,
+            name,
+            target.shape if self.shape is None else self.shape,
+            target.dtype,
+            self.padding_idx,
+            target.name_from if self.name is None else "caller",
         )
-        spec = replace(spec, name_from=target.name_from if self.name is None else "caller")
         return spec if self.region is None else RegionSpec(spec, self.region)
 
 

@@ -37,12 +37,12 @@ class Scalars(NamedTuple):
 
 def drawn_as(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
     """The type that a float dtype's values are drawn in, before they are rounded to it."""
-    return np.float64 if dtype.name == "float64" else np.float32
+    return np.float64 if dtype == np.float64 else np.float32
 
 
 def reach(dtype: np.dtype[Any]) -> float:
     """How far a normal draw can lie from the mean, in standard deviations."""
-    return REACH_64 if dtype.name == "float64" else REACH_32
+    return REACH_64 if dtype == np.float64 else REACH_32
 
 
 def constant(value: int | float, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -110,7 +110,7 @@ def trunc_normal(distribution: TruncNormal, dtype: np.dtype[Any]) -> Scalars:
     first, last = ends(distribution, dtype)
     if first > last:
         raise InputError(f"expected [a, b] to hold a {dtype.name}, got [{a!r}, {b!r}], which holds none")
-    bits = 53 if dtype.name == "float64" else 32
+    bits = 53 if dtype == np.float64 else 32
     with localcontext(normal_cdf.CONTEXT):
         alpha = (Decimal(a) - Decimal(mean)) / Decimal(std)
         beta = (Decimal(b) - Decimal(mean)) / Decimal(std)

@@ -50,12 +50,13 @@ class TensorSpec:
         shape: Shape,
         dtype: np.dtype[Any],
         padding_idx: Any = None,
+        name_from: str | None = None,
     ) -> TensorSpec:
         """What a user asks for, checked; raises InputError."""
         row = table.find(method)
         values = row.parse(parameters)
         padding = None if padding_idx is None else parse_padding(padding_idx, shape)
-        return cls(row.name, values, parse_seed(seed), parse_name(name), shape, dtype, padding)
+        return cls(row.name, values, parse_seed(seed), parse_name(name), shape, dtype, padding, name_from)
 
     @property
     def distribution(self) -> Distribution:
@@ -76,7 +77,7 @@ class TensorSpec:
             "seed": self.seed,
             "name": self.name,
             "shape": list(self.shape),
-            "dtype": self.dtype.name,
+            "dtype": dtypes.name_of(self.dtype),
             "stream": STREAM,
             "bigin": bigin.__version__,
         }
