@@ -47,6 +47,7 @@ def fill(
     device: str | None = None,
     max_device_memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    executor: Any = None,
     **parameters: Any,
 ) -> Report:
     """Fill a target with a method's initial values.
@@ -78,6 +79,9 @@ def fill(
         max_device_memory: bytes of the CUDA device's memory that the fill may use, or a text such as "2GiB". By default
             what is free.
         progress: called now and then, from the calling thread, with the bytes made so far and the bytes in all.
+        executor: runs the parts of the fill in other processes, which open the target by its path or URL: anything with
+            submit(function, *arguments) -> Future, such as concurrent.futures.ProcessPoolExecutor. By default threads
+            of this process. The values are the same.
         **parameters: the method's, with torch's names and defaults.
 
     Returns:
@@ -98,7 +102,7 @@ def fill(
     what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
     where = what.where(target, dtype, raw=raw, offset=offset)
     limits = Limits.parse(threads, max_memory, device, max_device_memory)
-    return fill_job(what, where, limits, FillOptions(overwrite, sync, progress))
+    return fill_job(what, where, limits, FillOptions(overwrite, sync, progress, executor))
 
 
 def fill_job(what: What, where: Where, limits: Limits, options: FillOptions) -> Report:
@@ -106,7 +110,7 @@ def fill_job(what: What, where: Where, limits: Limits, options: FillOptions) -> 
     retries = Retries(where.remote)
     with default_modes(), opened(where, retries) as target:
         spec = what.spec(target)
-        report = Job(spec, target, limits, retries).fill(options)
+        report = Job(spec, target, limits, retries, where).fill(options)
     if target.ledger is None:
         warn_of_shared_stream(where.target, spec)
     return report

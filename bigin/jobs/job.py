@@ -19,12 +19,14 @@ from bigin.fillers.filler import Filler
 from bigin.fillers.model import ModelFiller
 from bigin.jobs.compare import BUFFERS, Difference, Sample, Verification, compare
 from bigin.jobs.device import choose
-from bigin.jobs.journal import done_regions
+from bigin.jobs.executors.submitted import run_submitted
+from bigin.jobs.journal import Journal, done_regions
+from bigin.jobs.parts import fill_part, parts_of
 from bigin.jobs.report import Report
 from bigin.jobs.resume import identity, plan_on, state_of
 from bigin.jobs.retries import Retries
-from bigin.jobs.run import Plan, Progress, run, set_up, store, workers_within
-from bigin.jobs.where import as_fill_error
+from bigin.jobs.run import Plan, Progress, journalled, run, set_up, store, workers_within
+from bigin.jobs.where import Where, as_fill_error
 from bigin.spec.spec import Spec
 from bigin.targets.model import ModelTarget
 from bigin.targets.target import Scratch, Target
@@ -36,18 +38,24 @@ class FillOptions:
 
     overwrite: whether a target that holds other data may be filled. sync: whether data must have reached the disk
     before the record says complete. progress: called now and then, from the calling thread, with the bytes made so far
-    and the bytes in all.
+    and the bytes in all. executor: runs the parts of the fill; None for threads of this process.
     """
 
     overwrite: bool = False
     sync: bool = True
     progress: Progress | None = None
+    executor: Any = None
 
     def __post_init__(self) -> None:
         for what, value in (("overwrite", self.overwrite), ("sync", self.sync)):
             if not isinstance(value, bool):
                 raise InputError(f"expected {what} to be True or False, got {value!r}")
         check_progress(self.progress)
+        if self.executor is not None and not hasattr(self.executor, "submit"):
+            raise InputError(
+                "expected an executor with submit(function, *arguments), such as a ProcessPoolExecutor of "
+                f"concurrent.futures, got {type(self.executor).__name__}"
+            )
 
 
 def check_progress(progress: Any) -> None:
@@ -59,7 +67,15 @@ def check_progress(progress: Any) -> None:
 class Job:
     """What, where and how, opened together. A fill, a comparison and a measurement are each one call of it."""
 
-    def __init__(self, spec: Spec, target: Target, limits: Limits, retries: Retries | None = None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        target: Target,
+        limits: Limits,
+        retries: Retries | None = None,
+        where: Where | None = None,
+    ) -> None:
+        self.where = where  # what other processes open the target by
         self.spec = spec
         self.target = target
         self.limits = limits
@@ -91,6 +107,11 @@ class Job:
         start = time.perf_counter()
         self.target.sync = options.sync
         with as_fill_error(self.target.label):
+            if options.executor is not None and (self.where is None or self.target.ledger is None):
+                raise InputError(
+                    f"{self.target.label}: expected a file or a zarr array for an executor, whose processes open it; "
+                    "leave the executor out"
+                )
             if self.target.ledger is None:
                 made = self._fill_in_place(chosen.filler, workers, options.progress)
                 found = 0
@@ -137,16 +158,41 @@ class Job:
             else:
                 retries.attempt(ledger.resume)
             retries.remote = target.remote
-            set_up(target, filler, workers, self.limits, options.progress)
             plan = Plan(grid, fill=which)
+            if options.executor is None or state == "begun":
+                set_up(target, filler, workers, self.limits, options.progress)
             if state == "begun":
                 plan = plan_on(target, filler, plan, max(1, workers // BUFFERS), retries)
-            made = run(target, filler, plan, workers, retries, options.progress)
+            if options.executor is None:
+                made = run(target, filler, plan, workers, retries, options.progress)
+            else:
+                made = self._run_by(plan, record, options)
             self._check_stored(filler, grid, max(1, workers // BUFFERS))
             retries.attempt(lambda: apart(lambda: ledger.finish(record | {"complete": True})))
         except KeyboardInterrupt as stop:
             raise self._interruption(stop, grid, which) from None
         return made, target.nbytes - made
+
+    def _run_by(self, plan: Plan, record: Record, options: FillOptions) -> int:
+        """Runs the parts of a plan on the executor of the options; this process keeps the journal."""
+        target = self.target
+        assert self.where is not None
+        parts = parts_of(self.where, self._kept(record), plan, self.limits)
+        tasks = [0, *(part.tasks.stop for part in parts)]
+        return journalled(
+            lambda report: run_submitted(
+                options.executor, fill_part, parts, lambda size, front: report(size, tasks[front])
+            ),
+            Journal(target, plan.grid, plan.start, plan.fill, self.retries),
+            target,
+            plan,
+            options.progress,
+        )
+
+    def _kept(self, record: Record) -> Record:
+        """The record as the target keeps it."""
+        assert self.target.ledger is not None
+        return self.target.ledger.record() or record
 
     def _check_stored(self, filler: Filler, grid: Grid, workers: int) -> None:
         """Raises DamagedError where the store lists nothing of a region whose values are not its fill value."""

@@ -12,7 +12,7 @@ from bigin.core.regions import Grid, Region
 from bigin.core.text import size_text
 from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
-from bigin.jobs.executors.executor import Executor, Start
+from bigin.jobs.executors.executor import Executor, Report, Start
 from bigin.jobs.executors.threads import ThreadExecutor
 from bigin.jobs.journal import Journal
 from bigin.jobs.retries import Retries
@@ -77,24 +77,33 @@ def set_up(target: Target, filler: Filler, workers: int, limits: Limits, progres
 
 
 def run(target: Target, filler: Filler, plan: Plan, workers: int, retries: Retries, progress: Progress | None) -> int:
-    """Fills the regions of a plan, of a target that has begun; returns the bytes that they take.
-
-    The journal follows, so that another process can continue wherever this one ends.
-    """
-    total = target.nbytes
+    """Fills the regions of a plan, of a target that has begun, in threads; returns the bytes that they take."""
+    executor: Executor = ThreadExecutor(workers)
     share = SETUP if filler.has_setup else 0.0
+    return journalled(
+        lambda report: executor.run(filling(target, filler, plan, retries), len(plan), report),
+        Journal(target, plan.grid, plan.start, plan.fill, retries),
+        target,
+        plan,
+        None if progress is None else (lambda done, total: progress(int(share * total + (1 - share) * done), total)),
+    )
+
+
+def journalled(
+    work: Callable[[Report], int], journal: Journal, target: Target, plan: Plan, progress: Progress | None
+) -> int:
+    """Does the work of a plan; the journal follows, so that another process can continue wherever this one ends."""
+    total = target.nbytes
     before = total - total * len(plan) // max(1, len(plan.grid))  # about: regions at the edges are smaller
-    journal = Journal(target, plan.grid, plan.start, plan.fill, retries)
 
     def report(size: int, front: int) -> None:
         target.advance()
         journal.reach(plan.front(front))
         if progress is not None:
-            progress(int(share * total + (1 - share) * min(total, before + size)), total)
+            progress(min(total, before + size), total)
 
-    executor: Executor = ThreadExecutor(workers)
     try:
-        made = executor.run(filling(target, filler, plan, retries), len(plan), report)
+        made = work(report)
         journal.stop()
         journal.check()
     except Exception:

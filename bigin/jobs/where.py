@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,12 @@ class Where:
             return False
         path = str(expand(self.target))
         return not any(map(os.path.lexists, (path, path.partition("#")[0])))
+
+    def absolute(self) -> Where:
+        """The same, for a process that stands in another folder."""
+        if not isinstance(self.target, str | os.PathLike) or "://" in str(self.target):
+            return self
+        return replace(self, target=os.path.abspath(expand(self.target)))
 
     def open(self) -> Target:
         """The target; raises InputError where there is none."""

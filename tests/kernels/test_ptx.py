@@ -22,6 +22,7 @@ from bigin.kernels.cpu import STORES
 from bigin.kernels.cuda import device as cuda_device
 from bigin.kernels.cuda import fill as kernels
 from bigin.kernels.cuda import matrix
+from bigin.rng.draws import DRAWS
 
 if cuda_device.SIMULATED:
     pytest.skip("NUMBA_ENABLE_CUDASIM is set: the simulator compiles nothing", allow_module_level=True)
@@ -39,7 +40,7 @@ def region_arguments(stored, drawn, count):
 
 
 def draws():
-    for distribution in kernels.VALUES:
+    for distribution in DRAWS:
         for dtype in STORES:
             drawn = F64 if dtype == "float64" else F32
             arguments = region_arguments(STORED[dtype], drawn, SCALARS[distribution])

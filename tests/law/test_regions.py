@@ -19,7 +19,7 @@ from strategies import FAN_METHODS, METHODS, NAMES, SEEDS, SHAPES, specification
 
 import bigin
 from bigin.core.dtypes import DTYPES, FLOATS
-from bigin.core.regions import parse_region, stretch
+from bigin.core.regions import flat_slice, parse_region
 from bigin.fillers import parts
 
 
@@ -90,7 +90,7 @@ def test_every_way_of_cutting_a_tensor_gives_the_whole(method, parameters, shape
 
 
 @pytest.mark.parametrize(("method", "parameters", "shape"), CASES)
-def test_stretches_of_the_flat_tensor_give_the_whole(method, parameters, shape):
+def test_slices_of_the_flat_tensor_give_the_whole(method, parameters, shape):
     whole = made(method, shape, **parameters).reshape(-1)
     for ranks in (1, 3, 11):
         size = -(-whole.size // ranks)
@@ -131,7 +131,7 @@ def test_any_region_has_the_references_bits(specification, data, order, threads)
 
 @examples(60)
 @given(specifications(), st.data())
-def test_any_stretch_has_the_references_bits(specification, data):
+def test_any_flat_slice_has_the_references_bits(specification, data):
     method, parameters, shape, dtype, seed, name = specification
     size = math.prod(shape)
     start = data.draw(st.integers(0, size))
@@ -306,7 +306,7 @@ def test_a_region_that_does_not_fit_is_one_line_and_changes_nothing(options, mes
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"offset": 21}, r"expected a stretch of the 40 elements of shape \(8, 5\), got 20 elements from 21 on"),
+        ({"offset": 21}, r"expected a slice of the 40 elements of shape \(8, 5\), got 20 elements from 21 on"),
         ({"offset": 2**70}, r"got 20 elements from 1180591620717411303424 on"),
         ({"offset": -1}, r"expected an offset in elements that is not negative, got -1"),
         ({"offset": 1.0}, r"expected an offset in elements that is not negative, got 1.0"),
@@ -321,7 +321,7 @@ def test_a_region_that_does_not_fit_is_one_line_and_changes_nothing(options, mes
     ],
     ids=str,
 )
-def test_a_stretch_that_does_not_fit_is_one_line_and_changes_nothing(options, message):
+def test_a_flat_slice_that_does_not_fit_is_one_line_and_changes_nothing(options, message):
     local = np.full(20, 7, np.float32)
     arguments = {"method": "normal", "shape": (8, 5), "offset": 0} | options
     with pytest.raises(bigin.InputError, match=message) as error:
@@ -330,7 +330,7 @@ def test_a_stretch_that_does_not_fit_is_one_line_and_changes_nothing(options, me
     assert (local == 7).all()
 
 
-def test_a_stretch_is_for_memory_alone(tmp_path):
+def test_a_flat_slice_is_for_memory_alone(tmp_path):
     for path in ("a.npy", tmp_path / "a.zarr"):
         with pytest.raises(bigin.InputError, match=r"expected an array or tensor in memory, got the path .*a\."):
             bigin.fill_flat(path, "normal", shape=(8, 5), offset=0)
@@ -355,19 +355,19 @@ def test_a_ranks_part_is_a_file_of_its_own(path, method):
     same(np.asarray(found), made(method, shape)[region])
 
 
-def test_the_record_of_a_stretch_says_where_it_lies():
+def test_the_record_of_a_flat_slice_says_where_it_lies():
     report = bigin.fill_flat(np.zeros(3, np.float32), "normal", shape=(8, 5), offset=np.int64(7))
-    assert (report.record["shape"], report.record["stretch"]) == ([8, 5], [7, [3]])
+    assert (report.record["shape"], report.record["flat_slice"]) == ([8, 5], [7, [3]])
     json.dumps(report.record)
 
 
 @given(SHAPES, st.data())
-def test_a_stretch_is_regions_that_follow_each_other(shape, data):
+def test_a_flat_slice_is_regions_that_follow_each_other(shape, data):
     size = math.prod(shape)
     start = data.draw(st.integers(0, size))
     stop = data.draw(st.integers(start, size))
     flat = np.arange(size).reshape(shape)
-    found = list(stretch(shape, start, stop))
+    found = list(flat_slice(shape, start, stop))
     assert len(found) <= 2 * len(shape)
     places = [flat[tuple(slice(*span) for span in region)].reshape(-1) for region in found]
     assert np.concatenate([*places, []]).tolist() == list(range(start, stop))
