@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from common import BIGIN, run
+from common import BIGIN, few, run
 
 import bigin
 
@@ -33,7 +33,7 @@ def shell(redirection: str, *arguments: str, **environment: str) -> subprocess.C
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("redirection", ["<&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("redirection", few("<&- >&- 2>&-", "<&-", "2>&-", "2>/dev/full"))
 def test_a_stream_that_is_closed_or_full_changes_neither_result_nor_exit_code(redirection, command):
     bigin.fill("held.npy", "ones", shape=(3, 4))
     before = Path("held.npy").read_bytes()
@@ -55,7 +55,7 @@ def test_a_full_standard_output_is_told_as_its_own_error(command):
     assert done.stderr == "bigin: the standard output: No space left on device\n"
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize("encoding", few("latin-1", "ascii"))
 def test_characters_that_the_standard_output_lacks_are_replaced(encoding):
     bigin.fill("held.npy", "normal", shape=(100, 100))
     for command in (["show", "held.npy"], ["methods"], ["init", "torch", "--like", "m.zarr", "--dry-run"]):
