@@ -85,7 +85,6 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
         yield name_of(path), ast.parse(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.xfail(reason="some functions are still to be parted", strict=True)
 def test_functions_are_short_and_take_few_parameters():
     long = []
     for file, tree in trees():
@@ -108,7 +107,6 @@ def called(call: ast.Call) -> str:
     return getattr(call.func, "attr", None) or getattr(call.func, "id", "")
 
 
-@pytest.mark.xfail(reason="some booleans are still passed by position", strict=True)
 def test_no_boolean_is_passed_by_position():
     bare = [
         f"{file}:{node.lineno} {ast.unparse(node)[:100]}"
