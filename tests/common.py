@@ -50,7 +50,7 @@ def examples(count: int) -> settings:
 def bits(values: np.ndarray) -> np.ndarray:
     """The values as native-endian integers, so that equal means equal bits."""
     native = values.astype(values.dtype.newbyteorder("=")) if values.dtype.kind in "iuf" else values
-    return np.ascontiguousarray(native).view(f"u{values.dtype.itemsize}")
+    return np.ascontiguousarray(native).view(f"u{min(8, values.dtype.itemsize)}")
 
 
 def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -681,5 +681,5 @@ def numpy_type(dtype: str) -> np.dtype:
 def constant(value: float, dtype: str) -> float | int:
     """An integer stays one in an integer dtype; a narrow float is rounded by way of float32."""
     if dtype not in FORMATS:
-        return int(value)
+        return value if dtype.startswith("complex") else int(value)
     return rounded(rounded(float(value), drawn_type(dtype)), dtype)

@@ -92,7 +92,7 @@ def file_contents(path: Path) -> dict[str, np.ndarray]:
 CODES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3",
     "float8_e5m2": "F8_E5M2", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64", "uint8": "U8",
-    "uint16": "U16", "uint32": "U32", "uint64": "U64",
+    "uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL", "complex64": "C64",
 }  # fmt: skip
 
 
@@ -236,13 +236,15 @@ def test_torch_reads_every_dtype():
     from safetensors.torch import load_file
 
     Path("r.toml").write_text(
+        '[[rule]]\nmatch = ["bool", "complex64"]\nmethod = "ones"\n'
         '[[rule]]\nmatch = "*int*"\nmethod = "constant"\nval = 93\n[default]\nmethod = "normal"\nstd = 2'
     )
-    bigin.initialize("r.toml", "x.safetensors", like=checkpoint("l.safetensors", {d: (d, (3, 5)) for d in DTYPES}))
+    bigin.initialize("r.toml", "x.safetensors", like=checkpoint("l.safetensors", {d: (d, (3, 5)) for d in CODES}))
     read = load_file("x.safetensors")
-    assert sorted(read) == sorted(DTYPES)
+    assert sorted(read) == sorted(CODES)
     for name, tensor in read.items():
         method = ("constant", {"val": 93}) if "int" in name else ("normal", {"std": 2.0})
+        method = ("ones", {}) if name in ("bool", "complex64") else method
         values = reference.tensor(*method, (3, 5), name, 0, name)
         assert str(tensor.dtype).removeprefix("torch.") == name
         assert tensor.contiguous().view(torch.uint8).numpy().tobytes() == values.tobytes(), name
@@ -653,7 +655,7 @@ BAD: list[tuple[list[str], str]] = [
     (["r.toml", "r.toml", "--like", "m.safetensors"], "r.toml: expected a folder, a .safetensors file or a .zarr"),
     (["r.toml", "g.zarr", "--like", "m.safetensors"], "g.zarr: expected nothing, or a group with the array"),
     (["r.toml", "folder.safetensors", "--like", "m.safetensors"], "expected a file, got a folder"),
-    (["r.toml", "out", "--like", "bool.safetensors"], 'got BOOL; leave it out with skip = ["b"]'),
+    (["r.toml", "out", "--like", "scales.safetensors"], 'got F8_E8M0; leave it out with skip = ["b"]'),
     (["r.toml", "out", "--like", "int.safetensors"], "i: expected a float dtype for random values, got int64"),
     (["one.toml", "out", "--like", "m.safetensors"], "expected a rule for every tensor, got none for embed.weight"),
     (["r.toml", "out", "--like", "bad"], "expected files in its own folder, got '../m.safetensors'"),
@@ -670,8 +672,8 @@ def zoo() -> None:
     checkpoint("m.safetensors", MODEL)
     checkpoint("int.safetensors", {"i": ("int64", (3,))})
     checkpoint("dots.safetensors", {"a/../b": ("float32", (3,))})
-    header = json.dumps({"b": {"dtype": "BOOL", "shape": [3], "data_offsets": [0, 3]}}).encode()
-    Path("bool.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(3))
+    header = json.dumps({"b": {"dtype": "F8_E8M0", "shape": [3], "data_offsets": [0, 3]}}).encode()
+    Path("scales.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(3))
     Path("r.toml").write_text(RECIPE)
     Path("one.toml").write_text('[[rule]]\nmatch = "layers.*"\nmethod = "normal"\n')
     Path("folder.safetensors").mkdir()

@@ -100,7 +100,7 @@ BAD = [
     (["--method", "normal", "bad.npy"], "header cannot be read"),
     (["--method", "normal", "short.npy"], "the file is truncated"),
     (["--method", "normal", "pickle.npy"], "expected a dtype among"),
-    (["--method", "normal", "bool.zarr"], "expected a dtype among"),
+    (["--method", "normal", "bool.zarr"], "expected a float dtype for random values, got bool"),
     (["--method", "normal", "broken.zarr"], "cannot be opened"),
     (["--method", "normal", "new.bin", "--raw"], "expected a shape and a dtype for a raw file"),
     (["--method", "normal", "new.bin", "--raw", "--shape", "3", "--dtype", "int8", "--offset", "-1"], "not negative"),

@@ -217,10 +217,17 @@ class _Reader:
 
 
 def lay_out(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> dict[str, Entry]:
-    """Where tensors (name, dtype, shape) lie in a new file: the widest dtypes first, so that each is aligned."""
+    """Where tensors (name, dtype, shape) lie in a new file: the widest dtypes first, so that each is aligned.
+
+    Raises InputError where the format has no name for a dtype.
+    """
     entries: dict[str, Entry] = {}
     place = 0
-    for name, dtype, shape in sorted(tensors, key=lambda tensor: -DTYPES[CODES[tensor[1]]][0]):
+    listed = list(tensors)
+    for name, dtype, _ in listed:
+        if dtype not in CODES:
+            raise InputError(f"{name}: expected a dtype that safetensors has ({', '.join(CODES)}), got {dtype}")
+    for name, dtype, shape in sorted(listed, key=lambda tensor: -DTYPES[CODES[tensor[1]]][0]):
         size = math.prod(shape) * DTYPES[CODES[dtype]][0] // 8
         entries[name] = Entry(CODES[dtype], shape, place, place + size)
         place += size
