@@ -17,7 +17,7 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.disk import move_new, partial, read_all, reserve, start_writeback, sync_folder, write_all
-from bigin.core.errors import FillError, InputError, TargetError
+from bigin.core.errors import DamagedError, ExistsError, TargetError
 from bigin.core.names import file_name
 from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent, segments
 from bigin.targets.lock import Lock
@@ -152,7 +152,7 @@ class FileTarget(Target):
     def make(self) -> Lock:
         """Makes a missing file with its header and its space; returns a lock of it.
 
-        Raises InputError where another process makes it at this moment.
+        Raises ExistsError or LockedError where another process makes it at this moment.
         """
         temporary = partial(self.path)  # so that no file is there without its header
         self.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
@@ -183,12 +183,14 @@ class FileTarget(Target):
         return lock
 
     def check_missing(self) -> None:
-        """Raises InputError where another process has made the file."""
+        """Raises ExistsError where another process has made the file."""
         if self.path.exists():
             raise self._made_by_another()
 
-    def _made_by_another(self) -> InputError:
-        return InputError(f"{self.path}: expected nothing there, but another process has just made it")
+    def _made_by_another(self) -> ExistsError:
+        return ExistsError(
+            f"{self.path}: expected nothing there, got a file that another process has just made; rerun the command"
+        )
 
     def open(self, path: Path, flags: int) -> None:
         """Opens a file to be written; raises TargetError."""
@@ -196,10 +198,10 @@ class FileTarget(Target):
             fd = os.open(path, flags | os.O_NONBLOCK, 0o666)
             self.file = open(fd, "r+b", buffering=0)  # noqa: SIM115 (closed in close)
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError(errno.EINVAL, "is no file")
+                raise OSError(errno.EINVAL, "it is no file")
         except OSError as error:
             raise TargetError(
-                f"{path}: cannot be opened for writing: {error.strerror}; mend that or choose another place"
+                f"{path}: cannot be opened for writing: {error.strerror}; fix this or choose another path"
             ) from None
 
     def reserve(self, kind: type[Exception]) -> None:
@@ -218,12 +220,12 @@ class FileTarget(Target):
         assert self.file is not None
         status = os.fstat(self.file.fileno())
         if not self.path.exists() or not os.path.samestat(self.path.stat(), status):
-            raise FillError(f"{self.path}: was removed or replaced while it was filled; fill it again")
+            raise DamagedError(f"{self.path}: was removed or replaced while it was filled; rerun the fill")
         if status.st_size < self.offset + self.nbytes:
             raise self._cut_off()
 
-    def _cut_off(self) -> FillError:
-        return FillError(f"{self.path}: was cut off while it was filled; the same fill again repairs it")
+    def _cut_off(self) -> DamagedError:
+        return DamagedError(f"{self.path}: was cut off while it was filled; rerun the fill, which repairs it")
 
     def close(self) -> None:
         """Closes the file, and the ledger."""

@@ -24,7 +24,7 @@ class Ledger(ABC):
     def lock(self) -> None:
         """Keeps other writers away until `close`.
 
-        Raises InputError where another writer is at work, TargetError where the target is read-only.
+        Raises LockedError where another writer is at work, TargetError where the target is read-only.
         """
 
     @abstractmethod
@@ -40,11 +40,11 @@ class Ledger(ABC):
 
     @abstractmethod
     def resume(self) -> None:
-        """Opens what an earlier fill has begun, and removes what it left half-written."""
+        """Opens what an earlier fill has begun, and removes its temporary files."""
 
     @abstractmethod
     def clean(self) -> None:
-        """Removes what a process has left that died when its fill was complete."""
+        """Removes what a process left behind that was killed after its fill was complete."""
 
     @abstractmethod
     def checkpoint(self, progress: Progress) -> None:
@@ -69,6 +69,6 @@ class Ledger(ABC):
             self._lock = None
 
     def _hold(self, path: Path) -> None:
-        """Locks a path in place of the one that was locked before."""
+        """Locks a path instead of the one that was locked before."""
         self.close()
         self._lock = Lock(path, self.label)

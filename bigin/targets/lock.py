@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from bigin.core.errors import InputError
+from bigin.core.errors import LockedError
 
 PATIENCE = 20.0  # seconds to wait for a lock that is held for a moment only
 
@@ -20,14 +20,14 @@ class Lock:
     """
 
     def __init__(self, path: Path, label: str, *, wait: bool = False) -> None:
-        """Raises InputError where another writer holds it; with `wait` only if it does so for long."""
+        """Raises LockedError where another writer holds it; with `wait` only if it does so for long."""
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         end = time.monotonic() + (PATIENCE if wait else 0)
         while not self._taken():
             if time.monotonic() >= end:
                 self.release()
-                raise InputError(
-                    f"{label}: expected no other writer, but one is at work on it; wait until it has ended, or stop it"
+                raise LockedError(
+                    f"{label}: expected no other writer, got one that is at work; wait until it has ended, or stop it"
                 )
             time.sleep(0.01)
 

@@ -18,7 +18,7 @@ from bigin.targets.target import Array
 
 
 def map_array(
-    place: Any,
+    array: Any,
     mode: str = "r",
     *,
     raw: bool = False,
@@ -31,7 +31,7 @@ def map_array(
     With mode "r" the files never change: what is written into the array stays in this process. With "r+" it goes to
     the files. Raises InputError where the files do not hold the values as they are.
     """
-    path = local_path(place)
+    path = local_path(array)
     if mode not in MODES:
         raise InputError(f"expected mode r or r+, got {mode!r}")
     if not path.exists():
@@ -52,14 +52,14 @@ def map_array(
     return mapped(layout, mode)
 
 
-def local_path(place: Any) -> Path:
-    """Where a file or a zarr array lies."""
-    if isinstance(place, str | os.PathLike) and "://" not in str(place):
-        return Path(place)
+def local_path(array: Any) -> Path:
+    """The path of a file or of a zarr array."""
+    if isinstance(array, str | os.PathLike) and "://" not in str(array):
+        return Path(array)
     zarr = sys.modules.get("zarr")  # whoever has an array has imported it
-    if zarr is not None and isinstance(place, zarr.Array) and isinstance(place.store, zarr.storage.LocalStore):
-        return Path(place.store.root, place.path)
-    what = place if isinstance(place, str) else type(place).__name__
+    if zarr is not None and isinstance(array, zarr.Array) and isinstance(array.store, zarr.storage.LocalStore):
+        return Path(array.store.root, array.path)
+    what = array if isinstance(array, str) else type(array).__name__
     raise InputError(f"expected the path of a file or of a zarr array on this machine, got {what}")
 
 
@@ -84,7 +84,7 @@ def npy_layout(path: Path, dtype: np.dtype[Any] | None) -> Layout:
     if stored.kind == "V":
         name = dtype.name if dtype is not None else (read_sidecar(path) or {}).get("dtype")
         if name not in dtypes.ML_DTYPES or dtypes.DTYPES[name].itemsize != stored.itemsize:
-            raise InputError(f"{path}: expected a dtype, as a .npy header names none for {stored}; give one")
+            raise InputError(f"{path}: expected a dtype, as a .npy header has no name for {stored}; give dtype=")
         stored = dtypes.DTYPES[name]
     fortran = header.flags.f_contiguous and not header.flags.c_contiguous
     return Layout([path], header.offset, header.shape, header.shape, stored, fortran)

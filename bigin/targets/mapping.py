@@ -66,8 +66,8 @@ def mapped(layout: Layout, mode: str) -> Array:
     values: Array = (
         memory[layout.offset :][: count * layout.stored.itemsize].view(layout.stored).reshape(whole, order=order)
     )
-    found: Array = values[slices(tuple((0, size) for size in layout.shape))]
-    return found
+    array: Array = values[slices(tuple((0, size) for size in layout.shape))]
+    return array
 
 
 class Mapping:
@@ -84,12 +84,12 @@ class Mapping:
                     has = os.fstat(file.fileno()).st_size
                     if has < size:
                         raise InputError(
-                            f"{path}: expected {layout.block_bytes} bytes from {layout.offset} on for shape "
+                            f"{path}: expected {layout.block_bytes} bytes from byte {layout.offset} on for shape "
                             f"{layout.block} and {layout.stored.name}, got {has} in all"
                         )
                     self._map(self.address + i * size, size, READ_WRITE, FLAGS[mode] | FIXED, file.fileno())
         except OSError as error:
-            many = f"; {len(layout.files)} chunks may be too many, larger ones fewer" if len(layout.files) > 1 else ""
+            many = f"; {len(layout.files)} chunks may be too many, use larger ones" if len(layout.files) > 1 else ""
             raise InputError(f"{layout.files[0]}: cannot be mapped into memory: {error.strerror}{many}") from None
 
     @property
@@ -98,10 +98,10 @@ class Mapping:
 
     @staticmethod
     def _map(address: int | None, size: int, protection: int, flags: int, file: int) -> int:
-        found = int(libc.mmap(address, size, protection, flags, file, 0))
-        if found == FAILED:
+        start = int(libc.mmap(address, size, protection, flags, file, 0))
+        if start == FAILED:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        return found
+        return start
 
     def __del__(self, munmap: Callable[..., int] = libc.munmap) -> None:
         if self.size:

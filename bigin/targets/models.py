@@ -1,4 +1,4 @@
-"""Where models lie: what tensors a checkpoint or a group has, without reading any of them, and where new ones go."""
+"""The tensors of a checkpoint or a group, without reading any of them, and the files that new ones go to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bigin.core import dtypes
-from bigin.core.errors import InputError
+from bigin.core.errors import InputError, NotFoundError
 from bigin.core.regions import Shape
 from bigin.core.text import counted
 from bigin.targets.model import ModelTarget
@@ -38,9 +38,9 @@ class Model:
         return {name: tensor for tensors in self.files.values() for name, tensor in tensors.items()}
 
 
-def read_model(place: Any, in_place: bool = False) -> Model:
+def read_model(model: Any, *, in_place: bool = False) -> Model:
     """Names, shapes and dtypes of a safetensors file, a checkpoint's folder or index, or a zarr group."""
-    path = Path(place) if isinstance(place, str | os.PathLike) and "://" not in str(place) else None
+    path = Path(model) if isinstance(model, str | os.PathLike) and "://" not in str(model) else None
     if path is not None and is_checkpoint(path):
         tensor_files(path)  # an index and its files must agree
         files = {}
@@ -50,12 +50,12 @@ def read_model(place: Any, in_place: bool = False) -> Model:
         return Model(str(path), files)
     from bigin.targets.zarr.groups import group_arrays, open_group
 
-    group = open_group(path or place, str(place), "r+" if in_place else "r")
+    group = open_group(path or model, str(model), "r+" if in_place else "r")
     if group is None:
-        raise InputError(f"{place}: expected a safetensors checkpoint or a zarr group, found neither")
+        raise NotFoundError(f"{model}: expected a safetensors checkpoint or a zarr group, got neither")
     arrays = group_arrays(group)
     tensors = {name: (_name_of(array.dtype), array.shape) for name, array in arrays.items()}
-    return Model(str(place), {"": tensors}, group, arrays)
+    return Model(str(model), {"": tensors}, group, arrays)
 
 
 def _name_of(dtype: Any) -> str:
@@ -65,28 +65,28 @@ def _name_of(dtype: Any) -> str:
         return str(dtype)  # for a recipe to skip
 
 
-def open_model(place: Any) -> ModelTarget | None:
+def open_model(model: Any) -> ModelTarget | None:
     """The target of a checkpoint or a group that is there; None for anything else.
 
     Of a group, arrays that no fill has left a record in are left out, as those are that a recipe skips; the label says
     so. Where none has one, all are taken.
     """
-    path = Path(place) if isinstance(place, str | os.PathLike) and "://" not in str(place) else None
+    path = Path(model) if isinstance(model, str | os.PathLike) and "://" not in str(model) else None
     if path is not None and is_checkpoint(path):
         return existing_checkpoint(path)
     if path is not None and not path.is_dir():
         return None
-    if path is None and not isinstance(place, str):
+    if path is None and not isinstance(model, str):
         return None
     from bigin.targets.zarr.groups import group_arrays, group_target, open_group
 
-    group = open_group(path or place, str(place))
+    group = open_group(path or model, str(model))
     if group is None:
         return None
     arrays = group_arrays(group)
     recorded = {name: array for name, array in arrays.items() if KEY in array.attrs} or arrays
     left_out = len(arrays) - len(recorded)
-    label = f"{place} ({counted(left_out, 'array')} without a record left out)" if left_out else str(place)
+    label = f"{model} ({counted(left_out, 'array')} without a record left out)" if left_out else str(model)
     return group_target(group, label, recorded)
 
 

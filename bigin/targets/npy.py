@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bigin.core import dtypes
-from bigin.core.errors import InputError
+from bigin.core.errors import ExistsError, InputError
 from bigin.core.regions import Shape
 from bigin.targets.file_ledger import FileLedger
 from bigin.targets.files import FileTarget
@@ -30,20 +30,20 @@ def npy_target(path: Path, shape: Shape | None, dtype: np.dtype[Any] | None, *, 
         try:
             major = np.lib.format.read_magic(file)[0]
             read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-            found, fortran, stored = read(file)
+            shape_there, fortran, stored = read(file)
         except Exception as error:  # whatever numpy's parser makes of it
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: expected a .npy file, got one whose header cannot be read: {reason}") from None
         offset = file.tell()
-    if any(size < 0 for size in found):
-        raise InputError(f"{path}: expected a .npy file, got one whose header says shape {found}")
+    if any(size < 0 for size in shape_there):
+        raise InputError(f"{path}: expected a .npy file, got one whose header says shape {shape_there}")
     stored = _opaque(path, stored, dtype)
-    target = FileTarget(path, found, stored, offset, fortran=fortran)
+    target = FileTarget(path, shape_there, stored, offset, fortran=fortran)
     size, complete = path.stat().st_size, (read_sidecar(path) or {}).get("complete")
     if size < offset + target.nbytes and not damaged and complete is not False:
-        remedy = "; verify --repair mends it" if complete is True else ""
+        remedy = "; `bigin verify --repair` repairs it" if complete is True else ""
         raise InputError(
-            f"{path}: expected {offset + target.nbytes} bytes for shape {found} and {stored.name}, got {size}; "
+            f"{path}: expected {offset + target.nbytes} bytes for shape {shape_there} and {stored.name}, got {size}; "
             f"the file is truncated{remedy}"
         )
     return with_ledger(target)
@@ -58,7 +58,7 @@ def with_ledger(target: FileTarget) -> FileTarget:
 def create_npy(path: Path, shape: Shape, dtype: np.dtype[Any]) -> np.memmap[Any, Any]:
     """Makes a new .npy file, and maps it into memory to be written."""
     if path.exists():
-        raise InputError(f"{path}: expected nothing there, got a file; choose another path or remove it")
+        raise ExistsError(f"{path}: expected nothing there, got a file; choose another path or remove it")
     target = npy_target(path, shape, dtype)
     target.make().release()
     target.close()
@@ -72,7 +72,7 @@ def _opaque(path: Path, stored: np.dtype[Any], dtype: np.dtype[Any] | None) -> n
     if dtype is None:
         record = read_sidecar(path) or {}
         if record.get("dtype") not in dtypes.ML_DTYPES:
-            raise InputError(f"{path}: expected a dtype, as a .npy header names none for {stored}; give one")
+            raise InputError(f"{path}: expected a dtype, as .npy has no name for {stored}; give --dtype (dtype=)")
         dtype = dtypes.parse_dtype(record["dtype"])
     return dtype if dtype.itemsize == stored.itemsize else stored
 

@@ -71,7 +71,7 @@ class Rows(ABC):
         """Brings all rows to the disk."""
 
     @abstractmethod
-    def commit(self, rows: int, record: Record, sync: bool) -> None:
+    def commit(self, rows: int, record: Record, *, sync: bool) -> None:
         """Makes the new rows a part of the array, then replaces the record; with `sync` both have reached the disk."""
 
     @abstractmethod

@@ -86,7 +86,7 @@ class NpyRows(Rows):
         with self.file.path.open("r+b") as file:
             os.fsync(file.fileno())
 
-    def commit(self, rows: int, record: Record, sync: bool) -> None:
+    def commit(self, rows: int, record: Record, *, sync: bool) -> None:
         with self.file.path.open("r+b", buffering=0) as file:
             os.pwrite(file.fileno(), self._header(rows), 0)
             if sync:

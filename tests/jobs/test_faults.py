@@ -216,7 +216,7 @@ def test_without_permission(tmp_path):
     code, errors = in_child(lambda: unprivileged("fill", "-m", "normal", "new.npy", "--shape", "3"))
     if os.getuid() == 0:
         assert code == 1, errors
-        assert "cannot be opened for writing: Permission denied; mend that" in errors
+        assert "cannot be opened for writing: Permission denied; fix this" in errors
 
 
 # Stores that fail.
@@ -419,7 +419,7 @@ def test_the_folder_is_removed_under_our_feet(kind, monkeypatch, capsys):
         during(patch, 5, lambda: shutil.rmtree(path))
         code, errors = command("fill", "--method", "normal", path, "--threads", 1, capsys=capsys)
     assert code == 1
-    assert "a.zarr: was removed while it was filled; fill it again" in errors
+    assert "a.zarr: was removed while it was filled; rerun the fill" in errors
     assert not Path(path).exists()
     bigin.fill(path, "normal", shape=SHAPE)
     assert bigin.verify(path).equal
@@ -509,7 +509,7 @@ def test_an_interruption_does_not_wait_for_a_store_that_hangs(monkeypatch):
         with pytest.raises(bigin.Interrupted, match="0% of"):
             bigin.fill(path, "normal", threads=2)
         assert not waited.is_set()
-    with pytest.raises(bigin.InputError, match="expected no other writer, but one is at work"):
+    with pytest.raises(bigin.LockedError, match="expected no other writer, got one that is at work"):
         bigin.fill(path, "ones", overwrite=True)
     hang.set()
     for _ in range(100 * LIMIT):

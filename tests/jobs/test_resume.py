@@ -343,7 +343,7 @@ def test_what_is_complete_and_no_longer_whole_is_not_called_done():
 def test_a_second_writer_is_refused_while_the_first_is_at_work(kind):
     path, make = TARGETS[kind]
     make(path)
-    with Lock(Path(path), path), pytest.raises(bigin.InputError, match="expected no other writer, but one is at work"):
+    with Lock(Path(path), path), pytest.raises(bigin.LockedError, match="expected no other writer, got one"):
         bigin.fill(path, "normal")
     bigin.fill(path, "normal")
 

@@ -72,16 +72,16 @@ def device_array_of(target: Any) -> DeviceArray | None:
     if torch is not None and isinstance(target, torch.Tensor):
         if target.device.type != "cuda":
             return None
-        found = from_torch(torch, target)
+        array = from_torch(torch, target)
     elif hasattr(target, "__cuda_array_interface__"):
-        found = from_interface(target)
+        array = from_interface(target)
     elif hasattr(target, "__dlpack_device__") and target.__dlpack_device__()[0] in (CUDA, CUDA_MANAGED):
-        found = from_dlpack(target)
+        array = from_dlpack(target)
     else:
         return None
-    if found.nbytes and any(s == 0 and n > 1 for s, n in zip(found.strides, found.shape, strict=True)):
+    if array.nbytes and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
         raise InputError("expected elements with memory of their own, got an array that repeats some; pass a copy")
-    return found
+    return array
 
 
 def from_torch(torch: Any, tensor: Any) -> DeviceArray:
@@ -208,8 +208,8 @@ def to_dlpack(array: DeviceArray) -> Any:
     numbers = ctypes.c_int64 * len(array.shape)
     shape, strides = numbers(*array.shape), numbers(*array.strides)
     kind = _Type(dtypes.row(array.dtype).dlpack, 8 * array.dtype.itemsize, 1)
-    place = _Device(CUDA, array.device)
-    tensor = _Tensor(array.first, place, len(array.shape), kind, shape, strides, 0)
+    device = _Device(CUDA, array.device)
+    tensor = _Tensor(array.first, device, len(array.shape), kind, shape, strides, 0)
     managed = _Managed(tensor, None, _DELETE)
     address = ctypes.addressof(managed)
     _LENT[address] = (managed, shape, strides, array.owner)

@@ -49,7 +49,7 @@ class Plan:
 
 
 class CheckpointTarget(ModelTarget):
-    """A checkpoint: what is there, or what is to be written in its place."""
+    """A checkpoint that is there, or one that is to be written."""
 
     def __init__(self, label: str, files: Iterable[StoredFile], index: Path | None, *, new: bool) -> None:
         self.files = list(files)
@@ -206,10 +206,10 @@ def existing_checkpoint(path: Path) -> CheckpointTarget:
     """The target of a checkpoint that is there."""
     files = []
     tensor_files(path)  # an index and its files must agree
-    for place in checkpoint_files(path):
-        header = read_header(place)
-        with place.open("rb") as file:
-            files.append(StoredFile(place, file.read(header.start), header.entries))
+    for part in checkpoint_files(path):
+        header = read_header(part)
+        with part.open("rb") as file:
+            files.append(StoredFile(part, file.read(header.start), header.entries))
     index = path / INDEX if path.is_dir() else path
     return CheckpointTarget(
         str(path), files, index if index.name.endswith(".json") and index.exists() else None, new=False

@@ -1,11 +1,11 @@
-"""Where the tensors of a checkpoint lie: in one safetensors file, or in the files of a folder, which an index names."""
+"""The files that hold a checkpoint's tensors: one safetensors file, or those of a folder, which an index names."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from bigin.core.errors import InputError
+from bigin.core.errors import InputError, NotFoundError
 from bigin.targets.safetensors.header import read_header
 
 INDEX = "model.safetensors.index.json"
@@ -27,12 +27,12 @@ def checkpoint_files(path: Path) -> list[Path]:
     """The files of a checkpoint: those that its index names; every safetensors file of a folder without one."""
     if path.is_dir():
         index = path / INDEX
-        found = index_files(index) if index.is_file() else sorted(path.glob(f"*{SUFFIX}"))
+        files = index_files(index) if index.is_file() else sorted(path.glob(f"*{SUFFIX}"))
     else:
-        found = index_files(path) if path.name.endswith(".json") else [path]
-    if not found:
-        raise InputError(f"{path}: expected safetensors files, found none")
-    return found
+        files = index_files(path) if path.name.endswith(".json") else [path]
+    if not files:
+        raise NotFoundError(f"{path}: expected safetensors files, got none")
+    return files
 
 
 def index_files(index: Path) -> list[Path]:
@@ -50,32 +50,32 @@ def read_index(index: Path) -> dict[str, str]:
         raise InputError(f"{index}: expected an index that can be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise InputError(f"{index}: expected an index in JSON, got something else") from None
-    places = data.get("weight_map") if isinstance(data, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+    held = data.get("weight_map") if isinstance(data, dict) else None
+    if not isinstance(held, dict) or not all(isinstance(file, str) for file in held.values()):
         raise InputError(f"{index}: expected an index with a weight_map of names and files, got one without")
-    for file in set(places.values()):
+    for file in set(held.values()):
         if Path(file).name != file or file in ("", ".", "..") or "\0" in file:
             raise InputError(f"{index}: expected files in its own folder, got {file!r}")
-    return places
+    return held
 
 
 def tensor_files(path: Path) -> dict[str, Path]:
     """The file of every tensor of a checkpoint; raises InputError where an index and its files do not agree."""
-    places: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for file in checkpoint_files(path):
         for name in read_header(file).entries:
-            if name in places:
+            if name in files:
                 raise InputError(
-                    f"{path}: expected every tensor once, got {name} in {places[name].name} and {file.name}"
+                    f"{path}: expected every tensor once, got {name} in {files[name].name} and {file.name}"
                 )
-            places[name] = file
+            files[name] = file
     index = path / INDEX if path.is_dir() else path
     if index.name.endswith(".json") and index.is_file():
         told = {name: index.parent / file for name, file in read_index(index).items()}
-        for name in sorted(set(told) | set(places)):
-            if told.get(name) != places.get(name):
-                where = places[name].name if name in places else "no file"
+        for name in sorted(set(told) | set(files)):
+            if told.get(name) != files.get(name):
+                where = files[name].name if name in files else "no file"
                 raise InputError(
                     f"{index}: expected {name} in {told.get(name, Path('no file')).name}, got it in {where}"
                 )
-    return places
+    return files

@@ -78,7 +78,7 @@ def read_header(path: Path) -> Header:
             data = file.read(length)
     except OSError as error:
         raise InputError(
-            f"{path}: expected a safetensors file, found none that can be read: {error.strerror}"
+            f"{path}: expected a safetensors file, got one that cannot be read: {error.strerror}"
         ) from None
     try:
         return parse_header(data, size - 8 - length)
@@ -90,10 +90,10 @@ def parse_header(data: bytes, size: int) -> Header:
     """A header from its JSON and the number of bytes behind it; raises InputError."""
     entries, metadata = _Reader(data).header()
     ordered = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)))
-    place = 0
+    end = 0
     for name, entry in ordered.items():
-        if entry.begin != place:
-            what = "overlaps the one before it" if entry.begin < place else f"leaves bytes {place} to {entry.begin} out"
+        if entry.begin != end:
+            what = "overlaps the one before it" if entry.begin < end else f"leaves out bytes {end} to {entry.begin}"
             raise InputError(f"{name!r} {what}")
         if math.prod(max(size, 1) for size in entry.shape) >= 1 << 63:
             raise InputError(f"{name!r} has a shape of 2^63 elements or more")
@@ -101,9 +101,9 @@ def parse_header(data: bytes, size: int) -> Header:
         if (entry.end - entry.begin) * 8 != expected:
             held = entry.end - entry.begin
             raise InputError(f"{name!r} has {held} bytes, where {entry.code} of {entry.shape} takes {expected / 8:g}")
-        place = entry.end
-    if place != size:
-        raise InputError(f"its tensors take {place} bytes, but {size} follow it")
+        end = entry.end
+    if end != size:
+        raise InputError(f"its tensors take {end} bytes, but {size} follow it")
     return Header(ordered, metadata, 8 + len(data))
 
 
@@ -112,7 +112,7 @@ class _Reader:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.place = 0
+        self.position = 0
 
     def header(self) -> tuple[dict[str, Entry], dict[str, str]]:
         if not self.data.startswith(b"{"):
@@ -128,7 +128,7 @@ class _Reader:
                 raise InputError(f"{METADATA} stands twice")
             else:
                 entries[key] = self.entry(key)
-        if self.data[self.place :].strip(b" \t\r\n"):
+        if self.data[self.position :].strip(b" \t\r\n"):
             raise InputError("something stands behind it")
         return entries, metadata or {}
 
@@ -181,39 +181,39 @@ class _Reader:
     def text(self) -> str:
         token = self.token()[1]
         if token is None:
-            raise InputError(f"text is expected at byte {self.place}")
+            raise InputError(f"text is expected at byte {self.position}")
         try:
             text = json.loads(token)
             text.encode()  # no halves of surrogate pairs
         except ValueError:
-            raise InputError(f"text is expected at byte {self.place}, in UTF-8") from None
+            raise InputError(f"text is expected at byte {self.position}, in UTF-8") from None
         return str(text)
 
     def number(self) -> int:
         token = self.token()[2]
         if token is None:
-            raise InputError(f"an integer is expected at byte {self.place}")
+            raise InputError(f"an integer is expected at byte {self.position}")
         return int(token)
 
     def sign(self, *expected: bytes) -> bytes:
         token = self.token()[3]
         if token is None or token not in expected:
             signs = " or ".join(sign.decode() for sign in expected)
-            raise InputError(f"{signs} is expected at byte {self.place}")
+            raise InputError(f"{signs} is expected at byte {self.position}")
         return bytes(token)
 
     def peek(self) -> bytes | None:
-        place = self.place
+        position = self.position
         sign = self.token()[3]
-        self.place = place
+        self.position = position
         return sign
 
     def token(self) -> re.Match[bytes]:
-        found = TOKEN.match(self.data, self.place)
-        if found is None:
-            raise InputError(f"it is no JSON from byte {self.place} on")
-        self.place = found.end()
-        return found
+        match = TOKEN.match(self.data, self.position)
+        if match is None:
+            raise InputError(f"it is no JSON from byte {self.position} on")
+        self.position = match.end()
+        return match
 
 
 def lay_out(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> dict[str, Entry]:
@@ -222,15 +222,15 @@ def lay_out(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> dict[str, En
     Raises InputError where the format has no name for a dtype.
     """
     entries: dict[str, Entry] = {}
-    place = 0
+    end = 0
     listed = list(tensors)
     for name, dtype, _ in listed:
         if dtype not in CODES:
             raise InputError(f"{name}: expected a dtype that safetensors has ({', '.join(CODES)}), got {dtype}")
     for name, dtype, shape in sorted(listed, key=lambda tensor: -DTYPES[CODES[tensor[1]]][0]):
         size = math.prod(shape) * DTYPES[CODES[dtype]][0] // 8
-        entries[name] = Entry(CODES[dtype], shape, place, place + size)
-        place += size
+        entries[name] = Entry(CODES[dtype], shape, end, end + size)
+        end += size
     return entries
 
 

@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bigin.core.disk import partial, reserve
-from bigin.core.errors import FillError, TargetError
+from bigin.core.errors import DamagedError, FillError, TargetError
 from bigin.targets.files import FileTarget
 from bigin.targets.safetensors.header import Entry
 from bigin.targets.safetensors.tensor import stored_dtype
 
 
 class StoredTensor(FileTarget):
-    """A tensor of a file that a checkpoint writes. The checkpoint opens the file, and says how large it was left."""
+    """A tensor of a file that a checkpoint writes, which opens the file and reserves its space."""
 
     def move(self, path: Path, file: BinaryIO | None) -> None:
-        """Where the file lies now."""
+        """Follows the file to another path, or to another opening of it."""
         self.path, self.file = path, file
 
 
 class StoredFile:
-    """A file of a checkpoint: where it lies, under which name it is written, and its tensors."""
+    """A file of a checkpoint: its path, its temporary path and its tensors."""
 
     def __init__(self, path: Path, header: bytes, entries: Mapping[str, Entry]) -> None:
         self.path = path
@@ -50,11 +50,11 @@ class StoredFile:
         """Opens what an earlier fill has left, under either name."""
         path = self.written()
         if not path.exists():
-            raise FillError(f"{self.partial}: is gone; give --overwrite (overwrite=True) to begin anew")
+            raise DamagedError(f"{self.partial}: was removed; give --overwrite (overwrite=True) to begin anew")
         self._open(path, 0)
         assert self.file is not None
         if os.pread(self.file.fileno(), len(self.header), 0) != self.header:
-            raise FillError(f"{path}: was replaced by another file; give --overwrite (overwrite=True) to begin anew")
+            raise DamagedError(f"{path}: was replaced by another file; give --overwrite (overwrite=True) to begin anew")
         reserve(self.file.fileno(), self.size, path, FillError)
 
     def _open(self, path: Path, flags: int) -> None:
@@ -68,7 +68,7 @@ class StoredFile:
         return path.exists() and path.stat().st_size >= self.size
 
     def written(self) -> Path:
-        """Where it is now: under its temporary name while that is there."""
+        """The path that it has now: its temporary one while that exists."""
         return self.partial if self.partial.exists() else self.path
 
     def bring_to_disk(self, sync: Callable[[int], None] | None) -> None:
@@ -79,9 +79,9 @@ class StoredFile:
         status = os.fstat(self.file.fileno())
         path = self.written()
         if not path.exists() or not os.path.samestat(path.stat(), status):
-            raise FillError(f"{path}: was removed or replaced while it was filled; fill it again")
+            raise DamagedError(f"{path}: was removed or replaced while it was filled; rerun the fill")
         if status.st_size < self.size:
-            raise FillError(f"{path}: was cut off while it was filled; the same fill again repairs it")
+            raise DamagedError(f"{path}: was cut off while it was filled; rerun the fill, which repairs it")
 
     def close(self) -> None:
         """Closes it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from bigin.core import dtypes
 from bigin.core.disk import partial
-from bigin.core.errors import InputError
+from bigin.core.errors import InputError, NotFoundError
 from bigin.targets.file_ledger import FileLedger
 from bigin.targets.files import FileTarget
 from bigin.targets.records import Record, read_sidecar, sidecar, write_sidecar
@@ -62,11 +62,11 @@ def stored_dtype(path: Path, name: str, entry: Entry) -> Any:
 
 def tensor_target(path: Path, name: str) -> TensorTarget:
     """The target of a tensor in a file, or in the file of a checkpoint that holds it."""
-    places = tensor_files(path)
-    if name not in places:
-        near = difflib.get_close_matches(name, places, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f", such as {next(iter(places))}" if places else ""
-        raise InputError(f"{path}: expected the name of a tensor behind #, got {name!r}{hint}")
-    file = places[name]
+    files = tensor_files(path)
+    if name not in files:
+        near = difflib.get_close_matches(name, files, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f", such as {next(iter(files))}" if files else ""
+        raise NotFoundError(f"{path}: expected the name of a tensor behind #, got {name!r}{hint}")
+    file = files[name]
     header = read_header(file)
     return TensorTarget(file, name, header.entries[name], header.start)

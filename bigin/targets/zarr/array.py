@@ -63,7 +63,7 @@ class ZarrTarget(Target):
 
     def block(self, region: Region, scratch: Scratch) -> Parts:
         """Arrays that the writer has laid out for the chunk or shard."""
-        return self.writer.block(region, scratch, self.sync)
+        return self.writer.block(region, scratch, sync_data=self.sync)
 
     def read(self, region: Region) -> Array:
         """The values of a region."""
@@ -168,10 +168,10 @@ def codecs(metadata: Any) -> list[str]:
         order = ["Fortran order"] if metadata.order == "F" else []
         big = ["big-endian"] if getattr(metadata.dtype, "endianness", "little") == "big" else []
         return [*order, *big, *(_codec_text(codec.get_config(), "id") for codec in named)]
-    found = metadata.codecs
-    if len(found) == 1 and isinstance(found[0], ShardingCodec):
-        found = found[0].codecs
-    return [_codec_text(codec.to_dict(), "name") for codec in found if not is_plain(codec)]
+    chain = metadata.codecs
+    if len(chain) == 1 and isinstance(chain[0], ShardingCodec):
+        chain = chain[0].codecs
+    return [_codec_text(codec.to_dict(), "name") for codec in chain if not is_plain(codec)]
 
 
 def _codec_text(config: dict[str, Any], name: str) -> str:

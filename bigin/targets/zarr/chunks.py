@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 
 from bigin.core import dtypes
 from bigin.core.disk import open_file, read_all, reserve, start_writeback, write_all
-from bigin.core.errors import FillError, InputError
+from bigin.core.errors import DamagedError, FillError, InputError
 from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent, runs, slices, within
 from bigin.targets.target import Array, Parts, Scratch
 from bigin.targets.zarr.dtypes import register_dtypes
@@ -65,7 +65,7 @@ class Writer:
         if self.local is not None:
             folder = self.local / self.array.store_path.path
             if not any((folder / key).is_file() for key in ("zarr.json", ".zarray")):
-                raise FillError(f"{folder}: was removed while it was filled; fill it again")
+                raise DamagedError(f"{folder}: was removed while it was filled; rerun the fill")
 
     def check_inside(self, region: Region) -> None:
         """Raises FillError where a link would lead a chunk's file out of the array's folder, or that is gone."""
@@ -76,14 +76,14 @@ class Writer:
         assert self.local is not None
         folder = (self.local / self.array.store_path.path).resolve()
         if not path.parent.resolve().is_relative_to(folder):
-            raise FillError(f"{path}: expected a place in {folder}, got a link that leads out of it; remove that")
+            raise FillError(f"{path}: expected a path in {folder}, got a link that leads out of it; remove the link")
         self._checked.add(path.parent)
 
     def memory(self) -> int:
         """How many bytes a worker needs."""
         raise NotImplementedError
 
-    def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
+    def block(self, region: Region, scratch: Scratch, *, sync_data: bool) -> Parts:
         """See Target.block."""
         raise NotImplementedError
 
@@ -122,7 +122,7 @@ class AssignWriter(Writer):
         """The values, zarr's copy, its encoded form and what the encoder needs; tests/jobs/test_memory.py measures."""
         return 4 * self._bytes(self.outer)
 
-    def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
+    def block(self, region: Region, scratch: Scratch, *, sync_data: bool) -> Parts:
         """Scratch that zarr encodes."""
         self.check_inside(region)
         made = scratch.array(extent(region), self.dtype)
@@ -153,7 +153,7 @@ class BytesWriter(Writer):
         """A chunk or shard, and a store's copy of it."""
         return 2 * self._bytes(self.outer)
 
-    def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
+    def block(self, region: Region, scratch: Scratch, *, sync_data: bool) -> Parts:
         """The chunks, in a buffer of their own: a store in memory keeps the very one that it is given."""
         covered = self.covered(region)
         size = len(covered) * self.chunk_bytes
@@ -211,7 +211,7 @@ class LocalWriter(BytesWriter):
         whole = all(size % chunk == 0 for size, chunk in zip(self.array.shape, self.inner, strict=True))
         return min(PART, self.chunk_bytes) if whole else 2 * self.chunk_bytes
 
-    def block(self, region: Region, scratch: Scratch, sync_data: bool) -> Parts:
+    def block(self, region: Region, scratch: Scratch, *, sync_data: bool) -> Parts:
         """Parts of the chunks, one after the other."""
         path = self.path(region)
         self.check_inside(region)

@@ -107,8 +107,8 @@ class GroupLedger(Ledger):
         for name, member in target.arrays.items():
             if isinstance(member.writer, LocalWriter) and not all(map(member.intact, member.grid())):
                 raise DamagedError(
-                    f"{self.label}: chunks of {name} were removed or cut off while others were filled; the same fill "
-                    "again makes them again"
+                    f"{self.label}: chunks of {name} were removed or cut off while others were filled; rerun the fill, "
+                    "which repairs them"
                 )
         common = {key: record[key] for key in ("stream", "bigin")} | {"name_from": "hierarchy", "complete": True}
         self._keep({name: record["tensors"][name] | common for name in target.arrays})

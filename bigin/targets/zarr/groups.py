@@ -11,7 +11,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
-from bigin.core.errors import InputError, TargetError
+from bigin.core.errors import ExistsError, InputError, TargetError
 from bigin.core.regions import Shape
 from bigin.targets.zarr.group import GroupTarget
 from bigin.targets.zarr.group_ledger import GroupLedger
@@ -19,12 +19,12 @@ from bigin.targets.zarr.make import ZarrLayout, new_array
 from bigin.targets.zarr.names import hierarchy_name, local_root
 
 
-def open_group(place: Any, label: str, mode: str = "r+") -> zarr.Group | None:
+def open_group(group: Any, label: str, mode: str = "r+") -> zarr.Group | None:
     """The group at a path, a URL or the root of a store; None where there is something else, or nothing."""
-    if isinstance(place, Path) and not place.exists():
+    if isinstance(group, Path) and not group.exists():
         return None
     try:
-        return zarr.open_group(place, mode=mode, use_consolidated=False)  # type: ignore[arg-type]
+        return zarr.open_group(group, mode=mode, use_consolidated=False)  # type: ignore[arg-type]
     except PermissionError as error:
         raise TargetError(f"{label}: expected a store that can be read and written: {error.strerror}") from None
     except (ImportError, ValueError, TypeError, KeyError, OSError, NotImplementedError):
@@ -52,22 +52,24 @@ def group_target(
     """The target of a group's arrays, or of those that are named."""
     missing = [name for name in names or () if name not in arrays]
     if missing:
-        raise InputError(f"{label}: expected nothing, or a group with the array {missing[0]}, got one without")
+        raise ExistsError(f"{label}: expected nothing there, or a group with the array {missing[0]}, got one without")
     return with_ledger(GroupTarget(group, label, arrays if names is None else {name: arrays[name] for name in names}))
 
 
-def missing_group(place: Any, label: str, tensors: Mapping[str, tuple[Any, Shape]]) -> GroupTarget:
+def missing_group(path: Any, label: str, tensors: Mapping[str, tuple[Any, Shape]]) -> GroupTarget:
     """The target of a group that is still to be made, with arrays of good chunks and without compression."""
-    if isinstance(place, Path):
-        if place.exists() and (not place.is_dir() or (place / "zarr.json").exists()):
-            raise InputError(f"{label}: expected nothing there, or a zarr group, found something else")
-        if not place.absolute().parent.is_dir():
-            raise InputError(f"{label}: expected an existing folder {place.parent}; make it first")
-        if local_root(place)[1]:
-            raise InputError(f"{label}: expected a place outside of other groups, whose names its arrays would have")
-        store: Store = LocalStore(place)
+    if isinstance(path, Path):
+        if path.exists() and (not path.is_dir() or (path / "zarr.json").exists()):
+            raise ExistsError(f"{label}: expected nothing there, or a zarr group, got something else")
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"{label}: expected an existing folder {path.parent}; make it first")
+        if local_root(path)[1]:
+            raise InputError(
+                f"{label}: expected a path outside of other groups, which would name its arrays; choose another one"
+            )
+        store: Store = LocalStore(path)
     else:
-        store = FsspecStore.from_url(place) if isinstance(place, str) else place
+        store = FsspecStore.from_url(path) if isinstance(path, str) else path
     for name in tensors:
         if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
             raise InputError(f"{label}: expected names that are paths in a group, got {name!r}")

@@ -18,29 +18,29 @@ from bigin.targets.records import (
 from bigin.targets.zarr.private import get_bytes, set_bytes, wait
 
 
-def keep_journal(place: StorePath, folder: Path | None, progress: Progress) -> None:
+def keep_journal(path: StorePath, folder: Path | None, progress: Progress) -> None:
     """Replaces the progress, whole or not at all."""
     if folder is not None:
         write_journal(folder / JOURNAL, progress)
     else:
-        wait(set_bytes(place.store, _key(place), pack_progress(progress)))
+        wait(set_bytes(path.store, _key(path), pack_progress(progress)))
 
 
-def kept_journal(place: StorePath, folder: Path | None) -> Progress | None:
+def kept_journal(path: StorePath, folder: Path | None) -> Progress | None:
     """The progress; None where there is none, or a damaged one."""
     if folder is not None:
         return read_journal(folder / JOURNAL)
-    data = wait(get_bytes(place.store, _key(place)))
+    data = wait(get_bytes(path.store, _key(path)))
     return None if data is None else unpack_progress(data)
 
 
-def forget_journal(place: StorePath, folder: Path | None) -> None:
+def forget_journal(path: StorePath, folder: Path | None) -> None:
     """Removes the progress."""
     if folder is not None:
         remove_journal(folder / JOURNAL)
-    elif place.store.supports_deletes:
-        wait(place.store.delete(_key(place)))
+    elif path.store.supports_deletes:
+        wait(path.store.delete(_key(path)))
 
 
-def _key(place: StorePath) -> str:
-    return f"{place.path}/{JOURNAL}" if place.path else JOURNAL
+def _key(path: StorePath) -> str:
+    return f"{path.path}/{JOURNAL}" if path.path else JOURNAL

@@ -11,7 +11,7 @@ import zarr
 from zarr.errors import ContainsArrayError, ContainsGroupError
 
 from bigin.core.disk import remove_partials, remove_stale, require_space
-from bigin.core.errors import FillError, InputError, TargetError
+from bigin.core.errors import DamagedError, ExistsError, InputError, TargetError
 from bigin.targets.ledger import Ledger
 from bigin.targets.lock import Lock
 from bigin.targets.records import KEY, Progress, Record
@@ -48,7 +48,7 @@ class ZarrLedger(Ledger):
         now = zarr.open_array(array.store_path.store, path=array.store_path.path, mode="r+")
         if now.shape != array.shape or now.chunks != array.chunks or now.dtype != array.dtype:
             raise InputError(
-                f"{self.target.label}: expected shape {array.shape}, but another process has just changed it"
+                f"{self.target.label}: shape {array.shape} was just changed by another process; rerun the command"
             )
         replace_attributes(array, now)
 
@@ -77,8 +77,8 @@ class ZarrLedger(Ledger):
             try:
                 target.replace(target.make(record))
             except (ContainsArrayError, ContainsGroupError):
-                raise InputError(
-                    f"{target.label}: expected nothing there, but another process has just made it"
+                raise ExistsError(
+                    f"{target.label}: expected nothing there, got what another process has just made; rerun the command"
                 ) from None
             self.lock()
         self._remove_partials()
@@ -117,9 +117,9 @@ class ZarrLedger(Ledger):
             target.writer.check_there()
             gone = sum(not target.writer.there(region) for region in target.grid())
             if gone:
-                raise FillError(
+                raise DamagedError(
                     f"{target.label}: {gone} chunks or shards were removed or cut off while the others were filled; "
-                    "the same fill again makes them again"
+                    "rerun the fill, which repairs them"
                 )
         target.array.attrs[KEY] = record
         target.bring_to_disk()

@@ -64,7 +64,7 @@ def hierarchy_name(store: Store, path: str) -> str:
 
 
 def levels(store: Store, path: str) -> Iterator[tuple[Store, str, str]]:
-    """Every place above an array, outermost first, as (store, prefix in it, the array's path from there)."""
+    """Every path above an array, the outermost first, as (store, prefix in it, the array's path from there)."""
     if isinstance(store, FsspecStore):
         outside = store.path.rstrip("/").split("/")
         for i in range(1, len(outside)):
@@ -83,7 +83,7 @@ async def _is_group(store: Store, prefix: str) -> bool:
             return is_group_metadata(data)
         return await store.exists(f"{slash}.zgroup")
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
-        return False  # a place that may not be looked at, such as a bucket's root; other errors must cost no name
+        return False  # a prefix that may not be read, such as a bucket's root; other errors must cost no name
 
 
 def local_root(path: Path) -> tuple[Path, str]:
@@ -116,10 +116,10 @@ def is_group_metadata(data: bytes) -> bool:
 
 def check_links(path: Path) -> None:
     """Refuses a path in a group that a link leads out of it: whoever names the group means what lies in it."""
-    place = Path(os.path.abspath(path))
-    for folder in reversed(place.parents):
+    absolute = Path(os.path.abspath(path))
+    for folder in reversed(absolute.parents):
         if local_group(folder):
-            end = place.resolve()
+            end = absolute.resolve()
             if not end.is_relative_to(folder.resolve()):
                 raise InputError(
                     f"{path}: expected an array in the group {folder}, got a link that leads out of it; name {end} "
@@ -129,7 +129,7 @@ def check_links(path: Path) -> None:
 
 
 def check_above(path: Path) -> None:
-    """Refuses a place in an array, whose folder is for its chunks."""
+    """Refuses a path in an array, whose folder is for its chunks."""
     for folder in path.resolve().parents:
         if (folder / ".zarray").is_file() or ((folder / "zarr.json").is_file() and not local_group(folder)):
-            raise InputError(f"{path}: expected a place in a group or in none, got one in the array {folder}")
+            raise InputError(f"{path}: expected a path outside of arrays, got one in {folder}; choose another one")

@@ -17,7 +17,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from bigin.core.disk import read_all, replace_file, require_space, sync_file_system, write_all
-from bigin.core.errors import FillError
+from bigin.core.errors import DamagedError
 from bigin.core.regions import Region, Tail, stretches
 from bigin.targets.records import KEY, Record
 from bigin.targets.rows import Rows, at_once
@@ -60,9 +60,9 @@ class ZarrRows(Rows):
             return out
 
         def take(group: tuple[int, slice]) -> None:
-            place, rows = group
-            with ChunkFile(self.array, self._path(place)) as chunk:
-                out[order[rows]] = chunk.gather(ids[rows] - place * self.outer[0])
+            number, rows = group
+            with ChunkFile(self.array, self._path(number)) as chunk:
+                out[order[rows]] = chunk.gather(ids[rows] - number * self.outer[0])
 
         at_once(take, list(groups(ids, self.outer[0])))
         return out
@@ -71,16 +71,16 @@ class ZarrRows(Rows):
         if not self.plain:
             return ids
         left = []
-        for place, rows in groups(ids, self.outer[0]):
-            with ChunkFile(self.array, self._path(place), write=True) as chunk:
-                if not chunk.scatter(ids[rows] - place * self.outer[0], values[rows]):
+        for number, rows in groups(ids, self.outer[0]):
+            with ChunkFile(self.array, self._path(number), write=True) as chunk:
+                if not chunk.scatter(ids[rows] - number * self.outer[0], values[rows]):
                     left.append(ids[rows])
         return np.concatenate(left) if left else ids[:0]
 
     def holders(self, ids: Array) -> Sequence[Region]:
         grid = self.zarr.grid()
         across = grid.counts[1]
-        return [grid[int(place) * across + i] for place in np.unique(ids // self.outer[0]) for i in range(across)]
+        return [grid[int(number) * across + i] for number in np.unique(ids // self.outer[0]) for i in range(across)]
 
     def grown(self, rows: int) -> tuple[Target, Sequence[Region]]:
         old = self.zarr
@@ -96,48 +96,48 @@ class ZarrRows(Rows):
 
     def keep(self, record: Record) -> None:
         document = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zattrs"
-        self._edit(document, lambda found: _with_record(found, document, record))
+        self._edit(document, lambda held: _with_record(held, document, record))
 
     def sync(self) -> None:
         if self.root is not None:
             sync_file_system(self.root)
 
-    def commit(self, rows: int, record: Record, sync: bool) -> None:
+    def commit(self, rows: int, record: Record, *, sync: bool) -> None:
         shape = {"shape": [rows, self.zarr.shape[1]]}
         if self.array.metadata.zarr_format == 3:
-            self._edit("zarr.json", lambda found: _with_record(found, "zarr.json", record) | shape)
+            self._edit("zarr.json", lambda held: _with_record(held, "zarr.json", record) | shape)
         else:
-            self._edit(".zarray", lambda found: found | shape)
+            self._edit(".zarray", lambda held: held | shape)
             self.keep(record)
 
     def discard(self, rows: int) -> None:
         """The chunks behind the table's end, and what killed writers left under temporary names."""
         first, last = (-(-count // self.outer[0]) for count in (self.zarr.shape[0], rows))
         store = self.array.store_path.store
-        for place in range(max(0, first - 1), last):
+        for number in range(max(0, first - 1), last):
             for i in range(self.zarr.grid().counts[1]):
-                if place >= first:
-                    wait(store.delete(self._key(place, i)))
+                if number >= first:
+                    wait(store.delete(self._key(number, i)))
                 if self.root is not None:
-                    folder = self._path(place, i).parent
+                    folder = self._path(number, i).parent
                     for partial in folder.glob("*.partial"):
                         partial.unlink(missing_ok=True)
                     with suppress(OSError):  # not empty, or not there
                         folder.rmdir()
 
-    def _key(self, place: int, across: int = 0) -> str:
-        return encode_chunk_key(self.array, (place, across))
+    def _key(self, number: int, across: int = 0) -> str:
+        return encode_chunk_key(self.array, (number, across))
 
-    def _path(self, place: int, across: int = 0) -> Path:
+    def _path(self, number: int, across: int = 0) -> Path:
         assert self.root is not None
-        return self.root / self._key(place, across)
+        return self.root / self._key(number, across)
 
     def _edit(self, name: str, change: Any) -> None:
         """Replaces a document of the metadata, whole or not at all, and leaves what it does not know as it is."""
         store, prefix = self.array.store_path.store, self.array.store_path.path
         key = f"{prefix}/{name}".lstrip("/")
-        found = wait(get_bytes(store, key))
-        data = json.dumps(change(json.loads(found) if found is not None else {}), indent=2).encode()
+        held = wait(get_bytes(store, key))
+        data = json.dumps(change(json.loads(held) if held is not None else {}), indent=2).encode()
         if self.root is not None:
             replace_file(self.root / key, data)
         else:
@@ -169,7 +169,7 @@ def plain_rows(array: zarr.Array[Any]) -> bool:
 class ChunkFile:
     """A chunk or shard of whole rows that lie as they are in a file, which may be missing. Its first row is row 0."""
 
-    def __init__(self, array: zarr.Array[Any], path: Path, write: bool = False) -> None:
+    def __init__(self, array: zarr.Array[Any], path: Path, *, write: bool = False) -> None:
         self.array = array
         self.path = path
         self.inner = array.chunks
@@ -193,11 +193,11 @@ class ChunkFile:
         size = os.fstat(self.file.fileno()).st_size
         if self.array.shards is None:
             if size != self.chunk_bytes:
-                raise FillError(f"{self.path}: expected a chunk of {self.chunk_bytes} bytes, got {size}")
+                raise DamagedError(f"{self.path}: expected a chunk of {self.chunk_bytes} bytes, got {size}")
             return [0]
         data = os.pread(self.file.fileno(), 16 * count + 4, max(0, size - 16 * count - 4))
         if int(google_crc32c.value(data[:-4])).to_bytes(4, "little") != data[-4:]:
-            raise FillError(f"{self.path}: expected a shard with an index of {count} chunks, got a damaged one")
+            raise DamagedError(f"{self.path}: expected a shard with an index of {count} chunks, got a damaged one")
         index = np.frombuffer(data[:-4], "<u8").reshape(count, 2)
         return [None if offset == EMPTY else int(offset) for offset, _ in index]
 
@@ -206,9 +206,9 @@ class ChunkFile:
         out = np.empty((ids.size, self.array.shape[1]), self.dtype)
         few = ids.size <= FEW
         mapped = None if few or self.file is None else mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ)
-        for place, rows in groups(ids, self.inner[0]):
-            offset = self.offsets[place]
-            local = ids[rows] - place * self.inner[0]
+        for number, rows in groups(ids, self.inner[0]):
+            offset = self.offsets[number]
+            local = ids[rows] - number * self.inner[0]
             if offset is None:
                 out[rows] = self.array.fill_value
             elif mapped is None:
@@ -226,14 +226,14 @@ class ChunkFile:
 
     def scatter(self, ids: Array, values: Array) -> bool:
         """Writes sorted rows in place; False, and nothing is written, where one of them is missing."""
-        found = [(rows, self.offsets[place], place) for place, rows in groups(ids, self.inner[0])]
-        if any(offset is None for _, offset, _ in found):
+        held = [(rows, self.offsets[number], number) for number, rows in groups(ids, self.inner[0])]
+        if any(offset is None for _, offset, _ in held):
             return False
         assert self.file is not None
-        for rows, offset, place in found:
+        for rows, offset, number in held:
             assert offset is not None
             done = rows.start
-            for start, stop in stretches(ids[rows] - place * self.inner[0]):
+            for start, stop in stretches(ids[rows] - number * self.inner[0]):
                 data = np.zeros((stop - start, self.inner[1]), values.dtype)
                 data[:, : values.shape[1]] = values[done : done + stop - start]
                 done += stop - start
