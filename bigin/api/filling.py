@@ -22,6 +22,7 @@ from bigin.jobs.what import What
 from bigin.jobs.where import Where, opened
 from bigin.spec.part import FlatSliceSpec
 from bigin.spec.tensor import TensorSpec
+from bigin.targets.paths import local_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,13 +181,13 @@ def create(
     otherwise, and shards of `shards` elements where that is given. Inside a zarr group, missing groups on the way are
     made. Raises InputError if something is there already.
     """
-    path, parsed, kind = expand(path), parse_shape(shape), dtypes.parse_dtype(dtype)
-    if str(path).endswith(".npy"):
+    path, parsed, kind = expand(path), parse_shape(shape), dtypes.parse_stored(dtype)
+    if (file := local_path(path)) is not None and file.suffix == ".npy":
         if chunks is not None or shards is not None:
             raise InputError("expected no chunks or shards for a .npy file, which is one piece; leave them out")
         from bigin.targets.npy import create_npy
 
-        return create_npy(Path(path), parsed, kind)
+        return create_npy(file, parsed, kind)
     from bigin.targets.zarr.make import ZarrLayout, create_array
 
     inner = None if chunks is None else parse_shape(chunks)

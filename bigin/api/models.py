@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bigin.core import dtypes
@@ -24,6 +23,7 @@ from bigin.recipes.specs import Chosen, resolve
 from bigin.spec.model import ModelSpec, TensorValues
 from bigin.targets.model import ModelTarget
 from bigin.targets.models import Model, nbytes_of, plan_checkpoint, read_model
+from bigin.targets.paths import local_path
 from bigin.targets.safetensors.checkpoint import new_checkpoint
 
 
@@ -147,7 +147,7 @@ def fill_model(specs: Mapping[str, TensorValues], out: Out, limits: Limits, opti
 @contextmanager
 def _target(out: Out, records: Mapping[str, Record]) -> Iterator[ModelTarget]:
     """The target of a new checkpoint or group, or of an existing group, for as long as it is needed."""
-    path = Path(out.path) if isinstance(out.path, str | os.PathLike) and "://" not in str(out.path) else None
+    path = local_path(out.path)
     label = str(out.path)
     target: ModelTarget
     if out.in_place:

@@ -110,7 +110,7 @@ class EmbeddingTable:
             target = recorded_table(path)
             held = {} if target is None else record_of(target) or {}
             if target is None or (held.get("complete") is True and values(held) != values(what.spec(target).record())):
-                target = new_table(path, shape, dtypes.parse_dtype(dtype), rows[0], rows[1], zarr_format)
+                target = new_table(path, shape, dtypes.parse_stored(dtype), rows[0], rows[1], zarr_format)
                 held = {}
             try:
                 spec = what.spec(target)

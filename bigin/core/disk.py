@@ -19,7 +19,8 @@ from bigin.core.errors import FillError, TargetError
 from bigin.core.text import size_text
 
 SYNC_FILE_RANGE_WRITE = 2
-OTHER_FILES = 200  # that a process may have open beside those of a checkpoint
+OTHER_FILES = 16  # that a fill opens besides those of a checkpoint
+SPARE_FILES = 200  # that are left for the rest of the process, where the system allows it
 STALE = 5.0  # seconds that nobody takes to write a small file
 SMALL = 64 << 20  # bytes of a record or of a zarr array's metadata: larger ones are none
 NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -140,16 +141,25 @@ def remove_partials(folder: Path) -> None:
 
 def allow_open_files(count: int, label: str) -> None:
     """Lets the process have so many more files open; raises TargetError where the system does not let it."""
-    needed = count + OTHER_FILES
+    needed = count + open_files() + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
+    if soft == resource.RLIM_INFINITY or soft >= needed + SPARE_FILES:
         return
-    if hard != resource.RLIM_INFINITY and hard < needed:
+    most = needed + SPARE_FILES if hard == resource.RLIM_INFINITY else min(needed + SPARE_FILES, hard)
+    if most < needed:
         raise TargetError(
             f"{label}: expected a system that lets a process have {needed} files open, got one that allows {hard}; "
-            "raise it (ulimit -Hn), or make fewer and larger files with --max-shard-size (max_shard_size=)"
+            "raise the limit (ulimit -Hn), or make fewer and larger files with --max-shard-size (max_shard_size=)"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+def open_files() -> int:
+    """The number of files that this process has open."""
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return 64  # not known outside Linux
 
 
 def sync_folder(folder: Path) -> None:

@@ -102,6 +102,15 @@ def parse_dtype(dtype: Any) -> np.dtype[Any]:
     return DTYPES[name]
 
 
+def parse_stored(dtype: Any) -> np.dtype[Any]:
+    """A dtype as `parse_dtype` returns it, but in the byte order that was asked for."""
+    parsed = parse_dtype(dtype)
+    with contextlib.suppress(TypeError, ValueError):
+        given: np.dtype[Any] = np.dtype(dtype)
+        return parsed if given.isnative else parsed.newbyteorder("S")
+    return parsed
+
+
 def row(dtype: np.dtype[Any]) -> DType:
     """The row of a dtype that bigin fills."""
     return ROWS[[*DTYPES].index(dtype.name)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +21,7 @@ from bigin.jobs.retries import Retries, explain
 from bigin.jobs.run import fill_regions, workers_within
 from bigin.methods.distributions import Distribution
 from bigin.spec.tensor import TensorSpec
+from bigin.targets.paths import local_path
 from bigin.targets.rows import Rows
 from bigin.targets.tables import open_rows
 from bigin.targets.target import record_of
@@ -32,7 +32,7 @@ BATCH = 1 << 20  # elements of rows that are made at once
 
 def open_table(place: Any) -> tuple[Rows, TensorSpec]:
     """The rows of a table and what decides their initial values; raises InputError where there is no table."""
-    if isinstance(place, str | os.PathLike) and "://" not in str(place) and not os.path.exists(place):
+    if (path := local_path(place)) is not None and not path.exists():
         raise NotFoundError(f"{place}: expected a table, found nothing; make it with `bigin table create`")
     rows = open_rows(place)
     return rows, _table_spec(rows)

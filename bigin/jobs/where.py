@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from bigin.core import dtypes
@@ -17,6 +16,7 @@ from bigin.core.threads import after_stragglers
 from bigin.jobs.retries import Retries, explain
 from bigin.spec.record import spec_of
 from bigin.targets.open import open_target
+from bigin.targets.paths import is_url, local_path, split_names
 from bigin.targets.records import read_sidecar
 from bigin.targets.target import Target
 
@@ -41,16 +41,15 @@ class Where:
     def remote(self) -> bool:
         """Whether errors in opening it may be passing ones, as far as its name tells: that of a URL or a store."""
         if isinstance(self.target, str | os.PathLike):
-            return "://" in str(self.target) and not str(self.target).startswith("file://")
+            return is_url(self.target)
         return hasattr(self.target, "store_path") or hasattr(self.target, "list_prefix")
 
     @property
     def missing(self) -> bool:
         """Whether it is a path that names nothing. A tensor of a checkpoint is path#name."""
-        if not isinstance(self.target, str | os.PathLike) or "://" in str(self.target):
+        if local_path(self.target) is None:
             return False
-        path = str(expand(self.target))
-        return not any(map(os.path.lexists, (path, path.partition("#")[0])))
+        return not any(os.path.lexists(path) for path, _ in split_names(expand(self.target)))
 
     def absolute(self) -> Where:
         """The same, for a process that stands in another folder."""
@@ -63,7 +62,7 @@ class Where:
         return open_target(
             expand(self.target),
             shape=self.shape,
-            dtype=None if self.dtype is None else dtypes.parse_dtype(self.dtype),
+            dtype=None if self.dtype is None else dtypes.parse_stored(self.dtype),
             raw=self.raw,
             offset=self.offset,
             damaged=self.damaged,
@@ -95,8 +94,10 @@ def as_fill_error(label: Any) -> Iterator[None]:
 
 def recorded_layout(target: Any) -> tuple[Shape, Any, int]:
     """Shape, dtype and offset of the values in a raw file, as its record says."""
-    record = read_sidecar(Path(expand(target))) if isinstance(target, str | os.PathLike) else None
+    record = None if (path := local_path(target)) is None else read_sidecar(path)
     if record is None:
         raise RecordError(f"{target}: expected a record of a fill, found none; give --shape, --dtype and --method")
     offset = record.get("offset", 0)
-    return spec_of(record).shape, record.get("dtype"), offset if isinstance(offset, int) else 0
+    order = record.get("byte_order", "=")
+    dtype = dtypes.parse_dtype(record.get("dtype")).newbyteorder(order if order in ("<", ">") else "=")
+    return spec_of(record).shape, dtype, offset if isinstance(offset, int) else 0

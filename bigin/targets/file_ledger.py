@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from bigin.core.disk import partial
@@ -22,6 +23,8 @@ from bigin.targets.records import (
     write_sidecar,
 )
 
+BLOBS = "blobs"  # the folder of such a cache that holds the files
+
 
 class FileLedger(Ledger):
     """The ledger of an array in a file."""
@@ -37,6 +40,7 @@ class FileLedger(Ledger):
         if self._existed:
             if not os.access(path, os.W_OK):
                 raise TargetError(f"{path}: expected a file that can be written, got a read-only one")
+            check_cache(path)
             self._hold(path)
         else:
             self.target.check_missing()
@@ -106,18 +110,35 @@ class FileLedger(Ledger):
         write_sidecar(self.target.path, record)
 
 
+LAYOUT = {"offset": 0, "byte_order": "="}  # of a raw file, where its record says nothing of it
+
+
 class RawLedger(FileLedger):
-    """The ledger of a file of values alone. Its record is all that tells where they lie, so it holds the offset."""
+    """The ledger of a file of values alone, whose record also holds their offset and byte order: nothing else does."""
 
     def _keep(self, record: Record) -> None:
-        super()._keep(record | ({"offset": self.target.offset} if self.target.offset else {}))
+        super()._keep(record | {key: value for key, value in self._layout().items() if value != LAYOUT[key]})
+
+    def _layout(self) -> dict[str, Any]:
+        return {"offset": self.target.offset, "byte_order": self.target.byte_order}
 
     def record(self) -> Record | None:
-        """The sidecar's. A record of values at another offset keeps the offset, and so differs from every other."""
+        """The sidecar's. A record of values that lie otherwise keeps how, and so differs from every other."""
         record = super().record()
-        if record is not None and record.setdefault("offset", 0) == self.target.offset:
-            del record["offset"]
-        return record
+        if record is None:
+            return None
+        layout = self._layout()
+        differs = {key: record.get(key, LAYOUT[key]) for key in layout if record.get(key, LAYOUT[key]) != layout[key]}
+        return {key: value for key, value in record.items() if key not in layout} | differs
+
+
+def check_cache(path: Path) -> None:
+    """Raises TargetError for a link into a cache whose files are named by their contents, as Hugging Face's are."""
+    if path.is_symlink() and (file := path.resolve()).parent.name == BLOBS:
+        raise TargetError(
+            f"{path}: expected a file that may be changed, got a link to {file}, which a cache shares by its contents; "
+            "copy the file, or name the cache's file itself"
+        )
 
 
 def raw_target(path: Any, shape: Shape, dtype: Any, offset: int) -> FileTarget:

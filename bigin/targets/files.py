@@ -62,6 +62,10 @@ class FileTarget(Target):
         return max(size, BLOCK) * (1 if self._as_made else 2)
 
     @property
+    def byte_order(self) -> str:
+        return self.stored_dtype.byteorder if not self.stored_dtype.isnative else "="
+
+    @property
     def _as_made(self) -> bool:
         return self.stored_dtype == self.dtype and not self.fortran
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from bigin.core import dtypes
 from bigin.core.errors import InputError, NotFoundError
 from bigin.core.regions import Shape
 from bigin.targets.mapping import MODES, Layout, mapped
+from bigin.targets.paths import local_path
 from bigin.targets.records import read_sidecar
 from bigin.targets.target import Array
 
@@ -31,7 +31,7 @@ def map_array(
     With mode "r" the files never change: what is written into the array stays in this process. With "r+" it goes to
     the files. Raises InputError where the files do not hold the values as they are.
     """
-    path = local_path(array)
+    path = path_of(array)
     if mode not in MODES:
         raise InputError(f"expected mode r or r+, got {mode!r}")
     if not path.exists():
@@ -52,10 +52,11 @@ def map_array(
     return mapped(layout, mode)
 
 
-def local_path(array: Any) -> Path:
+def path_of(array: Any) -> Path:
     """The path of a file or of a zarr array."""
-    if isinstance(array, str | os.PathLike) and "://" not in str(array):
-        return Path(array)
+    path = local_path(array)
+    if path is not None:
+        return path
     zarr = sys.modules.get("zarr")  # whoever has an array has imported it
     if zarr is not None and isinstance(array, zarr.Array) and isinstance(array.store, zarr.storage.LocalStore):
         return Path(array.store.root, array.path)

@@ -29,6 +29,10 @@ class MemoryTarget(Target):
             raise InputError("expected elements with memory of their own, got an array that repeats some; pass a copy")
         self.direct = array.flags.c_contiguous and array.dtype == self.dtype and array.flags.aligned
 
+    @property
+    def byte_order(self) -> str:
+        return "=" if self.array.dtype.isnative else self.array.dtype.byteorder
+
     def grid(self, size: int = 0) -> Grid:
         """Blocks of rows."""
         return Grid(self.shape, block_of_rows(self.shape, max(size, BLOCK) // self.dtype.itemsize))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +13,18 @@ from bigin.core.errors import InputError, NotFoundError
 from bigin.core.regions import Shape
 from bigin.core.text import counted
 from bigin.targets.model import ModelTarget
+from bigin.targets.paths import OTHER_FORMATS, OUR_FILES, local_path
 from bigin.targets.records import KEY
 from bigin.targets.safetensors.checkpoint import Plan, existing_checkpoint
-from bigin.targets.safetensors.folder import SINGLE, SUFFIX, checkpoint_files, is_checkpoint, tensor_files
+from bigin.targets.safetensors.folder import (
+    STEM,
+    SUFFIX,
+    Naming,
+    checkpoint_files,
+    index_of,
+    is_checkpoint,
+    tensor_files,
+)
 from bigin.targets.safetensors.header import read_header
 
 SHARD = 5 << 30  # bytes in a file of a new checkpoint that is not made like another one
@@ -25,10 +34,15 @@ Tensors = Mapping[str, tuple[str, Shape]]  # name -> dtype, shape
 
 @dataclass(frozen=True)
 class Model:
-    """The tensors of a model, by the files in which they lie; a zarr group has none, and all lie under ""."""
+    """The tensors of a model, by the files that hold them; a zarr group has none, and all are under "".
+
+    `naming` is how the files of a checkpoint are named, `index` the name of its index.
+    """
 
     label: str
     files: Mapping[str, Tensors]
+    naming: Naming = field(default_factory=Naming)
+    index: str | None = None
     group: Any = None  # the zarr.Group
     arrays: Mapping[str, Any] = field(default_factory=dict)  # its zarr arrays
 
@@ -40,14 +54,15 @@ class Model:
 
 def read_model(model: Any, *, in_place: bool = False) -> Model:
     """Names, shapes and dtypes of a safetensors file, a checkpoint's folder or index, or a zarr group."""
-    path = Path(model) if isinstance(model, str | os.PathLike) and "://" not in str(model) else None
+    path = local_path(model)
     if path is not None and is_checkpoint(path):
         tensor_files(path)  # an index and its files must agree
         files = {}
         for file in checkpoint_files(path):
             entries = read_header(file).entries
             files[file.name] = {name: (entry.dtype or entry.code, entry.shape) for name, entry in entries.items()}
-        return Model(str(path), files)
+        index = index_of(path)
+        return Model(str(path), files, _naming(path, index, files), None if index is None else index.name)
     from bigin.targets.zarr.groups import group_arrays, open_group
 
     group = open_group(path or model, str(model), "r+" if in_place else "r")
@@ -55,7 +70,13 @@ def read_model(model: Any, *, in_place: bool = False) -> Model:
         raise NotFoundError(f"{model}: expected a safetensors checkpoint or a zarr group, got neither")
     arrays = group_arrays(group)
     tensors = {name: (_name_of(array.dtype), array.shape) for name, array in arrays.items()}
-    return Model(str(model), {"": tensors}, group, arrays)
+    return Model(str(model), {"": tensors}, group=group, arrays=arrays)
+
+
+def _naming(path: Path, index: Path | None, files: Mapping[str, Tensors]) -> Naming:
+    """How the files of a checkpoint are named. A file that was named alone may have any name, as no model's has."""
+    naming = Naming.of(index or path / next(iter(files)))
+    return naming if path.is_dir() or index is not None or naming.stem.endswith(STEM) else Naming()
 
 
 def _name_of(dtype: Any) -> str:
@@ -71,7 +92,7 @@ def open_model(model: Any) -> ModelTarget | None:
     Of a group, arrays that no fill has left a record in are left out, as those are that a recipe skips; the label says
     so. Where none has one, all are taken.
     """
-    path = Path(model) if isinstance(model, str | os.PathLike) and "://" not in str(model) else None
+    path = local_path(model)
     if path is not None and is_checkpoint(path):
         return existing_checkpoint(path)
     if path is not None and not path.is_dir():
@@ -91,7 +112,11 @@ def open_model(model: Any) -> ModelTarget | None:
 
 
 def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: int | None) -> Plan:
-    """Into which files the named tensors of a model go: those that they lie in, or files of so many bytes."""
+    """The files of a new checkpoint with the named tensors of a model.
+
+    They are those of the model, or files of at most `shard` bytes. A folder has an index where the model has one, and
+    where there are several files.
+    """
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out}: expected an existing folder {out.parent}; make it first")
     if out.suffix == SUFFIX:
@@ -99,18 +124,23 @@ def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: in
             raise InputError(f"{out}: expected a file, got a folder")
         kept = {name: tensor for name, tensor in sorted(model.tensors.items()) if name in names}
         return Plan(out.parent, {out.name: kept})
-    if out.exists() and not out.is_dir():
+    if (out.exists() and not out.is_dir()) or out.suffix.lower() in (*OTHER_FORMATS, *OUR_FILES, ".zip"):
         raise InputError(f"{out}: expected a folder, a {SUFFIX} file or a .zarr group, got another file")
+    files: dict[str, Tensors]
     if shard is None and "" not in model.files:
-        files = {
+        kept_in = {
             file: {name: tensor for name, tensor in tensors.items() if name in names}
             for file, tensors in model.files.items()
         }
-        return Plan(out, {file: tensors for file, tensors in files.items() if tensors})
-    return Plan(out, _shards({n: t for n, t in sorted(model.tensors.items()) if n in names}, shard or SHARD))
+        files = {file: tensors for file, tensors in kept_in.items() if tensors}
+    else:
+        chosen = {name: tensor for name, tensor in sorted(model.tensors.items()) if name in names}
+        files = _shards(chosen, shard or SHARD, model.naming)
+    alone = len(files) == 1 and (model.index is None or model.naming.single in files)
+    return Plan(out, files, None if alone else model.index or model.naming.index)
 
 
-def _shards(tensors: Tensors, size: int) -> dict[str, Tensors]:
+def _shards(tensors: Tensors, size: int, naming: Naming) -> dict[str, Tensors]:
     """Files of at most so many bytes, or of one tensor that has more; named as Hugging Face names them."""
     shards: list[dict[str, tuple[str, Shape]]] = [{}]
     taken = 0
@@ -122,12 +152,10 @@ def _shards(tensors: Tensors, size: int) -> dict[str, Tensors]:
         shards[-1][name] = (dtype, shape)
         taken += nbytes
     if len(shards) == 1:
-        return {SINGLE: shards[0]}
-    return {f"model-{i:05d}-of-{len(shards):05d}{SUFFIX}": shard for i, shard in enumerate(shards, 1)}
+        return {naming.single: shards[0]}
+    return {naming.shard(i, len(shards)): shard for i, shard in enumerate(shards, 1)}
 
 
 def nbytes_of(dtype: str, shape: Shape) -> int:
     """How many bytes a tensor's values take."""
-    import math
-
     return math.prod(shape) * dtypes.DTYPES[dtype].itemsize

@@ -21,13 +21,18 @@ JOURNAL = ".bigin.journal"  # the key beside a zarr array's metadata that holds 
 
 
 def sidecar(path: Path) -> Path:
-    """The file that holds the record of a file."""
-    return path.with_name(path.name + ".bigin.json")
+    """The file that holds the record of a file; beside the file itself, where the path is a link to it."""
+    return _beside(path, ".bigin.json")
 
 
 def journal(path: Path) -> Path:
     """The file that holds the progress of a file."""
-    return path.with_name(path.name + ".bigin.journal")
+    return _beside(path, ".bigin.journal")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    path = path.resolve() if path.is_symlink() else path
+    return path.with_name(path.name + ending)
 
 
 def read_sidecar(path: Path) -> Record | None:

@@ -11,7 +11,8 @@ from bigin.core.errors import ExistsError, InputError
 from bigin.core.regions import Shape
 from bigin.targets.files import FileTarget
 from bigin.targets.npy import npy_target
-from bigin.targets.open import is_npy, local_file, local_or_url, open_target
+from bigin.targets.open import is_npy, local_or_url, open_target
+from bigin.targets.paths import local_file
 from bigin.targets.rows import Rows
 from bigin.targets.rows_npy import NpyRows
 from bigin.targets.target import Target, record_of

@@ -64,6 +64,11 @@ class Target(ABC):
         """How many bytes the values take, without any compression."""
         return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
+    @property
+    def byte_order(self) -> str:
+        """The byte order of the stored values, as numpy writes it: = for the machine's own."""
+        return "="
+
     def bytes_of(self, region: Region) -> int:
         """How many bytes the values of a region take."""
         return int(np.prod(extent(region), dtype=object)) * self.dtype.itemsize

@@ -40,7 +40,7 @@ def open(
         mode,
         raw=raw,
         shape=None if shape is None else parse_shape(shape),
-        dtype=None if dtype is None else dtypes.parse_dtype(dtype),
+        dtype=None if dtype is None else dtypes.parse_stored(dtype),
         offset=offset,
     )
     if not array.dtype.isnative:

@@ -44,7 +44,7 @@ def test_an_array_in_a_hierarchy_gets_its_groups():
         "layers/1",
         "layers/1/weight",
     ]
-    assert bigin.fill("m.zarr/layers/1/weight", "normal").record["name"] == "layers/1/weight"
+    assert bigin.fill("m.zarr/layers/1/weight", "normal").record["name"] == "layers.1.weight"
 
 
 def test_a_npy_path_becomes_a_file_of_zeros():

@@ -217,7 +217,7 @@ def test_the_sidecar_is_json_beside_the_file():
     bigin.fill("w.npy", "normal", shape=(3, 4), seed=2**64 - 1)
     record = json.loads(Path("w.npy.bigin.json").read_text())
     assert record["seed"] == 2**64 - 1
-    assert record["name_from"] == "unnamed"
+    assert record["name_from"] == "file"
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["w.npy", "w.npy.bigin.json"]
 
 

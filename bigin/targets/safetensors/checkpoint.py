@@ -28,7 +28,7 @@ from bigin.targets.records import (
     write_journal,
     write_sidecar,
 )
-from bigin.targets.safetensors.folder import INDEX, SINGLE, checkpoint_files, tensor_files
+from bigin.targets.safetensors.folder import Naming, checkpoint_files, index_of, tensor_files
 from bigin.targets.safetensors.header import lay_out, pack_header, parse_header, read_header
 from bigin.targets.safetensors.metadata import KEY, pack_records, unpack_records
 from bigin.targets.safetensors.stored import StoredFile
@@ -37,15 +37,14 @@ from bigin.targets.safetensors.tensor import tensor_records
 
 @dataclass(frozen=True)
 class Plan:
-    """A checkpoint to be written: the tensors (name -> dtype, shape) of every file, which are in one folder."""
+    """A checkpoint to be written: the tensors (name -> dtype, shape) of every file, and the name of the index.
+
+    All lie in one folder. Without an index, the checkpoint is one file.
+    """
 
     folder: Path
     files: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
-
-    @property
-    def index(self) -> Path | None:
-        """Where its index is to lie; None for a single file."""
-        return self.folder / INDEX if len(self.files) > 1 else None
+    index: str | None = None
 
 
 class CheckpointTarget(ModelTarget):
@@ -97,7 +96,8 @@ class CheckpointLedger(Ledger):
         self.files = target.files
         self.new = new
         first = self.files[0].path
-        self._key = first.with_name((SINGLE if target.index is not None else first.name) + ".partial")
+        named = first.name if target.index is None else Naming.of(target.index).single
+        self._key = first.with_name(named + ".partial")
 
     def lock(self) -> None:
         """Of its first file, which is the last to lose its temporary name."""
@@ -198,8 +198,8 @@ class CheckpointLedger(Ledger):
         first, index = self.files[0].path, self.target.index
         if index is not None:
             replace_file(index, self.target.index_text())
-        elif first.name == SINGLE:
-            first.with_name(INDEX).unlink(missing_ok=True)
+        elif first.name == (naming := Naming.of(first)).single:
+            first.with_name(naming.index).unlink(missing_ok=True)
 
 
 def existing_checkpoint(path: Path) -> CheckpointTarget:
@@ -210,10 +210,7 @@ def existing_checkpoint(path: Path) -> CheckpointTarget:
         header = read_header(part)
         with part.open("rb") as file:
             files.append(StoredFile(part, file.read(header.start), header.entries))
-    index = path / INDEX if path.is_dir() else path
-    return CheckpointTarget(
-        str(path), files, index if index.name.endswith(".json") and index.exists() else None, new=False
-    )
+    return CheckpointTarget(str(path), files, index_of(path), new=False)
 
 
 def new_checkpoint(label: str, plan: Plan, records: Mapping[str, Record]) -> CheckpointTarget:
@@ -225,4 +222,4 @@ def new_checkpoint(label: str, plan: Plan, records: Mapping[str, Record]) -> Che
         header = pack_header(entries, {"format": "pt", KEY: held})
         parse_header(header[8:], max((entry.end for entry in entries.values()), default=0))  # nothing that we refuse
         files.append(StoredFile(plan.folder / name, header, entries))
-    return CheckpointTarget(label, files, plan.index, new=True)
+    return CheckpointTarget(label, files, plan.folder / plan.index if plan.index else None, new=True)

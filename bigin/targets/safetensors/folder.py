@@ -3,15 +3,63 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from bigin.core.errors import InputError, NotFoundError
 from bigin.targets.safetensors.header import read_header
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 SUFFIX = ".safetensors"
+STEM = "model"  # of the names in a new checkpoint that is not made like another one
+SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<variant>\.[^.]+)?\.safetensors")
 LARGEST_INDEX = 1 << 28  # bytes
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the files of a checkpoint are named: model.safetensors; or model-00001-of-00002.safetensors and an index.
+
+    A variant, such as fp16, is a part of the stem in the names of the files, and of the ending in that of the index.
+    """
+
+    stem: str = STEM
+    variant: str = ""
+
+    @classmethod
+    def of(cls, path: Path) -> Naming:
+        """The naming of an index or of a file of a checkpoint."""
+        if is_index(path):
+            stem, _, rest = path.name.partition(f"{SUFFIX}.index")
+            return cls(stem, rest.removesuffix(".json").removeprefix("."))
+        if (match := SHARD.fullmatch(path.name)) is not None:
+            stem, _, variant = match["stem"].partition(".")
+            return cls(stem, variant or (match["variant"] or "").removeprefix("."))
+        stem, _, variant = path.name.removesuffix(SUFFIX).partition(".")
+        return cls(stem, variant)
+
+    @property
+    def _dotted(self) -> str:
+        return f".{self.variant}" if self.variant else ""
+
+    @property
+    def single(self) -> str:
+        """The name of a checkpoint's only file."""
+        return f"{self.stem}{self._dotted}{SUFFIX}"
+
+    @property
+    def index(self) -> str:
+        """The name of the index."""
+        return f"{self.stem}{SUFFIX}.index{self._dotted}.json"
+
+    def shard(self, number: int, count: int) -> str:
+        """The name of a file among several, from 1 on."""
+        return f"{self.stem}{self._dotted}-{number:05d}-of-{count:05d}{SUFFIX}"
+
+
+def is_index(path: Path) -> bool:
+    """Whether a path is named as an index is."""
+    return f"{SUFFIX}.index" in path.name and path.name.endswith(".json")
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -19,17 +67,29 @@ def is_checkpoint(path: Path) -> bool:
     if path.is_dir():
         if any((path / key).exists() for key in ("zarr.json", ".zarray", ".zgroup")):
             return False  # which may hold a million chunks to look through
-        return (path / INDEX).is_file() or any(path.glob(f"*{SUFFIX}"))
-    return path.name.endswith((SUFFIX, f"{SUFFIX}.index.json"))
+        return any(path.glob(f"*{SUFFIX}")) or any(path.glob(f"*{SUFFIX}.index*.json"))
+    return path.name.endswith(SUFFIX) or is_index(path)
+
+
+def index_of(path: Path) -> Path | None:
+    """The index of a checkpoint; None for one without.
+
+    Raises InputError where a folder has several: those of variants, such as fp16.
+    """
+    if not path.is_dir():
+        return path if is_index(path) else None
+    indexes = sorted(path.glob(f"*{SUFFIX}.index*.json"))
+    if len(indexes) > 1:
+        names = ", ".join(index.name for index in indexes)
+        raise InputError(f"{path}: expected one checkpoint, got the indexes {names}; name one of them")
+    return indexes[0] if indexes else None
 
 
 def checkpoint_files(path: Path) -> list[Path]:
     """The files of a checkpoint: those that its index names; every safetensors file of a folder without one."""
-    if path.is_dir():
-        index = path / INDEX
-        files = index_files(index) if index.is_file() else sorted(path.glob(f"*{SUFFIX}"))
-    else:
-        files = index_files(path) if path.name.endswith(".json") else [path]
+    index = index_of(path)
+    alone = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    files = alone if index is None else index_files(index)
     if not files:
         raise NotFoundError(f"{path}: expected safetensors files, got none")
     return files
@@ -66,11 +126,12 @@ def tensor_files(path: Path) -> dict[str, Path]:
         for name in read_header(file).entries:
             if name in files:
                 raise InputError(
-                    f"{path}: expected every tensor once, got {name} in {files[name].name} and {file.name}"
+                    f"{path}: expected every tensor once, got {name} in {files[name].name} and {file.name}; name one "
+                    "file or an index"
                 )
             files[name] = file
-    index = path / INDEX if path.is_dir() else path
-    if index.name.endswith(".json") and index.is_file():
+    index = index_of(path)
+    if index is not None:
         told = {name: index.parent / file for name, file in read_index(index).items()}
         for name in sorted(set(told) | set(files)):
             if told.get(name) != files.get(name):

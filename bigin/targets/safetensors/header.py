@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bigin.core import dtypes
-from bigin.core.errors import InputError
+from bigin.core.errors import InputError, NotFoundError
 
 LARGEST = 100_000_000  # bytes of a header, the format's limit
 MOST_DIMENSIONS = 64  # numpy's limit
@@ -76,6 +76,8 @@ def read_header(path: Path) -> Header:
                     "file is cut off, or no safetensors file"
                 )
             data = file.read(length)
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: expected a safetensors file, got nothing") from None
     except OSError as error:
         raise InputError(
             f"{path}: expected a safetensors file, got one that cannot be read: {error.strerror}"

@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from zarr.abc.store import Store
 from zarr.codecs import ShardingCodec
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from bigin.core import dtypes
 from bigin.core.disk import sync_file_system
@@ -18,10 +18,11 @@ from bigin.core.errors import InputError
 from bigin.core.regions import Grid, Region, slices
 from bigin.targets.records import JOURNAL, Record
 from bigin.targets.target import Array, Parts, Scratch, Target
-from bigin.targets.zarr.chunks import LocalWriter, is_plain, writer
+from bigin.targets.zarr.chunks import LocalWriter, is_big_endian, is_plain, writer
 from bigin.targets.zarr.names import TensorPath
 from bigin.targets.zarr.private import moved, stored_bytes, wait
 
+LOCAL = (LocalStore, MemoryStore, ZipStore)  # whose errors do not pass
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", JOURNAL)
 
 
@@ -51,7 +52,11 @@ class ZarrTarget(Target):
             if any(block < 1 <= size for block, size in zip(blocks, array.shape, strict=True)):
                 raise InputError(f"{label}: expected chunks of at least 1, got {blocks}")
         self.writer = writer(array)
-        self.remote = make is None and not isinstance(array.store_path.store, LocalStore | MemoryStore)
+        self.remote = make is None and not isinstance(array.store_path.store, LOCAL)
+
+    @property
+    def byte_order(self) -> str:
+        return ">" if is_big_endian(self.array) else "="
 
     def grid(self, size: int = 0) -> Grid:
         """The grid of the shards, or of the chunks where there are none."""
@@ -109,7 +114,7 @@ class ZarrTarget(Target):
         self.array = array
         self.make = None
         self.writer = writer(array)
-        self.remote = not isinstance(array.store_path.store, LocalStore | MemoryStore)
+        self.remote = not isinstance(array.store_path.store, LOCAL)
 
     def move(self, store: Store) -> None:
         """Moves it to another store, which holds the same metadata under the same path."""

@@ -323,6 +323,18 @@ def stores_plain_bytes(array: zarr.Array[Any]) -> bool:
     return len(codecs) == 1 and is_plain(codecs[0])
 
 
+def is_big_endian(array: zarr.Array[Any]) -> bool:
+    """Whether an array stores its values in the byte order that this machine has not."""
+    metadata = array.metadata
+    if metadata.zarr_format == 2:
+        return getattr(metadata.dtype, "endianness", "little") == "big"
+    codecs = metadata.codecs
+    if len(codecs) == 1 and isinstance(codecs[0], ShardingCodec):
+        codecs = codecs[0].codecs
+    order = [getattr(codec.endian, "value", codec.endian) for codec in codecs if isinstance(codec, BytesCodec)]
+    return order == ["big"]
+
+
 def is_plain(codec: Any) -> bool:
     """Whether a codec makes a chunk's little-endian bytes, and nothing else."""
     return isinstance(codec, BytesCodec) and getattr(codec.endian, "value", codec.endian) in (None, "little")

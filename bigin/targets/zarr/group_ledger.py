@@ -10,10 +10,12 @@ from bigin.core.errors import DamagedError, TargetError
 from bigin.core.record import model_record
 from bigin.targets.ledger import Ledger
 from bigin.targets.records import KEY, Progress, Record
+from bigin.targets.zarr.array import codecs
 from bigin.targets.zarr.chunks import LocalWriter, stores_plain_bytes
 from bigin.targets.zarr.group import GroupTarget
 from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
 from bigin.targets.zarr.ledger import record_of_array
+from bigin.targets.zarr.lossless import check_lossless
 from bigin.targets.zarr.private import update_attributes
 
 
@@ -31,6 +33,12 @@ class GroupLedger(Ledger):
             return
         if target.group.store_path.store.read_only:
             raise TargetError(f"{self.label}: expected a store that can be written, got a read-only one")
+        kinds = {
+            (member.dtype, member.array.chunks, *codecs(member.array.metadata)): (name, member.array)
+            for name, member in target.arrays.items()
+        }
+        for name, array in kinds.values():  # most arrays of a model are of one kind, and to try one takes 5 ms
+            check_lossless(array, f"{self.label}/{name}")
         if target.folder is None:
             return
         if not os.access(target.folder, os.W_OK):

@@ -13,18 +13,21 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from bigin.core.errors import ExistsError, InputError, TargetError
 from bigin.core.regions import Shape
+from bigin.targets.paths import check_ending
 from bigin.targets.zarr.group import GroupTarget
 from bigin.targets.zarr.group_ledger import GroupLedger
 from bigin.targets.zarr.make import ZarrLayout, new_array
 from bigin.targets.zarr.names import hierarchy_name, local_root
+from bigin.targets.zarr.zip import as_store
 
 
 def open_group(group: Any, label: str, mode: str = "r+") -> zarr.Group | None:
     """The group at a path, a URL or the root of a store; None where there is something else, or nothing."""
     if isinstance(group, Path) and not group.exists():
         return None
+    store = as_store(group)
     try:
-        return zarr.open_group(group, mode=mode, use_consolidated=False)  # type: ignore[arg-type]
+        return zarr.open_group(store, mode="r" if store is not group else mode, use_consolidated=False)  # type: ignore[arg-type]
     except PermissionError as error:
         raise TargetError(f"{label}: expected a store that can be read and written: {error.strerror}") from None
     except (ImportError, ValueError, TypeError, KeyError, OSError, NotImplementedError):
@@ -58,6 +61,8 @@ def group_target(
 
 def missing_group(path: Any, label: str, tensors: Mapping[str, tuple[Any, Shape]]) -> GroupTarget:
     """The target of a group that is still to be made, with arrays of good chunks and without compression."""
+    if isinstance(path, str | Path):
+        check_ending(path)
     if isinstance(path, Path):
         if path.exists() and (not path.is_dir() or (path / "zarr.json").exists()):
             raise ExistsError(f"{label}: expected nothing there, or a zarr group, got something else")

@@ -1,10 +1,17 @@
-"""The journal of a zarr array or group: a file in its folder, or a key in a store that has no folders."""
+"""The journal of a zarr array or group: a file in its folder, or a key in a store that has no folders.
+
+zarr's own stores take any key. Others may take none but those of zarr's format, as icechunk does; a journal that they
+refuse is not kept, and an interrupted fill begins anew.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from zarr.storage import StorePath
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, StorePath, WrapperStore
 
 from bigin.targets.records import (
     JOURNAL,
@@ -17,12 +24,15 @@ from bigin.targets.records import (
 )
 from bigin.targets.zarr.private import get_bytes, set_bytes, wait
 
+TAKES_ANY_KEY = (LocalStore, MemoryStore, FsspecStore, ObjectStore, WrapperStore)
+
 
 def keep_journal(path: StorePath, folder: Path | None, progress: Progress) -> None:
     """Replaces the progress, whole or not at all."""
     if folder is not None:
         write_journal(folder / JOURNAL, progress)
-    else:
+        return
+    with _refusal(path.store):
         wait(set_bytes(path.store, _key(path), pack_progress(progress)))
 
 
@@ -30,8 +40,10 @@ def kept_journal(path: StorePath, folder: Path | None) -> Progress | None:
     """The progress; None where there is none, or a damaged one."""
     if folder is not None:
         return read_journal(folder / JOURNAL)
-    data = wait(get_bytes(path.store, _key(path)))
-    return None if data is None else unpack_progress(data)
+    with _refusal(path.store):
+        data = wait(get_bytes(path.store, _key(path)))
+        return None if data is None else unpack_progress(data)
+    return None
 
 
 def forget_journal(path: StorePath, folder: Path | None) -> None:
@@ -39,7 +51,18 @@ def forget_journal(path: StorePath, folder: Path | None) -> None:
     if folder is not None:
         remove_journal(folder / JOURNAL)
     elif path.store.supports_deletes:
-        wait(path.store.delete(_key(path)))
+        with _refusal(path.store):
+            wait(path.store.delete(_key(path)))
+
+
+@contextmanager
+def _refusal(store: Store) -> Iterator[None]:
+    """Takes no notice of a store that is not zarr's own and does not take the journal's key."""
+    try:
+        yield
+    except Exception:
+        if isinstance(store, TAKES_ANY_KEY):
+            raise
 
 
 def _key(path: StorePath) -> str:

@@ -18,6 +18,7 @@ from bigin.targets.records import KEY, Progress, Record
 from bigin.targets.zarr.array import ZarrTarget
 from bigin.targets.zarr.chunks import stores_plain_bytes
 from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
+from bigin.targets.zarr.lossless import check_lossless
 from bigin.targets.zarr.private import replace_attributes
 
 
@@ -35,6 +36,7 @@ class ZarrLedger(Ledger):
             return
         if target.array.store_path.store.read_only:
             raise TargetError(f"{target.label}: expected a store that can be written, got a read-only one")
+        check_lossless(target.array, target.label)
         if target.folder is None:
             return
         if not os.access(target.folder, os.W_OK):

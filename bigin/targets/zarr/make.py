@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
+from zarr.codecs import BytesCodec
 from zarr.errors import ContainsArrayError
 from zarr.storage import MemoryStore
 
 from bigin.core.disk import remove_stale
 from bigin.core.errors import ExistsError, InputError, NotFoundError
 from bigin.core.regions import Shape, block_of_rows
+from bigin.targets.paths import check_ending, local_path
 from bigin.targets.records import KEY, Record
 from bigin.targets.zarr.array import ZarrTarget
 from bigin.targets.zarr.names import TensorPath, check_above, local_root, root_of
 from bigin.targets.zarr.open import existing, open_node, with_ledger
+from bigin.targets.zarr.zip import ZIP, missing_zip, zip_target
 
 CHUNK = 16 << 20  # bytes in a chunk of a new array
 MANY = 10_000  # above this many chunks they are made larger, up to LARGEST bytes
@@ -49,7 +52,8 @@ def zarr_target(
     label = str(target)
     array = open_node(target, label)
     if array is not None:
-        return existing(array, label)
+        there = existing(array, label)
+        return zip_target(there, target) if isinstance(target, Path) and target.suffix == ZIP else there
     if shape is None or dtype is None:
         raise NotFoundError(f"{label}: expected a zarr array, found nothing; give --shape (shape=) to make one")
     return missing(target, label, ZarrLayout(shape, dtype))
@@ -64,6 +68,10 @@ def missing(path: str | Path | Store, label: str, layout: ZarrLayout) -> ZarrTar
     if isinstance(path, Path):
         check_above(path)
     root, inner = local_root(path) if isinstance(path, Path) else (path, "")
+    if isinstance(path, str | Path) and not inner:
+        check_ending(path)
+    if isinstance(path, Path) and path.suffix == ZIP:
+        return missing_zip(path, label, stand_in)
     folder = path.resolve() if isinstance(path, Path) else None
     above = root.parent if isinstance(root, Path) else None
 
@@ -88,7 +96,10 @@ def new_target(path: str | Path, layout: ZarrLayout) -> ZarrTarget:
 
 def create_array(path: str | Path, layout: ZarrLayout) -> zarr.Array[Any]:
     """Makes a new array at a path or a URL; raises ExistsError where there is one."""
-    target = new_target(path if "://" in str(path) else Path(path), layout)
+    local = local_path(path)
+    target = new_target(local or path, layout)
+    if local is not None and local.suffix == ZIP:
+        raise InputError(f"{path}: expected a folder or a URL, as a zip file is made by a fill; fill it with a shape")
     assert target.make is not None
     return target.make(None)
 
@@ -97,13 +108,16 @@ def new_array(store: Any, inner: str, layout: ZarrLayout, record: Record | None 
     """Makes a new array without compression, which random values would only slow down; `inner` is its path there."""
     zarr_format: Any = layout.zarr_format
     make_groups(store, inner, zarr_format)
+    swapped = not layout.dtype.isnative  # format 3 keeps the byte order in a codec, format 2 in the dtype
+    serializer: Any = BytesCodec(endian="big") if swapped and zarr_format == 3 else "auto"
     return zarr.create_array(
         store,
         name=inner or None,
         shape=layout.shape,
-        dtype=layout.dtype.name,
+        dtype=layout.dtype.str if swapped and zarr_format == 2 else layout.dtype.name,
         chunks=layout.chunks or good_chunks(layout.shape, layout.dtype),
         shards=layout.shards,
+        serializer=serializer,
         compressors=None,
         zarr_format=zarr_format,
         attributes=None if record is None else {KEY: record},

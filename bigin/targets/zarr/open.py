@@ -14,6 +14,7 @@ from bigin.core.errors import InputError, TargetError
 from bigin.targets.zarr.array import METADATA, ZarrTarget
 from bigin.targets.zarr.ledger import ZarrLedger
 from bigin.targets.zarr.names import TensorPath, check_links, hierarchy_name, root_of
+from bigin.targets.zarr.zip import as_store
 
 PLAIN_MISTAKES = (ImportError, ValueError, TypeError, KeyError, NotImplementedError)
 
@@ -30,7 +31,8 @@ def open_node(store: Any, label: str) -> zarr.Array[Any] | None:
     try:
         if isinstance(store, Path):
             check_metadata(store)
-        node = zarr.open(store, mode="r" if getattr(store, "read_only", False) else "r+")
+        opened = as_store(store)
+        node = zarr.open(opened, mode="r" if getattr(opened, "read_only", False) else "r+")
     except FileNotFoundError:
         if isinstance(store, Path) and store.is_dir() and any(item.suffix != ".partial" for item in store.iterdir()):
             raise InputError(f"{label}: expected a zarr array, got a folder that holds something else") from None
