@@ -174,12 +174,27 @@ def create(
     shards: Any = None,
     zarr_format: int = 3,
 ) -> zarr.Array[Any] | np.memmap[Any, Any]:
-    """Make an empty array that suits a fill, and return it opened.
+    """Make an empty array with a layout that suits a fill.
 
-    A path that ends in .npy becomes a file, returned as a numpy memmap; every other path or URL a zarr array without
-    compression, with chunks of whole rows of 16 MiB (more for arrays of over 10,000 chunks) unless `chunks` says
-    otherwise, and shards of `shards` elements where that is given. Inside a zarr group, missing groups on the way are
-    made. Raises InputError if something is there already.
+    Args:
+        path: a path that ends in .npy makes a file; any other path or URL makes a zarr array without compression.
+            Inside a zarr group, missing groups on the way are made.
+        shape: the shape of the array.
+        dtype: the name of a dtype, or a numpy dtype.
+        chunks: the shape of a chunk of a zarr array; by default whole rows of 16 MiB, and more for arrays that would
+            have over 10,000 chunks.
+        shards: the shape of a shard; by default there are none.
+        zarr_format: 2 or 3.
+
+    Returns:
+        The opened array: a zarr.Array, or a np.memmap of the file.
+
+    Raises:
+        InputError: an argument is invalid, or something exists at the path; nothing was made.
+
+    Example:
+        >>> bigin.create("t.zarr", shape=(10**7, 256), dtype="float32").chunks
+        (16384, 256)
     """
     path, parsed, kind = expand(path), parse_shape(shape), dtypes.parse_stored(dtype)
     if (file := local_path(path)) is not None and file.suffix == ".npy":

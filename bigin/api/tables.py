@@ -42,6 +42,17 @@ class EmbeddingTable:
     Attributes:
         report: what the `create` or `grow` of this object did, or None.
         specification: what decides the initial values.
+
+    Example:
+        >>> table = bigin.EmbeddingTable.create("users.npy", 1000, 64, "normal", std=0.01, seed=3)
+        >>> table.grow(1500).nbytes
+        128000
+        >>> table.rows([5, 7, 5]).shape
+        (3, 64)
+        >>> table.reset([5, 7, 5])
+        2
+        >>> table.verify().equal
+        True
     """
 
     def __init__(self, path: Any) -> None:
@@ -127,9 +138,16 @@ class EmbeddingTable:
 
     @classmethod
     def open(cls, path: Any) -> EmbeddingTable:
-        """Open a table: a path, a URL, a zarr.Array or a zarr store that `create` or `bigin.fill` has filled whole.
+        """Open a table that `create` or `bigin.fill` has filled completely.
 
-        Raises InputError where there is none.
+        Args:
+            path: a path, a URL, a zarr.Array or a zarr store.
+
+        Returns:
+            The table, with the number of rows that it has now.
+
+        Raises:
+            InputError: there is no table there.
         """
         return cls(path)
 
@@ -215,6 +233,9 @@ class EmbeddingTable:
             num_embeddings: the number of rows in the end, not below what there is.
             threads, max_memory, sync, progress: as in `bigin.fill`.
 
+        Returns:
+            What was done: the bytes of the new rows, the seconds, and the record.
+
         Raises:
             InputError: the method's values depend on the number of rows, or something else is wrong with what was asked
                 for; nothing was changed. Or another writer is at work.
@@ -233,13 +254,16 @@ class EmbeddingTable:
     def reset(
         self, ids: Any, *, threads: int | None = None, max_memory: int | str | None = None, sync: bool = True
     ) -> int:
-        """Bring rows back to their initial values; returns how many different ones there were.
+        """Bring rows back to their initial values.
 
-        In a chunk that is compressed the others are read and written again, so whoever writes them must wait.
+        In a compressed chunk the other rows are read and written again, so no other program may write them meanwhile.
 
         Args:
             ids: integers from 0 to num_embeddings - 1, of any shape.
             threads, max_memory, sync: as in `bigin.fill`.
+
+        Returns:
+            The number of different rows.
 
         Raises:
             InputError: something is no id of the table; nothing was changed. Or another writer is at work.
@@ -259,9 +283,16 @@ class EmbeddingTable:
         max_memory: int | str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Verification:
-        """Make all rows again and compare them with what the table holds, bit for bit: which ones were changed?
+        """Make all rows again and compare them with what the table holds, bit for bit.
 
-        As `bigin.verify`, which see, with what the table's record says.
+        Args:
+            sample, sample_seed, threads, max_memory, progress: as in `bigin.verify`.
+
+        Returns:
+            Which regions hold rows that were changed.
+
+        Raises:
+            InputError: an argument is invalid.
         """
         from bigin.api.verifying import verify
 
@@ -281,9 +312,16 @@ class EmbeddingTable:
         )
 
     def torch(self, mode: str = "r") -> Any:
-        """The table as a torch tensor that is mapped into memory, without a copy, where the layout allows.
+        """The table as a torch tensor that is mapped into memory, without a copy.
 
-        See `bigin.torch.open`.
+        Args:
+            mode: "r" or "r+", as in `bigin.torch.open`.
+
+        Returns:
+            The tensor.
+
+        Raises:
+            InputError: the layout cannot be mapped.
         """
         import bigin
 

@@ -31,7 +31,14 @@ MOST = 4  # a setup that is not needed is worth its time where a quarter of the 
 class VirtualArray:
     """A read-only array that needs no storage, indexed as numpy's are; `bigin.virtual` makes one.
 
-    shape, dtype: of the array; specification: what decides its values.
+    Attributes:
+        shape, dtype: of the array.
+        specification: what decides its values.
+
+    Example:
+        >>> w = bigin.virtual((10**12, 128), "normal", std=0.02)
+        >>> w[[5, 7, 10**11]].shape
+        (3, 128)
     """
 
     def __init__(self, specification: TensorSpec, limits: Limits) -> None:
@@ -135,6 +142,12 @@ class VirtualArray:
 
         Args:
             block: the bytes of a block of whole rows, a number or a text such as "64MiB"; or the shape of a block.
+
+        Returns:
+            An iterator over (slices, values).
+
+        Raises:
+            InputError: the block is not a size, or its shape does not suit the array.
         """
         if isinstance(block, tuple | list):
             sizes = parse_shape(block)

@@ -52,11 +52,19 @@ class Generator:
         return self
 
     def initial_seed(self) -> int:
-        """The seed."""
+        """The seed.
+
+        Returns:
+            The seed of the last `manual_seed`.
+        """
         return self._seed
 
     def next_stream(self) -> tuple[int, str]:
-        """The seed and the name of the next call's stream."""
+        """The seed and the name of the next call's stream, which no later call gets.
+
+        Returns:
+            (seed, name).
+        """
         with self._lock:
             self._calls += 1
             return self._seed, f"#{self._calls}"

@@ -65,9 +65,14 @@ class Overview:
         return all(check.right for check in self.checks) if self.checks else None
 
     def histogram(self, bins: int, outside: float = 5e-4) -> Histogram | None:
-        """The middle of the values, with at most such a part of them outside on either side.
+        """The histogram of the middle of the values. Zeros are left out where they are more than a fifth.
 
-        Without zeros where those are more than a fifth; None where there is nothing to draw.
+        Args:
+            bins: the number of bins.
+            outside: the largest part of the values that may lie outside of the bins, on either side.
+
+        Returns:
+            The histogram, or None if there is nothing to draw.
         """
         found = self.statistics
         if found is None or found.finite == 0 or found.minimum == found.maximum:
@@ -88,7 +93,11 @@ class Overview:
         return rebinned(found, counts, None if expected is None else np.maximum(expected, 0.0), bins, outside, without)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: no NaN, no infinity."""
+        """The overview as `bigin show --json` prints it.
+
+        Returns:
+            A dict of what JSON can hold, without NaN and infinity.
+        """
         found = self.statistics
         return {
             "target": self.target,

@@ -83,7 +83,11 @@ class Verification:
         return not self.differences
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The verification as `bigin verify --json` prints it.
+
+        Returns:
+            A dict of what JSON can hold.
+        """
         return asdict(self) | {"equal": self.equal}
 
 

@@ -24,10 +24,24 @@ LEAKY_SLOPE = 0.01  # torch's
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The recommended gain of a nonlinearity.
+    """Return the recommended gain of a nonlinearity, as torch.nn.init.calculate_gain does.
 
-    linear, conv and sigmoid 1, tanh 5/3, relu sqrt(2), selu 3/4, leaky_relu sqrt(2 / (1 + slope^2)), where the slope
-    is `param`, 0.01 by default. Raises InputError for another name or a slope that is not a finite number.
+    Args:
+        nonlinearity: linear, conv1d to conv3d, conv_transpose1d to conv_transpose3d and sigmoid have the gain 1, tanh
+            5/3, relu sqrt(2), selu 3/4, and leaky_relu sqrt(2 / (1 + slope^2)).
+        param: the slope of leaky_relu, 0.01 by default.
+
+    Returns:
+        The gain.
+
+    Raises:
+        InputError: the nonlinearity is unknown, or the slope is not a finite number.
+
+    Example:
+        >>> bigin.calculate_gain("relu")
+        1.4142135623730951
+        >>> bigin.calculate_gain("leaky_relu", 1.0)
+        1.0
     """
     if nonlinearity == "leaky_relu":
         slope = LEAKY_SLOPE if param is None else param

@@ -55,9 +55,18 @@ def materialize(
         variables: for a recipe, as in bigin.initialize.
         max_shard_size, overwrite, threads, max_memory, sync, progress: as in bigin.initialize.
 
+    Returns:
+        What was done: the bytes of the tensors, the seconds, and the record.
+
     Raises:
         InputError: something is wrong with what was asked for, or a tensor has no rule; nothing was changed.
-        FillError: the checkpoint could not be finished; the same call goes on where it stopped.
+        FillError: the checkpoint could not be finished; the same call continues where it stopped.
+
+    Example:
+        >>> with torch.device("meta"):
+        ...     model = torch.nn.Linear(8, 4)
+        >>> bigin.torch.materialize(model, "model.safetensors", bigin.torch.rules_like(model), seed=42).nbytes
+        144
     """
     limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
     shard = None if max_shard_size is None else parse_size(max_shard_size)

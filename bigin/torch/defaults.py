@@ -16,15 +16,27 @@ ONES, ZEROS, XAVIER = Rule("ones"), Rule("zeros"), Rule("xavier_uniform")
 
 
 def rules_like(module: Any) -> dict[str, Rule]:
-    """Rules that draw a module's parameters as its layers do themselves when torch makes them: reset_parameters.
+    """Rules that draw a module's parameters by the scheme of its layers' own reset_parameters.
 
-    The keys are full names, so that the rules can be looked at, changed, and put before or behind others:
+    The keys are full names, so that the rules can be inspected, changed, and put before or after others:
     {"head.*": "zeros", **rules_like(model)}. Known are Linear, Bilinear, ConvNd, ConvTransposeNd, Embedding,
     EmbeddingBag, the norms with their running statistics, RNN, GRU, LSTM and their cells, PReLU, MultiheadAttention and
     Transformer. There is no rule for the parameters of other modules, nor of those with a reset_parameters of their
     own. What a model does with its layers once they are made cannot be known either.
 
     The distributions are torch's; the values are bigin's, each parameter's from the stream of its name.
+
+    Args:
+        module: a torch.nn.Module; only names, shapes and dtypes are used.
+
+    Returns:
+        A rule for every parameter and buffer whose scheme is known, by full name.
+
+    Example:
+        >>> for name, rule in bigin.torch.rules_like(torch.nn.Linear(16, 4)).items():
+        ...     print(name, rule)
+        weight Rule(method='kaiming_uniform', parameters={'a': 2.23606797749979})
+        bias Rule(method='uniform', parameters={'a': -0.25, 'b': 0.25})
     """
     found: dict[str, Rule] = {}
     names: dict[int, str] = {}

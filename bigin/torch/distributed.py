@@ -43,9 +43,19 @@ def fill_dtensor(
         dtensor: the distributed tensor; a plain tensor is filled whole.
         method, seed, name, padding_idx, threads, max_memory, **parameters: as in bigin.fill, the same on every rank.
 
+    Returns:
+        The same tensor.
+
     Raises:
         InputError: something is wrong with what was asked for, the tensor is Partial, or its local part is not the one
             that its placements say; nothing was changed.
+
+    Example:
+        >>> whole = bigin.torch.fill_dtensor(torch.empty(6, 4), "xavier_uniform", seed=1, name="w1")
+        >>> part = torch.empty(3, 4)  # what a rank holds; a DTensor says so itself
+        >>> _ = bigin.fill(part, "xavier_uniform", seed=1, name="w1", shape=(6, 4), region=(slice(3, 6), slice(0, 4)))
+        >>> torch.equal(part, whole[3:])
+        True
     """
     limits = Limits.parse(threads, max_memory)
     with default_modes():

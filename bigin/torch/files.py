@@ -32,8 +32,16 @@ def open(
             if there is no record of a fill beside it.
         raw, offset: the file holds values without a header, from `offset` bytes on.
 
+    Returns:
+        The tensor.
+
     Raises:
-        InputError: the values do not lie in files as they are, or the file holds something else.
+        InputError: the layout cannot be mapped, or the file holds something else.
+
+    Example:
+        >>> _ = bigin.fill("table.npy", "normal", shape=(1000, 64), dtype="bfloat16")
+        >>> bigin.torch.open("table.npy")[7].shape
+        torch.Size([64])
     """
     array = map_array(
         path,

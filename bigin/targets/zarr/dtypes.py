@@ -102,10 +102,15 @@ class Float8E5M2(_Narrow, ZDType[Any, Any]):
 
 
 def register_dtypes() -> None:
-    """Make zarr know bfloat16, float8_e4m3fn and float8_e5m2, unless someone has done so.
+    """Register bfloat16, float8_e4m3fn and float8_e5m2 with zarr, unless they are registered already.
 
     bigin does this for itself; call it before `zarr.open` reads an array of these dtypes in a process that has not
     filled one. (The package also declares them as entry points, which zarr 3.1 reads only for arrays that it makes.)
+
+    Example:
+        >>> bigin.register_dtypes()
+        >>> zarr.create_array("w.zarr", shape=(3, 4), dtype="bfloat16").dtype
+        dtype(bfloat16)
     """
     for cls in (BFloat16, Float8E4M3FN, Float8E5M2):
         if cls._zarr_v3_name not in data_type_registry.contents:
