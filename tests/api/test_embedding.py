@@ -328,13 +328,14 @@ def test_methods_that_do_not_look_at_the_number_of_rows_grow(path, method, param
     table = bigin.EmbeddingTable.create(path, 8, DIM, method, **parameters)
     table.grow(20)
     fresh = np.zeros((20, DIM), np.float32)
-    bigin.fill(fresh, method, **parameters)
+    bigin.fill(fresh, method, name="t", **parameters)
     same(table.rows(np.arange(20)), fresh)
 
 
 REFUSED = [
     ("orthogonal", {}, "got orthogonal, where every value depends on all rows"),
-    ("sparse", {"sparsity": 0.1}, "got sparse, where every value depends on all rows"),
+    ("sparse", {"sparsity": 0.1}, r"got sparse: Sparse\(zeros=1, .*\) for 8 rows would be Sparse\(zeros=2, .*\) for 20"),
+    ("sparse", {"sparsity": 0.01}, "got sparse, where every value depends on all rows"),
     ("xavier_uniform", {}, r"got xavier_uniform: Uniform\(.*\) for 8 rows would be Uniform\(.*\) for 20"),
     ("kaiming_normal", {"mode": "fan_out"}, r"got kaiming_normal: Normal\(.*\) for 8 rows"),
     ("variance_scaling", {"in_axis": [-2], "out_axis": [-1]}, r"got variance_scaling: TruncNormal\(.*\) for 8 rows"),
@@ -407,8 +408,9 @@ def test_what_is_wrong_with_a_new_table_is_said_before_anything_is_made(path):
         assert snapshot() == {}
     bigin.EmbeddingTable.create(path, OLD, DIM, "normal")
     before = snapshot()
+    assert bigin.EmbeddingTable.create(path, OLD, DIM, "normal").report.nbytes == 0  # it is opened
     with pytest.raises(bigin.InputError, match="expected nothing there"):
-        bigin.EmbeddingTable.create(path, OLD, DIM, "normal")
+        bigin.EmbeddingTable.create(path, OLD, DIM, "normal", seed=1)
     assert snapshot() == before
 
 
@@ -665,7 +667,8 @@ def test_the_commands(capsys):
     create = ("table", "create", "users.zarr", "--num-embeddings", 200, "--embedding-dim", 4, "--method", "normal",
               "--std", 0.01, "--dtype", "bfloat16", "--padding-idx", 0, "--seed", 3)  # fmt: skip
     assert "users.zarr: 200x4 bfloat16 filled with normal, seed 3" in run(*create).stdout
-    assert "users.zarr: expected nothing there" in run(*create, code=2).stderr
+    assert "users.zarr: 200x4 bfloat16 already filled with normal, seed 3" in run(*create).stdout
+    assert "users.zarr: expected nothing there" in run(*create[:-1], 4, code=2).stderr
 
     def said_by(*command: object) -> str:
         """What a command prints, in this process."""
