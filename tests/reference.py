@@ -348,7 +348,10 @@ def trunc_normal_numbers(
             step,
         ]
     rounded_numbers = [rounded(float(number), drawn_type(dtype)) for number in numbers]
-    return rounded_numbers, anchor, ceil_to(Fraction(a), dtype), floor_to(Fraction(b), dtype)
+    largest = float(ml_dtypes.finfo(FORMATS[dtype][2]).max)
+    first = -largest if a == -math.inf else ceil_to(Fraction(a), dtype)
+    last = largest if b == math.inf else floor_to(Fraction(b), dtype)
+    return rounded_numbers, anchor, first, last
 
 
 # Methods
@@ -361,14 +364,14 @@ ALIASES = {
 }
 
 
-def fans(shape: tuple[int, ...], p: dict) -> tuple[float, float]:
+def fans(shape: tuple[int, ...], p: dict) -> tuple[int, int]:
     groups = []
     for key, default in (("in_axis", 1), ("out_axis", 0), ("batch_axis", ())):
         axes = p.get(key, default)
         groups.append([axis % len(shape) for axis in ([axes] if isinstance(axes, int) else axes)])
     inputs, outputs, batch = groups
     field = math.prod(size for axis, size in enumerate(shape) if axis not in inputs + outputs + batch)
-    return float(math.prod(shape[i] for i in inputs) * field), float(math.prod(shape[i] for i in outputs) * field)
+    return math.prod(shape[i] for i in inputs) * field, math.prod(shape[i] for i in outputs) * field
 
 
 def gain_of(nonlinearity: str, slope: float = 0.01) -> float:
@@ -398,7 +401,7 @@ def kaiming_std(shape: tuple[int, ...], p: dict) -> float:
 
 
 def scaled(shape: tuple[int, ...], p: dict, scale: float, mode: str, distribution: str) -> tuple:
-    fan_in, fan_out = fans(shape, p)
+    fan_in, fan_out = map(float, fans(shape, p))
     fan = {
         "fan_in": fan_in,
         "fan_out": fan_out,
@@ -459,7 +462,7 @@ def resolve(method: str, parameters: dict, shape: tuple[int, ...]) -> tuple:
         raise KeyError(f"the reference does not know the method {method!r}")
     kind, *numbers = row
     if (kind == "uniform" and numbers[0] == numbers[1]) or (kind == "normal" and numbers[1] == 0):
-        return "constant", numbers[0]
+        return "constant", numbers[0] + 0.0  # never -0
     return row
 
 
@@ -507,13 +510,21 @@ def permuted(place: int, size: int, key: tuple[int, ...]) -> int:
             return place
 
 
+def axes_of(axes: int | list[int], ndim: int) -> list[int]:
+    return [axis % ndim for axis in ([axes] if isinstance(axes, int) else axes)]
+
+
 def orthogonal(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) -> Callable:
-    rows, columns = shape[0], math.prod(shape[1:])
+    outputs = axes_of(p.get("out_axis", 0), len(shape))
+    others = [axis for axis in range(len(shape)) if axis not in outputs]
+    row_sizes, column_sizes = (tuple(shape[axis] for axis in axes) for axes in (outputs, others))
+    rows, columns = math.prod(row_sizes), math.prod(column_sizes)
     matrix = orthonormal(max(rows, columns), min(rows, columns), drawn_type(dtype), seed, name)
     gain = parsed_gain(p.get("gain", 1.0))
 
     def value(place: tuple[int, ...]) -> float:
-        i, j = place[0], flat_index(place[1:], shape[1:])
+        i = flat_index(tuple(place[axis] for axis in outputs), row_sizes)
+        j = flat_index(tuple(place[axis] for axis in others), column_sizes)
         if rows < columns:
             i, j = j, i
         return rounded(mul(matrix[i][j], gain, "float64"), drawn_type(dtype))
@@ -522,9 +533,16 @@ def orthogonal(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str
 
 
 def delta_orthogonal(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) -> Callable:
-    centre = tuple((size - 1) // 2 for size in shape[2:])
-    matrix = orthogonal(p, shape[:2], dtype, seed, name)
-    return lambda place: matrix(place[:2]) if place[2:] == centre else 0.0
+    (output,) = axes_of(p.get("out_axis", 0), len(shape))
+    (into,) = axes_of(p.get("in_axis", 1), len(shape))
+    kernel = [axis for axis in range(len(shape)) if axis not in (output, into)]
+    matrix = orthogonal({"gain": p.get("gain", 1.0)}, (shape[output], shape[into]), dtype, seed, name)
+
+    def value(place: tuple[int, ...]) -> float:
+        centred = all(place[axis] == (shape[axis] - 1) // 2 for axis in kernel)
+        return matrix((place[output], place[into])) if centred else 0.0
+
+    return value
 
 
 STRUCTURED = {
@@ -682,4 +700,6 @@ def constant(value: float, dtype: str) -> float | int:
     """An integer stays one in an integer dtype; a narrow float is rounded by way of float32."""
     if dtype not in FORMATS:
         return value if dtype.startswith("complex") else int(value)
+    if not math.isfinite(value):
+        return float(value)
     return rounded(rounded(float(value), drawn_type(dtype)), dtype)

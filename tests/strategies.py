@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("trunc_normal", {"mean": 0.1, "std": 0.02, "a": 0.05, "b": 0.2}),
     ("trunc_normal", {"mean": -1.0, "std": 0.125, "lower": 4.0, "upper": 6.0}),
     ("trunc_normal", {"std": 0.5, "lower": -3.0, "upper": -1.0}),
+    ("trunc_normal", {"a": -math.inf, "b": 0.5}),
+    ("trunc_normal", {"mean": 0.25, "lower": 3.0, "upper": math.inf}),
     ("constant", {"val": 0.1}),
+    ("constant", {"val": math.nan}),
     ("ones", {}),
     ("zeros", {}),
 ]
@@ -35,7 +39,11 @@ FAN_METHODS: list[tuple[str, dict[str, Any]]] = [
 
 def structured_methods(shape: tuple[int, ...]) -> list[tuple[str, dict[str, Any]]]:
     """The structured methods that are for tensors of this shape."""
-    rows: list[tuple[str, dict[str, Any]]] = [("orthogonal", {"gain": 0.75})]
+    rows: list[tuple[str, dict[str, Any]]] = [
+        ("orthogonal", {"gain": 0.75}),
+        ("orthogonal", {"gain": -1.0, "in_axis": -2, "out_axis": -1}),
+        ("orthogonal", {"in_axis": [], "out_axis": [len(shape) - 1, 0]}),
+    ]
     if len(shape) == 2:
         rows += [("eye", {}), ("sparse", {"sparsity": 0.4}), ("sparse", {"sparsity": 0.7, "std": 2.0})]
     if len(shape) > 2:
@@ -43,6 +51,8 @@ def structured_methods(shape: tuple[int, ...]) -> list[tuple[str, dict[str, Any]
         rows.append(("dirac", {}))
     if len(shape) > 2 and shape[1] <= shape[0]:
         rows.append(("delta_orthogonal", {}))
+    if len(shape) > 2 and shape[-2] <= shape[-1]:
+        rows.append(("delta_orthogonal", {"in_axis": -2, "out_axis": -1}))
     return rows
 
 

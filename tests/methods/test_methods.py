@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+import reference
 
 import bigin
 import bigin.core.dtypes
@@ -150,6 +151,26 @@ def test_the_truncated_methods_have_the_variance_that_they_should(method):
 )
 def test_fans_follow_the_layout(shape, layout, expected):
     assert fans(shape, **layout) == expected
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 2**60 + 129), (2**60 + 385, 3), (2**31 + 11, 2**31 - 77), (2**54 + 3, 5, 7)], ids=str
+)
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("xavier_uniform", {}),
+        ("xavier_normal", {}),
+        ("kaiming_uniform", {"mode": "fan_out"}),
+        ("kaiming_normal", {}),
+        *(("variance_scaling", {"mode": mode, "distribution": "normal"}) for mode in table.SCALING_MODES),
+        ("variance_scaling", {"mode": "fan_avg", "distribution": "uniform"}),
+    ],
+    ids=str,
+)
+def test_fans_above_two_to_the_53_are_rounded_as_the_page_says(shape, method, parameters):
+    kind, *numbers = reference.resolve(method, parameters, shape)
+    assert resolve(method, shape, **parameters) == {"uniform": Uniform, "normal": Normal}[kind](*numbers)
 
 
 @pytest.mark.parametrize(("alias", "name"), table.ALIASES.items())
