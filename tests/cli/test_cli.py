@@ -243,11 +243,11 @@ def test_the_version_is_printed():
 @pytest.mark.parametrize(
     ("command", "suggestion"),
     [
-        (["fil", "w.npy"], "did you mean 'fill'?"),
-        (["table", "grew", "t.npy", "3"], "did you mean 'grow'?"),
+        (["fil", "w.npy"], "did you mean fill?"),
+        (["table", "grew", "t.npy", "3"], "did you mean grow?"),
         (["fill", "--methd", "normal", "w.npy"], "--method"),
         (["fill", "--method", "norml", "w.npy", "--shape", "3"], "normal"),
-        (["recipes", "gtp2"], "did you mean 'gpt2'?"),
+        (["recipes", "gtp2"], "did you mean gpt2?"),
     ],
 )
 def test_what_is_nearly_right_gets_a_suggestion(command, suggestion):

@@ -419,6 +419,7 @@ def test_a_name_is_text_without_nul(name):
 
 
 def test_names_and_seeds_give_other_values():
+    bigin.manual_seed(0)  # a call with a name but no seed takes this one
     draws = [
         bigin.init.normal_(np.zeros(100, np.float32), **options)
         for options in ({}, {"seed": 1}, {"seed": 1 << 32}, {"name": "a"}, {"name": "b"}, {"name": "a", "seed": 1})

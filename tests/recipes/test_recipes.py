@@ -674,5 +674,5 @@ def test_a_rule_that_an_earlier_one_hides_is_told():
 
 def test_an_unknown_variable_is_told_before_one_that_is_missing():
     text = '[vars]\nn_layers = "required"\n' + RULE
-    with pytest.raises(bigin.InputError, match=r"got n_layer; did you mean 'n_layers'\?"):
+    with pytest.raises(bigin.InputError, match=r"got n_layer; did you mean n_layers\?"):
         parse_recipe(text, "r.toml", {"n_layer": 3})
