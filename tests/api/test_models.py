@@ -143,7 +143,7 @@ def expected(tensors: Tensors, seed: int = 9, slash: bool = False) -> dict[str, 
     """By the reference, which knows nothing of models."""
     made = {}
     for name, (dtype, shape) in tensors.items():
-        stream = name.replace(".", "/") if slash else name
+        path = name.replace(".", "/") if slash else name  # in a group; the name, and its stream, are the same
         method: tuple[str, dict[str, Any]] = ("trunc_normal", {"std": 0.5})
         if name.endswith("norm.weight"):
             method = ("ones", {})
@@ -153,7 +153,7 @@ def expected(tensors: Tensors, seed: int = 9, slash: bool = False) -> dict[str, 
             method = ("orthogonal", {})
         elif name.endswith("step"):
             method = ("zeros", {})
-        made[stream] = reference.tensor(*method, shape, dtype, seed, stream)
+        made[path] = reference.tensor(*method, shape, dtype, seed, name)
     return made
 
 
@@ -212,7 +212,7 @@ def test_a_group_in_place(recipe, layout):
         held = {name: np.asarray(zarr.open_array(f"model.zarr/{name}")[...]) for name in tensors}
         same(held, expected(MODEL, slash=True))
     record = zarr.open_array("model.zarr/layers/0/o_proj/weight", mode="r").attrs["bigin"]
-    assert (record["method"], record["name"], record["complete"]) == ("normal", "layers/0/o_proj/weight", True)
+    assert (record["method"], record["name"], record["complete"]) == ("normal", "layers.0.o_proj.weight", True)
     assert "bigin" not in zarr.open_group("model.zarr", mode="r").attrs
     assert bigin.verify("model.zarr").equal
     assert bigin.verify("model.zarr/layers/0/o_proj/weight").equal
@@ -226,7 +226,7 @@ def test_arrays_of_a_group_in_a_group_have_their_whole_paths_as_names(recipe):
     group("outer.zarr/model", tensors)
     bigin.initialize(recipe, "outer.zarr/model")
     alone = np.zeros((12, 30), np.float32)
-    bigin.fill(alone, "normal", std=0.02 / np.sqrt(6.0), seed=9, name="model/layers/0/o_proj/weight")
+    bigin.fill(alone, "normal", std=0.02 / np.sqrt(6.0), seed=9, name="model.layers.0.o_proj.weight")
     np.testing.assert_array_equal(contents(Path("outer.zarr/model"))["layers/0/o_proj/weight"], alone)
     with pytest.raises(bigin.InputError, match="a place outside of other groups"):
         bigin.initialize(recipe, "outer.zarr/other.zarr", like="outer.zarr/model")
