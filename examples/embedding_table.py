@@ -43,7 +43,8 @@ def main() -> None:
     print("the old rows are", "what they were" if same else "OTHERS")
     new = table.rows(MORE - 1)
     alone = np.empty((1, WIDTH), new.dtype)  # the row alone, computed anew as a part of the larger table
-    bigin.fill(alone, "normal", std=0.01, seed=3, shape=(MORE, WIDTH), region=slice(MORE - 1, MORE))
+    name = table.specification.name  # "users", from the path
+    bigin.fill(alone, "normal", std=0.01, seed=3, name=name, shape=(MORE, WIDTH), region=slice(MORE - 1, MORE))
     print("the last row is", "what it is alone" if np.array_equal(new, alone[0]) else "ANOTHER")
 
     print("rows brought back:", table.reset([7, 7, 1_999_999]))

@@ -271,7 +271,7 @@ def test_another_seed_in_the_record_makes_everything_differ():
 def test_the_command_line_tells_it_in_lines_in_json_and_by_its_exit_code():
     run("fill", "--method", "normal", "a.zarr", "--shape", "100,30", "--seed", 4)
     done = run("verify", "a.zarr")
-    assert "all regions compared with normal(), seed 4, 100x30 float32: equal" in done.stdout
+    assert "all regions compared with normal(), seed 4, name a, 100x30 float32: equal" in done.stdout
     assert run("verify", "a.zarr", "--quiet").stdout == ""
     path = Path("a.zarr/c/0/0")
     content = bytearray(path.read_bytes())

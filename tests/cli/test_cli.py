@@ -74,7 +74,7 @@ def test_every_parameter_has_an_option_and_help_names_its_methods():
 
 BAD = [
     (["--method", "xavier_uniform", "none.zarr"], "found nothing; give --shape"),
-    (["--method", "xavier_uniform", "none.npy"], "found nothing; give --shape"),
+    (["--method", "xavier_uniform", "none.npy"], "got nothing; give --shape"),
     (["--method", "normal", "--gain", "1", "w.npy"], "normal does not take 'gain'; it takes mean, std"),
     (["--method", "gauss", "w.npy"], "expected a method"),
     (["--method", "normal", "--std", "-1", "w.npy"], "expected std >= 0"),

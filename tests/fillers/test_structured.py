@@ -676,7 +676,7 @@ CHUNKED = {
 def test_no_chunks_change_a_bit(chunks, threads):
     expected = filled("orthogonal", (650, 530))
     array = zarr.create_array("a.zarr", shape=(650, 530), dtype="float32", **CHUNKED[chunks])
-    bigin.fill(array, "orthogonal", threads=threads)
+    bigin.fill(array, "orthogonal", threads=threads, name="")
     same(array[:], expected)
 
 
@@ -803,6 +803,7 @@ def test_the_command_line_has_them_all():
             "--shape",
             shape,
             *options,
+            "--name=",
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
         assert done.returncode == 0, done.stderr

@@ -227,10 +227,10 @@ def test_modules_that_cannot_be_filled_are_refused():
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_a_file_is_a_tensor_without_a_copy(dtype):
-    bigin.fill("a.npy", "normal", shape=(7, 5), dtype=dtype, seed=3)
-    bigin.fill("raw", "normal", raw=True, offset=16, shape=(7, 5), dtype=dtype, seed=3)
+    bigin.fill("a.npy", "normal", shape=(7, 5), dtype=dtype, seed=3, name="")
+    bigin.fill("raw", "normal", raw=True, offset=16, shape=(7, 5), dtype=dtype, seed=3, name="")
     bigin.create("one.zarr", shape=(7, 5), dtype=dtype, chunks=(10, 8))
-    bigin.fill("one.zarr", "normal", seed=3)
+    bigin.fill("one.zarr", "normal", seed=3, name="")
     given = {"raw": True, "offset": 16, "shape": (7, 5), "dtype": dtype}
     for path, options in [("a.npy", {}), ("raw", given), ("one.zarr", {"shape": (7, 5), "dtype": dtype})]:
         file = Path(path) if path != "one.zarr" else Path("one.zarr/c/0/0")
@@ -360,7 +360,7 @@ def test_what_cannot_be_mapped_says_what_to_do():
         ("shards.zarr", {}, "got shards; fill such an array or a .npy file, or read parts"),
         ("packed.zarr", {}, "got compressed or reordered ones; fill"),
         ("empty.zarr", {}, "got an array without its chunk 0; fill it first"),
-        ("cut.zarr", {}, "expected 4096 bytes from 0 on .* got 4095 in all"),
+        ("cut.zarr", {}, "expected 4096 bytes from byte 0 on .* got 4095 in all"),
         ("group.zarr", {}, "expected a zarr array, got a group"),
         ("folder", {}, "got neither"),
         ("swapped.npy", {}, "this machine's byte order"),

@@ -136,7 +136,7 @@ def test_whatever_is_wrong_is_one_line_and_writes_nothing():
         (meta(), RULES, {"max_shard_size": "much"}, "expected a size"),
         (torch.zeros(3), RULES, {}, "expected a torch.nn.Module, got Tensor"),
         (meta(nn.Identity), {}, {}, "expected parameters to write, got a module without any"),
-        (meta(Masked), {"mask": "ones"}, {}, "mask: expected a dtype among .*, got bool"),
+        (meta(Masked), {"mask": "normal"}, {}, "mask: expected a float dtype for random values, got bool"),
         (meta(nn.LazyLinear, out_features=3), {"*": "ones"}, {}, "weight: expected a shape, got a lazy parameter"),
     ]:
         with pytest.raises(bigin.InputError, match=message) as raised:

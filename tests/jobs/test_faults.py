@@ -317,7 +317,7 @@ def test_a_flaky_network_costs_no_array_its_name():
             names.append(bigin.fill(array, "normal", overwrite=True).record["name"])
     Flaky.chance = 0.0
     assert names
-    assert set(names) == {"a/w"}
+    assert set(names) == {"a.w"}
 
 
 @every_layout
@@ -434,7 +434,7 @@ def test_what_nobody_expects_is_one_line_too(kind, monkeypatch, capsys):
             code, errors = command("fill", "--method", "normal", path, capsys=capsys)
         assert code == 1
         assert len(errors) < 600
-    monkeypatch.setattr("bigin.api.filling.fill", lambda *arguments, **options: (_ for _ in ()).throw(KeyError("k")))
+    monkeypatch.setattr(bigin, "fill", lambda *arguments, **options: (_ for _ in ()).throw(KeyError("k")))
     code, errors = command("fill", "--method", "normal", path, capsys=capsys)
     assert code == 1
     assert "unexpected KeyError: 'k'; BIGIN_TRACEBACK=1 shows where" in errors
