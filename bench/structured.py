@@ -115,7 +115,7 @@ def sparse(setting: Setting, shape: tuple[int, int]) -> Work:
     values = np.zeros(reduced(setting, shape), np.float32)
 
     def run() -> int:
-        init.sparse_(values, 0.1)
+        init.sparse_(values, 0.1, seed=0)
         return values.nbytes
 
     def check() -> None:
@@ -134,7 +134,7 @@ def torch_sparse(setting: Setting, shape: tuple[int, int]) -> Work:
 
     def run() -> int:
         all_cores(torch)
-        torch.nn.init.sparse_(values, 0.1)
+        torch.nn.init.sparse_(values, 0.1, seed=0)
         return values.nbytes
 
     return Work(run, lambda: counted(values.numpy(), 5))

@@ -286,7 +286,7 @@ def test_a_crash_between_the_data_and_the_record(small, monkeypatch):
             patch.setattr(f"{ledger}.finish", lambda self, record: (_ for _ in ()).throw(RuntimeError("crash")))
             with pytest.raises(bigin.FillError, match="crash"):
                 bigin.fill(path, "normal")
-        with pytest.raises(bigin.InputError, match="got one that was interrupted; give its command again"):
+        with pytest.raises(bigin.InputError, match="got one that was interrupted; rerun its command"):
             bigin.verify(path)
         bigin.fill(path, "normal")
         assert bigin.verify(path).equal
@@ -378,7 +378,7 @@ def test_of_several_that_make_a_target_at_once_one_fills_it():
             assert (
                 outcome == "filled"
                 or "no other writer" in outcome
-                or "just made it" in outcome
+                or "just made" in outcome
                 or ("is filled with normal" in outcome or "half filled" in outcome)
             ), outcomes
         verification = bigin.verify(path)

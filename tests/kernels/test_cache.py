@@ -18,7 +18,7 @@ from bigin.core.dtypes import DTYPES
 for case in sys.argv[1:]:
     method, dtype = case.split("-")
     values = np.zeros(700, DTYPES[dtype])
-    bigin.fill(values, method)
+    bigin.fill(values, method, name="")
     print(case, values.tobytes().hex())
 """
 CASES = [f"{method}-{dtype}" for method in ("uniform", "normal", "trunc_normal") for dtype in FLOATS]
