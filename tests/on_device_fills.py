@@ -15,8 +15,8 @@ import bigin
 from bigin.cli import cli
 from bigin.core.dtypes import DTYPES, FLOATS
 from bigin.jobs import device as choice
+from bigin.kernels.cuda import arrays as lending
 from bigin.kernels.cuda import device as cuda_device
-from bigin.targets import device as lending
 
 bigin.register_dtypes()
 
@@ -187,7 +187,7 @@ def test_from_the_device_to_the_host(method, layout, tmp_path):
                 compressors="auto" if layout == "compressed" else None,
             )
         given = {"shape": shape} if layout == "npy" else {}
-        report = bigin.fill(target, method, seed=4, device=device, threads=3, **given, **METHODS[method])
+        report = bigin.fill(target, method, seed=4, name="", device=device, threads=3, **given, **METHODS[method])
         assert report.device.startswith(device)
         results.append(np.load(target) if layout == "npy" else np.asarray(target[:]))
     assert results[0].tobytes() == results[1].tobytes()
@@ -198,7 +198,7 @@ def test_every_dtype_in_a_zarr_array(dtype, tmp_path):
     values = []
     for device in ("cpu", "cuda"):
         path = tmp_path / f"{device}.zarr"
-        bigin.fill(path, "normal", shape=(33, 5), dtype=dtype, device=device)
+        bigin.fill(path, "normal", name="", shape=(33, 5), dtype=dtype, device=device)
         values.append(zarr.open_array(path, mode="r")[:].tobytes())
     assert values[0] == values[1]
 
@@ -206,13 +206,13 @@ def test_every_dtype_in_a_zarr_array(dtype, tmp_path):
 def test_the_command_line_says_where(tmp_path):
     command = ["fill", "-m", "normal", str(tmp_path / "a.zarr"), "--shape", "20,3"]
     made = CliRunner().invoke(cli, [*command, "--device", "cuda"], catch_exceptions=False)
-    assert "made on cuda:0 (" in made.output
+    assert "computed on cuda:0 (" in made.output
     made = CliRunner().invoke(cli, [*command[:3], str(tmp_path / "b.zarr"), *command[4:], "--device", "auto"])
-    assert "made on cpu (CUDA would not pay" in made.output
+    assert "computed on cpu (CUDA would not pay" in made.output
 
 
 def test_auto_takes_the_device_where_it_pays(monkeypatch):
-    monkeypatch.setattr(choice, "BEGUN", 0.0)
+    monkeypatch.setattr(choice, "STARTED", 0.0)
     monkeypatch.setattr(choice, "COPIED", 1e15)
     values = np.zeros((5, 5), np.float32)
     assert bigin.fill(values, "normal", device="auto").device.startswith("cuda:0")
