@@ -228,7 +228,7 @@ def test_arrays_of_a_group_in_a_group_have_their_whole_paths_as_names(recipe):
     alone = np.zeros((12, 30), np.float32)
     bigin.fill(alone, "normal", std=0.02 / np.sqrt(6.0), seed=9, name="model.layers.0.o_proj.weight")
     np.testing.assert_array_equal(contents(Path("outer.zarr/model"))["layers/0/o_proj/weight"], alone)
-    with pytest.raises(bigin.InputError, match="a place outside of other groups"):
+    with pytest.raises(bigin.InputError, match="a path outside of other groups"):
         bigin.initialize(recipe, "outer.zarr/other.zarr", like="outer.zarr/model")
 
 

@@ -437,7 +437,7 @@ def test_what_nobody_expects_is_one_line_too(kind, monkeypatch, capsys):
     monkeypatch.setattr(bigin, "fill", lambda *arguments, **options: (_ for _ in ()).throw(KeyError("k")))
     code, errors = command("fill", "--method", "normal", path, capsys=capsys)
     assert code == 1
-    assert "unexpected KeyError: 'k'; BIGIN_TRACEBACK=1 shows where" in errors
+    assert "unexpected KeyError: 'k'; please report this defect" in errors
 
 
 # Interruptions.
