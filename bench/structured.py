@@ -134,7 +134,7 @@ def torch_sparse(setting: Setting, shape: tuple[int, int]) -> Work:
 
     def run() -> int:
         all_cores(torch)
-        torch.nn.init.sparse_(values, 0.1, seed=0)
+        torch.nn.init.sparse_(values, 0.1)
         return values.nbytes
 
     return Work(run, lambda: counted(values.numpy(), 5))
