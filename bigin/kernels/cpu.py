@@ -16,8 +16,8 @@ import numpy as np
 from numba import njit
 
 from bigin.kernels.cache import cached
+from bigin.kernels.words import words_at, words_from
 from bigin.rng.draws import DRAWS
-from bigin.rng.philox import philox
 from bigin.rng.portable import bits_bfloat16, bits_float8_e4m3fn, bits_float8_e5m2, bits_float16, inlined, u64
 
 if sys.byteorder != "little":
@@ -25,6 +25,7 @@ if sys.byteorder != "little":
 
 BLOCKS = 1024  # blocks of four words in a tile: 16 KiB of words
 LISTED = 2048  # runs whose starts are listed at once
+STEP = 512  # elements that a draw in two steps makes at once
 SHORT = 512  # runs shorter than this many elements share a tile; 512 elements never need more than BLOCKS blocks
 
 loop = njit(nogil=True, error_model="numpy")
@@ -62,30 +63,6 @@ STORES: dict[str, Any] = {
 }
 
 
-@loop
-def words_from(words, first_block, stream, key):
-    """The words of consecutive blocks."""
-    for i in range(u64(words.shape[0]) >> u64(2)):
-        a, b, c, d = philox(u64(first_block + u64(i)), stream, key)
-        j = u64(u64(i) << u64(2))
-        words[j] = a
-        words[j + u64(1)] = b
-        words[j + u64(2)] = c
-        words[j + u64(3)] = d
-
-
-@loop
-def words_at(words, blocks, stream, key):
-    """The words of any blocks."""
-    for i in range(u64(blocks.shape[0])):
-        a, b, c, d = philox(blocks[u64(i)], stream, key)
-        j = u64(u64(i) << u64(2))
-        words[j] = a
-        words[j + u64(1)] = b
-        words[j + u64(2)] = c
-        words[j + u64(3)] = d
-
-
 def each(draw: Any, store: Any, label: str) -> Any:
     """A loop in which every element draws alone."""
 
@@ -107,6 +84,36 @@ def pairs(draw: Any, store: Any, label: str) -> Any:
             even, odd = draw(drawn[j], drawn[j + u64(1)], numbers)
             out[j] = store(even)
             out[j + u64(1)] = store(odd)
+
+    return values
+
+
+def in_steps(draw: Any, store: Any, kind: type, label: str) -> Any:
+    """Two loops over a part that stays in the L1 cache, for a draw whose chain of operations is long.
+
+    The CPU holds about one turn of the whole chain at a time and waits for its latency; of each half it holds several.
+    Truncated normals of float32: 2.9 ns against 3.8 (Zen 3). Normals became no faster.
+    """
+    tail, value = draw
+
+    @labelled(label)
+    def tails(drawn, part, numbers):
+        for i in range(u64(part.shape[0])):
+            part[u64(i)] = tail(drawn[u64(i)], numbers)
+
+    @labelled(label)
+    def rest(drawn, part, out, numbers, anchor):
+        for i in range(u64(out.shape[0])):
+            out[u64(i)] = store(value(drawn[u64(i)], part[u64(i)], numbers, anchor))
+
+    @labelled(label)
+    def values(drawn, out, numbers, anchor):
+        kept = np.empty(STEP, kind)
+        for start in range(0, out.shape[0], STEP):
+            stop = min(start + STEP, out.shape[0])
+            part = kept[: stop - start]
+            tails(drawn[start:stop], part, numbers)
+            rest(drawn[start:stop], part, out[start:stop], numbers, anchor)
 
     return values
 
@@ -295,7 +302,11 @@ def parts(distribution: str, dtype: str) -> tuple[Any, Any, Any]:
     label = f"{distribution}-{dtype}"
     draw = DRAWS[distribution]
     double = dtype == "float64"
-    values = LOOPS[draw.loop](draw.double if double else draw.single, STORES[dtype], label)
+    kind = np.float64 if double else np.float32
+    if draw.steps is None:
+        values = LOOPS[draw.loop](draw.double if double else draw.single, STORES[dtype], label)
+    else:
+        values = in_steps(draw.steps[double], STORES[dtype], kind, label)
     drawn_type = np.uint64 if double else np.uint32
     shift = u64(1 if double else 2)
     return long_runs(values, drawn_type, shift, label), gathered_runs(values, drawn_type, shift, label), shift

@@ -21,10 +21,10 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from bigin.kernels.cache import cached
+from bigin.rng.instructions import instruction_set
 
 DEPTH = 256  # products in a block
 PANEL = 128 << 10  # bytes of the left factor that stay in the L2 cache while the right one's panels pass
@@ -52,15 +52,6 @@ TILES = {
     "avx2": {32: Tile(6, 2, 8), 64: Tile(6, 2, 4)},
     "neon": {32: Tile(8, 3, 4), 64: Tile(8, 3, 2)},
 }
-
-
-@cache
-def instruction_set() -> str:
-    """The row of TILES for the CPU that Numba compiles for; avx2's where nothing is known."""
-    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
-    if triple.startswith(("aarch64", "arm64")):
-        return "neon"
-    return "avx512" if "+avx512f" in features.split(",") else "avx2"
 
 
 class Bounds(NamedTuple):

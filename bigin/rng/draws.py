@@ -12,6 +12,7 @@ from bigin.rng.portable import (
     clamp,
     f32,
     f64,
+    float_64,
     fma,
     inlined,
     log_32,
@@ -39,7 +40,7 @@ def uniform_32(x, numbers, anchor):
 def uniform_64(x, numbers, anchor):
     """low + u (high - low) with u = (x >> 11) 2^-53, kept within the dtype's values in [low, high)."""
     width, low, first, last = numbers
-    return clamp(fma(f64(u64(x >> u64(11))) * f64(2.0**-53), width, low), first, last)
+    return clamp(fma(float_64(u64(x >> u64(11))) * f64(2.0**-53), width, low), first, last)
 
 
 @inlined
@@ -61,17 +62,22 @@ def normal_64(even, odd, numbers):
 
 
 @inlined
-def trunc_normal_32(x, numbers, anchor):
-    """The inverse CDF of a normal on [a, b], at u = (x + 1/2) 2^-32.
+def trunc_tail_32(x, numbers):
+    """w = -ln(4 p (1 - p)) of the probability p = (x + 1/2) 2^-32 of a normal on [a, b]; see trunc_normal_32.
 
-    The probability below the value is counted up from a, the one above it down from b, and its distance d from the
-    median from the word nearest to the median (`anchor`): each is precise where it is small. The first two are in
-    units of the whole interval's side when that lies in one tail (`w_unit` puts the units back).
+    The probability below the value is counted up from a, the one above it down from b; each is precise where it is
+    small. They are in units of the whole interval's side when that lies in one tail (`w_unit` puts the units back).
     """
-    p_start, p_step, q_start, q_step, w_unit, d_start, d_step, mean, std, first, last = numbers
+    p_start, p_step, q_start, q_step, w_unit = numbers[:5]
     p = fma(f32(x) + f32(0.5), p_step, p_start)
     q = fma(f32(u32(~x)) + f32(0.5), q_step, q_start)
-    w = w_unit - log_32(p * q)
+    return w_unit - log_32(p * q)
+
+
+@inlined
+def trunc_value_32(x, w, numbers, anchor):
+    """The value, given also w; its distance d from the median is counted from the word nearest to it (`anchor`)."""
+    d_start, d_step, mean, std, first, last = numbers[5:]
     above = x >= u32(anchor)
     distance = f32(u32(x - u32(anchor)) if above else u32(u32(anchor) - x))
     d = fma(distance if above else -distance, d_step, d_start)
@@ -79,17 +85,36 @@ def trunc_normal_32(x, numbers, anchor):
 
 
 @inlined
-def trunc_normal_64(x, numbers, anchor):
-    """trunc_normal_32 in float64, at u = (k + 1/2) 2^-53 with k = x >> 11."""
-    p_start, p_step, q_start, q_step, w_unit, d_start, d_step, mean, std, first, last = numbers
+def trunc_normal_32(x, numbers, anchor):
+    """The inverse CDF of a normal on [a, b], at u = (x + 1/2) 2^-32."""
+    return trunc_value_32(x, trunc_tail_32(x, numbers), numbers, anchor)
+
+
+@inlined
+def trunc_tail_64(x, numbers):
+    """trunc_tail_32 in float64, at (k + 1/2) 2^-53 with k = x >> 11."""
+    p_start, p_step, q_start, q_step, w_unit = numbers[:5]
     k = u64(x >> u64(11))
-    p = fma(f64(k) + f64(0.5), p_step, p_start)
-    q = fma(f64(u64(u64(0x1FFFFFFFFFFFFF) - k)) + f64(0.5), q_step, q_start)
-    w = w_unit - log_64(p * q)
+    p = fma(float_64(k) + f64(0.5), p_step, p_start)
+    q = fma(float_64(u64(u64(0x1FFFFFFFFFFFFF) - k)) + f64(0.5), q_step, q_start)
+    return w_unit - log_64(p * q)
+
+
+@inlined
+def trunc_value_64(x, w, numbers, anchor):
+    """trunc_value_32 in float64."""
+    d_start, d_step, mean, std, first, last = numbers[5:]
+    k = u64(x >> u64(11))
     above = k >= u64(anchor)
-    distance = f64(u64(k - u64(anchor)) if above else u64(u64(anchor) - k))
+    distance = float_64(u64(k - u64(anchor)) if above else u64(u64(anchor) - k))
     d = fma(distance if above else -distance, d_step, d_start)
     return clamp(fma(quantile_64(d, w), std, mean), first, last)
+
+
+@inlined
+def trunc_normal_64(x, numbers, anchor):
+    """trunc_normal_32 in float64, at u = (k + 1/2) 2^-53 with k = x >> 11."""
+    return trunc_value_64(x, trunc_tail_64(x, numbers), numbers, anchor)
 
 
 class Draw(NamedTuple):
@@ -97,15 +122,22 @@ class Draw(NamedTuple):
 
     loop: "each" where every element draws alone, from (x, numbers, anchor); "pairs" where an even element and the odd
     one behind it draw together, from (even, odd, numbers). single, double: the functions in float32 and in float64.
+    steps: the same in two steps, y = first(x, numbers) and second(x, y, numbers, anchor), where a CPU is faster so.
     """
 
     loop: str
     single: Any
     double: Any
+    steps: tuple[tuple[Any, Any], tuple[Any, Any]] | None = None
 
 
 DRAWS = {
     "uniform": Draw("each", uniform_32, uniform_64),
     "normal": Draw("pairs", normal_32, normal_64),
-    "trunc_normal": Draw("each", trunc_normal_32, trunc_normal_64),
+    "trunc_normal": Draw(
+        "each",
+        trunc_normal_32,
+        trunc_normal_64,
+        ((trunc_tail_32, trunc_value_32), (trunc_tail_64, trunc_value_64)),
+    ),
 }
