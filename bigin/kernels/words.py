@@ -23,10 +23,11 @@ LANES = {"avx512": 8, "avx2": 4, "neon": 2}  # 64-bit lanes in a vector
 loop = njit(nogil=True, error_model="numpy")
 
 
-def word_maker(listed: bool) -> Any:
+def word_maker(listed: bool, instructions: str | None = None) -> Any:
     """The intrinsic make(words, blocks, stream, key) -> how many blocks were made, as many as whole steps hold.
 
     words: uint32 array, four to a block. blocks: a uint64 array of block indices if `listed`, else the first index.
+    instructions: a key of LANES; the CPU's own by default.
     """
 
     @intrinsic
@@ -37,9 +38,9 @@ def word_maker(listed: bool) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             array = context.make_array(words)(context, builder, args[0])
             source = context.make_array(blocks)(context, builder, args[1]).data if listed else args[1]
-            step = GROUPS * LANES[instruction_set()]
-            count = builder.and_(builder.udiv(array.nitems, ir.IntType(64)(4)), ir.IntType(64)(-step))
-            emit(builder, array.data, source, listed, count, args[2], args[3])
+            lanes = LANES[instructions or instruction_set()]
+            count = builder.and_(builder.udiv(array.nitems, ir.IntType(64)(4)), ir.IntType(64)(-GROUPS * lanes))
+            emit(builder, array.data, source, listed, count, args[2:], lanes)
             return count
 
         return types.intp(words, blocks, stream, key), generate
@@ -47,9 +48,9 @@ def word_maker(listed: bool) -> Any:
     return make_words
 
 
-def emit(builder: Any, out: Any, source: Any, listed: bool, count: Any, stream: Any, key: Any) -> None:
+def emit(builder: Any, out: Any, source: Any, listed: bool, count: Any, stream_and_key: Any, lanes: int) -> None:
     """The loop over `count` blocks, a multiple of a step."""
-    lanes = LANES[instruction_set()]
+    stream, key = stream_and_key
     word, half = ir.IntType(64), ir.IntType(32)
     vector, pair = ir.VectorType(word, lanes), ir.VectorType(word, 2 * lanes)
     nothing, first_lane = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(half, lanes), [0] * lanes)
