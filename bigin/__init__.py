@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bigin.api.verifying import verify as verify
     from bigin.api.virtual import virtual as virtual
     from bigin.api.virtual_array import VirtualArray as VirtualArray
+    from bigin.core.errors import CacheWarning as CacheWarning
     from bigin.core.errors import DamagedError as DamagedError
     from bigin.core.errors import ExistsError as ExistsError
     from bigin.core.errors import FillError as FillError
@@ -56,6 +57,7 @@ _HOMES = {
     "EmbeddingTable": "bigin.api.tables",
     "InputError": "bigin.core.errors",
     "StreamWarning": "bigin.core.errors",
+    "CacheWarning": "bigin.core.errors",
     "FillError": "bigin.core.errors",
     "DamagedError": "bigin.core.errors",
     "ExistsError": "bigin.core.errors",

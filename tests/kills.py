@@ -298,11 +298,9 @@ def remember_what_reaches_the_disk(folder: Path, shadow: Path) -> None:
                 keep(path)
 
     os.fsync, os.fdatasync = keeping(os.fsync), keeping(os.fdatasync)
-    disk.sync_file_system = sync_all
-    import bigin.targets.zarr.array
-    import bigin.targets.zarr.group
+    import bigin.targets.zarr.to_disk
 
-    bigin.targets.zarr.array.sync_file_system = bigin.targets.zarr.group.sync_file_system = sync_all
+    bigin.targets.zarr.to_disk.sync_file_system = sync_all
 
 
 def lose_what_did_not(folder: Path, shadow: Path, moments: random.Random) -> None:

@@ -49,3 +49,7 @@ class Terminated(KeyboardInterrupt):
 
 class StreamWarning(UserWarning):
     """Two arrays in memory were filled from one stream, so that both hold values of the same draws."""
+
+
+class CacheWarning(UserWarning):
+    """Compiled kernels cannot be kept, so that every run compiles them again."""

@@ -139,7 +139,7 @@ class TableJob:
             rows.reserve(grown)
             fill_regions(grown, filler, regions, workers, retries, self.options.progress)
             if self.options.sync:
-                rows.sync()
+                rows.sync(regions)
             self._undo[:] = [grown.close]
             left = "the table is as it was, or grown"
             retries.attempt(lambda: rows.commit(number, final, sync=self.options.sync))
@@ -163,7 +163,7 @@ class TableJob:
             regions = rows.holders(np.concatenate(left))
             fill_regions(target, replaced, regions, workers, Retries(target.remote))
             if self.options.sync:
-                rows.sync()
+                rows.sync(rows.holders(ids))
         except BaseException as error:
             raise _stopped(error, f"{target.label}: the reset", "some rows may be as they were") from None
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ import llvmlite
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 from numba.core.registry import cpu_target
+
+from bigin.core.errors import CacheWarning
 
 
 def cached(dispatcher: Any, name: str) -> Any:
@@ -65,20 +68,43 @@ class KernelCache:
         self.cache_path = str(folder)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled code; None where there is none, or a damaged file."""
-        try:
-            return self._of(sig).load_overload(sig, target_context)
-        except Exception:  # a cache that cannot be read must not stop a fill: the kernel is compiled instead
-            return None
+        """The compiled code; None where there is none, or a damaged file, and the kernel is about to be compiled."""
+        kept = self._of(sig)
+        with contextlib.suppress(Exception):  # a cache that cannot be read must not stop a fill
+            if (code := kept.load_overload(sig, target_context)) is not None:
+                return code
+        try:  # said before the kernel is compiled, which is what takes long
+            kept._impl.locator.ensure_cache_path()
+        except OSError as error:
+            self._warn(error)
+        return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keeps the compiled code where the folder can be written."""
-        with contextlib.suppress(Exception):
+        try:
             self._of(sig).save_overload(sig, data)
+        except OSError as error:
+            self._warn(error)
+        except Exception:  # what cannot be kept is compiled again
+            return
+
+    def _warn(self, error: OSError) -> None:
+        warn_once(str(Path(self.cache_path).parent.parent), error.strerror or str(error))
 
     def _of(self, sig: Any) -> SignatureCache:
         name = hashlib.blake2b(repr(sig).encode(), digest_size=8).hexdigest()
         return SignatureCache(self.py_func, os.path.join(self.cache_path, name))
+
+
+@cache
+def warn_once(folder: str, reason: str) -> None:
+    """Says why every run compiles."""
+    warnings.warn(
+        f"{folder}: expected a folder for compiled kernels that can be written, got: {reason}; each run compiles them "
+        "again, which takes seconds; set BIGIN_CACHE_DIR to another folder",
+        CacheWarning,
+        stacklevel=2,
+    )
 
 
 class SignatureCache(FunctionCache):

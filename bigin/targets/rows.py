@@ -67,8 +67,8 @@ class Rows(ABC):
         """Replaces the record."""
 
     @abstractmethod
-    def sync(self) -> None:
-        """Brings all rows to the disk."""
+    def sync(self, regions: Sequence[Region]) -> None:
+        """Brings the rows that lie in regions of the target's grid to the disk."""
 
     @abstractmethod
     def commit(self, rows: int, record: Record, *, sync: bool) -> None:

@@ -82,7 +82,7 @@ class NpyRows(Rows):
     def keep(self, record: Record) -> None:
         write_sidecar(self.file.path, record)
 
-    def sync(self) -> None:
+    def sync(self, regions: Sequence[Region]) -> None:
         with self.file.path.open("r+b") as file:
             os.fsync(file.fileno())
 

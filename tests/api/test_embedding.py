@@ -207,6 +207,52 @@ def test_only_the_rows_that_are_named_are_reset(kind):
     assert table.reset([]) == 0
 
 
+@pytest.fixture
+def synced(monkeypatch):
+    """What is brought to the disk by name; a call for the whole file system fails."""
+    paths, fsync = set(), os.fsync
+
+    def remember(fd: int) -> None:
+        paths.add(os.path.relpath(os.readlink(f"/proc/self/fd/{fd}")))
+        fsync(fd)
+
+    def whole_file_system(folder: Path) -> None:
+        raise AssertionError("it waits for what other programs have written")
+
+    monkeypatch.setattr(os, "fsync", remember)
+    monkeypatch.setattr("bigin.targets.zarr.to_disk.sync_file_system", whole_file_system)
+    return paths
+
+
+@pytest.mark.parametrize("options", [{}, {"shards": 14}])
+def test_what_a_writer_of_rows_touched_is_brought_to_the_disk_and_nothing_else(options, synced):
+    table = bigin.EmbeddingTable.create("t.zarr", OLD, DIM, "normal", chunks=7, **options, **WHAT)
+    size = options.get("shards", 7)
+    assert {f"t.zarr/c/{row // size}/0" for row in range(OLD)} | {"t.zarr/zarr.json", "t.zarr", "t.zarr/c"} <= synced
+    synced.clear()
+    table.reset([15, 30])
+    assert {path for path in synced if Path(path).is_file()} - {"t.zarr/zarr.json"} == {
+        f"t.zarr/c/{row // size}/0" for row in (15, 30)
+    }
+    synced.clear()
+    table.grow(NEW)
+    made = {f"t.zarr/c/{row // size}/0" for row in range(OLD, NEW)}
+    assert made | {str(Path(path).parent) for path in made} | {"t.zarr/c"} <= synced
+    synced.clear()
+    table.reset([15, 30], sync=False)
+    assert not synced
+
+
+def test_a_fill_of_few_files_does_not_wait_for_other_programs(synced):
+    zarr.open_group("g.zarr", mode="w")
+    bigin.fill("g.zarr/a/w", "normal", shape=(4, 4))
+    assert {"g.zarr/a/w/c/0/0", "g.zarr/a/w/c/0", "g.zarr/a/w/zarr.json", "g.zarr/a/zarr.json", "g.zarr"} <= synced
+    Path("r.toml").write_text('[[rule]]\nmatch = "*"\nmethod = "ones"\n')
+    synced.clear()
+    bigin.initialize("r.toml", "g.zarr", overwrite=True)
+    assert {"g.zarr/a/w/c/0/0", "g.zarr/zarr.json", "g.zarr/a/w/zarr.json"} <= synced
+
+
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     """One table of each kind, and its values."""

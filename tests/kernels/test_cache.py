@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common import BIGIN
 
 from bigin.core.dtypes import DTYPES, FLOATS
 
@@ -52,11 +53,22 @@ def test_a_damaged_cache_is_compiled_anew(damage):
     assert run("uniform-float32") == [expected]
 
 
-def test_a_folder_that_cannot_be_written_does_not_stop_a_fill():
+def test_a_folder_that_cannot_be_written_is_told_once_and_does_not_stop_a_fill():
     Path("file").write_text("in the way")
-    (line,) = run("uniform-float32", folder="file/cache")
-    values = np.frombuffer(bytes.fromhex(line.split()[1]), DTYPES["float32"])
-    assert len(np.unique(values)) > 690
+    env = {**os.environ, "BIGIN_CACHE_DIR": "file/cache"}
+    command = [sys.executable, "-c", CODE, "uniform-float32", "normal-float32"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+    for line in done.stdout.splitlines():
+        values = np.frombuffer(bytes.fromhex(line.split()[1]), DTYPES["float32"])
+        assert len(np.unique(values)) > 690
+    assert done.stderr.count("CacheWarning: file/cache: expected a folder for compiled kernels") == 1
+    assert done.stderr.count("got: Not a directory") == done.stderr.count("set BIGIN_CACHE_DIR") == 1
+    told = subprocess.run(
+        [*BIGIN, "fill", "a.npy", "-m", "normal", "--shape", "9"], capture_output=True, text=True, env=env
+    )
+    assert told.stderr.startswith("bigin: warning: file/cache: expected")
+    assert told.stderr.count("\n") == 1
+    assert told.returncode == 0
 
 
 def test_another_instruction_set_has_a_folder_of_its_own():

@@ -13,7 +13,6 @@ from zarr.codecs import ShardingCodec
 from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from bigin.core import dtypes
-from bigin.core.disk import sync_file_system
 from bigin.core.errors import InputError
 from bigin.core.regions import Grid, Region, slices
 from bigin.targets.records import JOURNAL, Record
@@ -21,6 +20,7 @@ from bigin.targets.target import Array, Parts, Scratch, Target
 from bigin.targets.zarr.chunks import LocalWriter, is_big_endian, is_plain, writer
 from bigin.targets.zarr.names import TensorPath
 from bigin.targets.zarr.private import moved, stored_bytes, wait
+from bigin.targets.zarr.to_disk import sync_regions
 
 LOCAL = (LocalStore, MemoryStore, ZipStore)  # whose errors do not pass
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", JOURNAL)
@@ -135,7 +135,7 @@ class ZarrTarget(Target):
         """Brings a local store's chunks to the disk; other stores have kept theirs."""
         store = self.array.store_path.store
         if self.sync and isinstance(store, LocalStore):
-            sync_file_system(store.root)
+            sync_regions(store.root, [(self.writer, self.grid())])
 
     flush = bring_to_disk
 

@@ -10,12 +10,12 @@ import zarr
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
-from bigin.core.disk import sync_file_system
 from bigin.targets.model import ModelTarget
 from bigin.targets.records import KEY, Record
 from bigin.targets.zarr.array import ZarrTarget
 from bigin.targets.zarr.names import TensorPath
 from bigin.targets.zarr.private import get_bytes, set_bytes, wait
+from bigin.targets.zarr.to_disk import sync_regions
 
 
 class GroupTarget(ModelTarget):
@@ -31,6 +31,7 @@ class GroupTarget(ModelTarget):
         self.make = make
         store = make or group.store_path.store
         root = store.root if isinstance(store, LocalStore) else None
+        self.root = root
         self.folder = root / group.store_path.path if root is not None else None
         self.arrays: dict[str, ZarrTarget] = {}
         for name, array in arrays.items():
@@ -64,8 +65,9 @@ class GroupTarget(ModelTarget):
 
     def bring_to_disk(self) -> None:
         """Brings a local store's chunks to the disk; other stores have kept theirs."""
-        if self._sync and self.folder is not None:
-            sync_file_system(self.folder)
+        if self._sync and self.root is not None:
+            arrays = [(target.writer, target.grid()) for target in self.arrays.values()]
+            sync_regions(self.root, arrays)
 
     def make_in_store(self, record: Record) -> None:
         """Copies the metadata of the group in memory, its own last: until then it is no group."""

@@ -14,6 +14,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 from bigin.core.errors import ExistsError, InputError, TargetError
 from bigin.core.regions import Shape
 from bigin.targets.paths import check_ending
+from bigin.targets.zarr.endpoint import check_endpoint
 from bigin.targets.zarr.group import GroupTarget
 from bigin.targets.zarr.group_ledger import GroupLedger
 from bigin.targets.zarr.make import ZarrLayout, new_array
@@ -25,6 +26,8 @@ def open_group(group: Any, label: str, mode: str = "r+") -> zarr.Group | None:
     """The group at a path, a URL or the root of a store; None where there is something else, or nothing."""
     if isinstance(group, Path) and not group.exists():
         return None
+    if isinstance(group, str):
+        check_endpoint(group)
     store = as_store(group)
     try:
         return zarr.open_group(store, mode="r" if store is not group else mode, use_consolidated=False)  # type: ignore[arg-type]

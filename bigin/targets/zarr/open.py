@@ -12,6 +12,7 @@ from zarr.storage import LocalStore
 from bigin.core.disk import SMALL
 from bigin.core.errors import InputError, TargetError
 from bigin.targets.zarr.array import METADATA, ZarrTarget
+from bigin.targets.zarr.endpoint import check_endpoint
 from bigin.targets.zarr.ledger import ZarrLedger
 from bigin.targets.zarr.names import TensorPath, check_links, hierarchy_name, root_of
 from bigin.targets.zarr.zip import as_store
@@ -28,6 +29,8 @@ def open_node(store: Any, label: str) -> zarr.Array[Any] | None:
         check_links(store)
         if not store.exists():
             return None
+    elif isinstance(store, str):
+        check_endpoint(store)
     try:
         if isinstance(store, Path):
             check_metadata(store)

@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
-from bigin.core.disk import read_all, replace_file, require_space, sync_file_system, write_all
+from bigin.core.disk import read_all, replace_file, require_space, write_all
 from bigin.core.errors import DamagedError
 from bigin.core.regions import Region, Tail, stretches
 from bigin.targets.records import KEY, Record
@@ -26,6 +26,7 @@ from bigin.targets.zarr.array import ZarrTarget
 from bigin.targets.zarr.chunks import EMPTY, stores_plain_bytes
 from bigin.targets.zarr.names import TensorPath
 from bigin.targets.zarr.private import encode_chunk_key, get_bytes, reshaped, set_bytes, wait
+from bigin.targets.zarr.to_disk import sync_regions
 
 FEW = 64  # rows of a file that are read one by one; mapping a file and its pages costs more than so many calls
 
@@ -98,9 +99,9 @@ class ZarrRows(Rows):
         document = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zattrs"
         self._edit(document, lambda held: _with_record(held, document, record))
 
-    def sync(self) -> None:
+    def sync(self, regions: Sequence[Region]) -> None:
         if self.root is not None:
-            sync_file_system(self.root)
+            sync_regions(self.root, [(self.zarr.writer, regions)])
 
     def commit(self, rows: int, record: Record, *, sync: bool) -> None:
         shape = {"shape": [rows, self.zarr.shape[1]]}
