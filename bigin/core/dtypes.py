@@ -90,6 +90,19 @@ def parse_dtype(dtype: Any) -> np.dtype[Any]:
     """
     if isinstance(dtype, np.dtype) and dtype in _NATIVE:
         return _NATIVE[dtype]
+    if type(dtype).__module__ == "torch":
+        return _of_torch(dtype)
+    return _parse(dtype)
+
+
+@cache
+def _of_torch(dtype: Any) -> np.dtype[Any]:
+    """The dtype of one of torch's, of which there are few."""
+    return _parse(dtype)
+
+
+def _parse(dtype: Any) -> np.dtype[Any]:
+    """The dtype of a name or a type."""
     name = str(dtype).removeprefix("torch.") if not isinstance(dtype, type) else dtype.__name__
     if isinstance(dtype, str):
         name = ALIASES.get(name, name)
@@ -156,6 +169,7 @@ def integer_range(dtype: np.dtype[Any]) -> tuple[int, int]:
     return int(info.min), int(info.max)
 
 
+@cache
 def largest(dtype: np.dtype[Any]) -> float:
     """The largest finite number of a float dtype."""
     return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]

@@ -107,7 +107,8 @@ def leave(ended: threading.Event) -> None:
 
 def after_stragglers(function: Callable[[], None]) -> None:
     """Calls a function once nothing is at work that an interruption has left: as a rule at once."""
-    _stragglers.difference_update([ended for ended in _stragglers if ended.is_set()])
+    for ended in [ended for ended in _stragglers if ended.is_set()]:
+        _stragglers.discard(ended)
     waiting = list(_stragglers)
 
     def wait() -> None:

@@ -33,7 +33,6 @@ class Stream:
         """The stream of the same tensor for another purpose."""
         return replace(self, purpose=purpose)
 
-    @cached_property
     def words(self) -> tuple[np.uint64, np.uint64]:
         """The stream id and the key, as kernels take them."""
         from bigin.rng.philox import stream_id  # numba takes a third of a second to import
@@ -145,7 +144,7 @@ class DrawnFiller(Filler):
         self.kernel = fill_kernel(scalars.kind, dtypes.name_of(dtype))
         self.kind = scalars.kind
         self.dtype = dtype
-        self.tail = (*stream.words, tuple(map(drawn_as(dtype), scalars.values)), np.uint64(scalars.anchor))
+        self.tail = (*stream.words(), tuple(map(drawn_as(dtype), scalars.values)), np.uint64(scalars.anchor))
         if self.kernel in COMPILED:
             return
         COMPILED.add(self.kernel)
@@ -154,6 +153,9 @@ class DrawnFiller(Filler):
 
     def __call__(self, region: Region, out: Array) -> None:
         if out.size == 0:
+            return
+        if out.shape == self.shape:
+            self.fill_flat(0, out.reshape(-1))
             return
         start, counts, strides, run = runs(self.shape, region)
         self.kernel(

@@ -76,7 +76,7 @@ class SparseFiller(Filler):
         self.values = values
         self.zeros = zeros
         self.halves = tuple(map(np.uint64, halves(self.rows)))
-        self.key = stream.of("sparse").words
+        self.key = stream.of("sparse").words()
         self.marks: Array | None = None
 
     def setup(self, threads: int, max_memory: int, report: Report) -> None:

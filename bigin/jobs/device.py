@@ -42,6 +42,8 @@ def choose(target: Target, filler: Filler, limits: Limits) -> Choice:
     """
     device = limits.device
     here = isinstance(target, DeviceTarget)
+    if device is None and not here:
+        return Choice(filler, limits, "cpu")
     number = parse_device(device, target)
     if number is None:
         if here:

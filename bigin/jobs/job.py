@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from bigin.core.errors import DamagedError, InputError, Interrupted, Terminated
@@ -18,14 +17,14 @@ from bigin.core.threads import apart
 from bigin.fillers.filler import Filler
 from bigin.fillers.model import ModelFiller
 from bigin.jobs.compare import BUFFERS, Difference, Sample, Verification, compare
-from bigin.jobs.device import choose
+from bigin.jobs.device import Choice, choose
 from bigin.jobs.executors.submitted import run_submitted
 from bigin.jobs.journal import Journal, done_regions
 from bigin.jobs.parts import fill_part, parts_of
 from bigin.jobs.report import Report
 from bigin.jobs.resume import identity, plan_on, state_of
 from bigin.jobs.retries import Retries
-from bigin.jobs.run import Plan, Progress, journalled, run, set_up, store, workers_within
+from bigin.jobs.run import Plan, Progress, journalled, required_memory, run, set_up, store, workers_within
 from bigin.jobs.where import Where, as_fill_error
 from bigin.spec.spec import Spec
 from bigin.targets.model import ModelTarget
@@ -81,14 +80,16 @@ class Job:
         self.limits = limits
         self.retries = retries or Retries(target.remote)
         self._plan = spec.plan()
+        self._filler: Filler | None = None
 
-    @cached_property
+    @property
     def filler(self) -> Filler:
         """What makes the values of any region; it is made, and its kernels are compiled, when it is first needed."""
-        filler = self._plan()
-        if isinstance(filler, ModelFiller) and isinstance(self.target, ModelTarget):
-            self.target.region_bytes = filler.sizes
-        return filler
+        if self._filler is None:
+            filler = self._filler = self._plan()
+            if isinstance(filler, ModelFiller) and isinstance(self.target, ModelTarget):
+                self.target.region_bytes = filler.sizes
+        return self._filler
 
     def check(self) -> None:
         """Raises InputError where a fill would, before anything is changed."""
@@ -102,7 +103,7 @@ class Job:
         fill could not be finished, Interrupted where it was interrupted.
         """
         chosen = choose(self.target, self.filler, self.limits)
-        workers = workers_within(self.target, chosen.filler, chosen.limits)
+        required_memory(self.target, chosen.filler, chosen.limits)
         record = self.spec.record() | {"complete": False}
         start = time.perf_counter()
         self.target.sync = options.sync
@@ -113,27 +114,29 @@ class Job:
                     "leave the executor out"
                 )
             if self.target.ledger is None:
-                made = self._fill_in_place(chosen.filler, workers, options.progress)
+                made = self._fill_in_place(chosen, options.progress)
                 found = 0
             else:
+                workers = workers_within(self.target, chosen.filler, chosen.limits)
                 made, found = self._fill_and_keep(chosen.filler, workers, record, options)
         record["complete"] = True
         seconds = time.perf_counter() - start if made or not found else 0.0
         return Report(self.target.label, made, seconds, record, found, self.retries.count, chosen.device)
 
-    def _fill_in_place(self, filler: Filler, workers: int, progress: Progress | None) -> int:
+    def _fill_in_place(self, chosen: Choice, progress: Progress | None) -> int:
         """A target that remembers nothing, such as an array in memory. A small one is filled by this thread."""
-        target = self.target
+        target, filler = self.target, chosen.filler
         grid = target.grid(filler.region_bytes)
         try:
             target.start()
-            set_up(target, filler, workers, self.limits, progress)
-            if len(grid) == 1:
+            if grid.block == target.shape and not filler.has_setup:
                 whole = tuple((0, size) for size in target.shape)
                 made = store(target, filler, whole, Scratch(filler.buffer), lambda: False)
                 if progress is not None:
                     progress(made, made)
             else:
+                workers = workers_within(target, filler, chosen.limits)
+                set_up(target, filler, workers, self.limits, progress)
                 made = run(target, filler, Plan(grid), workers, self.retries, progress)
             target.flush()
         except KeyboardInterrupt as stop:

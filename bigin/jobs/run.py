@@ -54,17 +54,21 @@ def worker_memory(target: Target, filler: Filler) -> int:
 
 def workers_within(target: Target, filler: Filler, limits: Limits, buffers: int = 1) -> int:
     """How many threads the limits allow, with so many buffers each; InputError where they do not allow one."""
+    need = required_memory(target, filler, limits, buffers)
+    return min(limits.threads, limits.memory // need) if need else limits.threads
+
+
+def required_memory(target: Target, filler: Filler, limits: Limits, buffers: int = 1) -> int:
+    """The bytes of memory that one worker needs; InputError where the limits do not allow one."""
     need = buffers * worker_memory(target, filler)
-    if not need:
-        return limits.threads
-    if need > limits.memory:
+    if need and need > limits.memory:
         block = "x".join(map(str, target.grid(filler.region_bytes).block))
         raise InputError(
             f"{target.label}: expected a chunk or shard that fits in {size_text(limits.memory)}, got one of {block} "
             f"that takes {need} bytes ({size_text(need)}) to make; raise --max-memory (max_memory=) to that, or store "
             f"chunks {-(-need // max(1, limits.memory))} times smaller"
         )
-    return min(limits.threads, limits.memory // need)
+    return need
 
 
 def set_up(target: Target, filler: Filler, workers: int, limits: Limits, progress: Progress | None) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,26 +68,34 @@ class Where:
         )
 
 
-@contextmanager
-def opened(where: Where, retries: Retries | None = None) -> Iterator[Target]:
+class opened:  # noqa: N801 (used as a function; contextlib's take 2 us, as much as the kernel of a small array)
     """The target, for as long as it is needed: also by what an interruption has left at work."""
-    with as_fill_error(where.target):
-        target = (retries or Retries(where.remote)).attempt(where.open)
-    try:
-        yield target
-    finally:
-        after_stragglers(target.close)
+
+    def __init__(self, where: Where, retries: Retries | None = None) -> None:
+        self.where = where
+        self.retries = retries
+
+    def __enter__(self) -> Target:
+        with as_fill_error(self.where.target):
+            self.target = (self.retries or Retries(self.where.remote)).attempt(self.where.open)
+        return self.target
+
+    def __exit__(self, *error: object) -> None:
+        after_stragglers(self.target.close)
 
 
-@contextmanager
-def as_fill_error(label: Any) -> Iterator[None]:
+class as_fill_error:  # noqa: N801
     """Whatever goes wrong with what is labelled is a FillError of one line."""
-    try:
-        yield
-    except (InputError, FillError):
-        raise
-    except Exception as error:
-        raise FillError(explain(error, str(label))) from error
+
+    def __init__(self, label: Any) -> None:
+        self.label = label
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, InputError | FillError):
+            raise FillError(explain(error, str(self.label))) from error
 
 
 def recorded_layout(target: Any) -> tuple[Shape, Any, int]:

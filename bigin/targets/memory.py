@@ -25,7 +25,7 @@ class MemoryTarget(Target):
         self.array = array
         if not array.flags.writeable:
             raise InputError("expected an array that can be written, got a read-only one; pass a copy")
-        if array.size and any(step == 0 for step, size in zip(array.strides, array.shape, strict=True) if size > 1):
+        if array.size and 0 in array.strides and repeats(array):
             raise InputError("expected elements with memory of their own, got an array that repeats some; pass a copy")
         self.direct = array.flags.c_contiguous and array.dtype == self.dtype and array.flags.aligned
 
@@ -35,6 +35,8 @@ class MemoryTarget(Target):
 
     def grid(self, size: int = 0) -> Grid:
         """Blocks of rows."""
+        if self.array.nbytes <= BLOCK and self.array.nbytes:
+            return Grid(self.shape, self.shape)
         return Grid(self.shape, block_of_rows(self.shape, max(size, BLOCK) // self.dtype.itemsize))
 
     def block_memory(self, size: int = 0) -> int:
@@ -61,6 +63,11 @@ class MemoryTarget(Target):
         return np.array(self.array[slices(region)], dtype=self.dtype)
 
 
+def repeats(array: np.ndarray[Any, Any]) -> bool:
+    """Whether several elements share memory because an axis has no step."""
+    return any(step == 0 for step, size in zip(array.strides, array.shape, strict=True) if size > 1)
+
+
 class TensorTarget(MemoryTarget):
     """A torch tensor on the CPU. Filling it is no operation that autograd records, as in torch.nn.init."""
 
@@ -71,7 +78,7 @@ class TensorTarget(MemoryTarget):
             raise InputError(f"expected a dense tensor on the CPU, got one of {tensor.layout} on {tensor.device}")
         dtype = dtypes.parse_dtype(tensor.dtype)
         plain = tensor.detach()
-        if dtype.name in dtypes.ML_DTYPES:  # numpy has no name for these: pass their bits
+        if dtypes.name_of(dtype) in dtypes.ML_DTYPES:  # numpy has no name for these: pass their bits
             plain = plain.view(torch.uint8 if dtype.itemsize == 1 else torch.int16)
         try:
             super().__init__(plain.numpy().view(dtype))

@@ -16,6 +16,7 @@ from bigin.core.limits import Limits
 from bigin.core.regions import Shape
 from bigin.jobs.job import FillOptions, Job
 from bigin.spec.part import RegionSpec
+from bigin.spec.spec import Spec
 from bigin.spec.tensor import TensorSpec
 from bigin.targets.open import open_target
 
@@ -69,17 +70,26 @@ def fill_dtensor(
 
 def part_jobs(tensor: Any, spec: TensorSpec, limits: Limits) -> list[Job]:
     """The jobs that fill what of a tensor lies here; raises InputError where one could not, and nothing is changed."""
+    if not is_distributed(tensor):
+        pairs: list[tuple[Any, Spec]] = [(tensor, spec)]
+    else:
+        pairs = [(part, spec_of_part(spec, region)) for part, region in local_parts(tensor)]
     jobs = []
-    for part, region in local_parts(tensor):
-        ranges = tuple(range(*axis.indices(size)) for axis, size in zip(region, spec.shape, strict=True))
-        whole = all(len(r) == size for r, size in zip(ranges, spec.shape, strict=True))
+    for part, what in pairs:
         target = open_target(part)
-        job = Job(spec if whole else RegionSpec(spec, ranges), target, limits)
+        job = Job(what, target, limits)
         if job.spec.shape != target.shape:
             raise InputError(f"expected a tensor of shape {job.spec.shape}, got {target.shape}")
         job.check()
         jobs.append(job)
     return jobs
+
+
+def spec_of_part(spec: TensorSpec, region: tuple[slice, ...]) -> Spec:
+    """The values of a region of a tensor, which may be all of it."""
+    ranges = tuple(range(*axis.indices(size)) for axis, size in zip(region, spec.shape, strict=True))
+    whole = all(len(r) == size for r, size in zip(ranges, spec.shape, strict=True))
+    return spec if whole else RegionSpec(spec, ranges)
 
 
 def is_distributed(tensor: Any) -> bool:
@@ -89,12 +99,10 @@ def is_distributed(tensor: Any) -> bool:
 
 
 def local_parts(tensor: Any) -> list[tuple[Any, tuple[slice, ...]]]:
-    """What of a tensor lies here, as (part, its region of the whole); a plain tensor is one part, the whole.
+    """What of a DTensor lies here, as (part, its region of the whole).
 
     Only _StridedShard makes more than one. Raises InputError where the placements do not say what lies where.
     """
-    if not is_distributed(tensor):
-        return [(tensor, tuple(slice(0, size) for size in tensor.shape))]
     with torch.no_grad():
         local = tensor.to_local()
         coordinate = tensor.device_mesh.get_coordinate()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -239,10 +238,15 @@ def padding_of(member: Member) -> int | None:
     return row
 
 
-@contextmanager
-def naming(member: Member) -> Iterator[None]:
+class naming:  # noqa: N801 (used as a function)
     """Puts a member's name before what is wrong with it."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{member.name}: {error}") from None
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError):
+            raise InputError(f"{self.member.name}: {error}") from None

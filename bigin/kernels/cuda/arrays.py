@@ -232,7 +232,7 @@ class DeviceValues:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        if self.dtype.name in dtypes.ML_DTYPES:
+        if dtypes.name_of(self.dtype) in dtypes.ML_DTYPES:
             raise AttributeError(f"__cuda_array_interface__ has no name for {self.dtype.name}; use DLPack")
         return {
             "shape": self.shape,
