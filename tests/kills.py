@@ -125,7 +125,7 @@ class Lab:
         self.root = Path(tempfile.mkdtemp(prefix="bigin-kills-", dir=place))
         self.trial = 0
         self.wrong: list[str] = []
-        self.found = 0
+        self.stored = 0
         self.killed = 0
         self.complete = 0  # killed after the end of the fill
 
@@ -157,7 +157,7 @@ class Lab:
 
         def again() -> None:
             report = case.fill()
-            result.write_text(json.dumps([report.found, report.nbytes]))
+            result.write_text(json.dumps([report.stored, report.nbytes]))
 
         code = wait(child(again))
         what = f"{case.layout}, {case.method}, {what}"
@@ -165,7 +165,7 @@ class Lab:
             self.wrong.append(f"{what}: exit code {code}")
             return 1.0
         found, made = json.loads(result.read_text())
-        self.found += found > 0 and made > 0
+        self.stored += found > 0 and made > 0
         self.complete += made == 0
         held = tree(case.folder)
         if held != expected:
@@ -177,7 +177,7 @@ class Lab:
     def told(self) -> None:
         """Prints what came of it."""
         shutil.rmtree(self.root)
-        print(json.dumps({"wrong": self.wrong, "found": self.found, "killed": self.killed, "complete": self.complete}))
+        print(json.dumps({"wrong": self.wrong, "found": self.stored, "killed": self.killed, "complete": self.complete}))
 
 
 def at_random(lab: Lab, seed: int, each: int) -> None:

@@ -167,7 +167,7 @@ def _filled_group(label: str, model: Model, records: Mapping[str, Record]) -> Mo
 
     if model.group is None:
         raise InputError(
-            f"{label}: expected a zarr group; a checkpoint is made anew, of the form that --like (like=) has"
+            f"{label}: expected a zarr group; a checkpoint is always written new, in the form that --like (like=) has"
         )
     return group_target(model.group, label, model.arrays, records)
 

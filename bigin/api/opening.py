@@ -17,12 +17,12 @@ from bigin.targets.target import Target
 def existing(where: Where, purpose: str) -> Iterator[tuple[Target, Retries]]:
     """A target that is there, and what retries its store operations; raises NotFoundError where there is none."""
     if where.missing:
-        raise NotFoundError(f"{where.target}: expected a target to {purpose}, found nothing")
+        raise NotFoundError(f"{where.target}: expected a target to {purpose}, got nothing")
     retries = Retries(where.remote)
     with default_modes(), opened(where, retries) as target, as_fill_error(target.label):
         retries.remote = target.remote
         if not target.exists():
-            raise NotFoundError(f"{target.label}: expected a target to {purpose}, found nothing")
+            raise NotFoundError(f"{target.label}: expected a target to {purpose}, got nothing")
         yield target, retries
 
 

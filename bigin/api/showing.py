@@ -87,7 +87,7 @@ def show(
         part = filled(opened, record)
         measurable = opened.dtype.kind != "c"  # complex values are constants, and have no order
         tasks = chosen.of(part.regions) if statistics and measurable else ()
-        found = Overview(
+        overview = Overview(
             target=opened.label,
             shape=opened.shape,
             dtype=opened.dtype.name,
@@ -102,14 +102,14 @@ def show(
             total=len(part.grid),
         )
         if not tasks:
-            return found
+            return overview
         whole = spec is tensor and len(tasks) == len(part.grid)
         expected = None if tensor is None else expected_of(tensor, whole=whole)
         measured, seconds = measure(opened, part.grid, tasks, span(expected), limits, retries, progress)
         done = [] if expected is None else checks(measured, expected)
         if expected is not None and whole and measured.finite == measured.count:
             done += retries.attempt(lambda: structure_checks(opened, expected, limits.memory))
-        return replace(found, seconds=seconds, statistics=measured, expected=expected, checks=done)
+        return replace(overview, seconds=seconds, statistics=measured, expected=expected, checks=done)
 
 
 def whole_of(spec: Spec | None) -> TensorSpec | None:

@@ -84,7 +84,7 @@ def wanted(what: What, target: Target, retries: Retries) -> tuple[Spec, Record]:
         return spec, spec.record() | {"complete": True}
     record = record_of(target, retries)
     if record is None:
-        raise RecordError(f"{target.label}: expected a record of a fill, found none; give --method and its parameters")
+        raise RecordError(f"{target.label}: expected a record of a fill, got none; give --method and its parameters")
     try:
         usable_spec(record)
         if record.get("complete") is True:
@@ -115,7 +115,7 @@ def incomplete(target: Target, record: Record) -> str:
         if without:  # skipped by the recipe, or a checkpoint of which only some tensors were filled
             more = f" and {len(without) - 1} more" if len(without) > 1 else ""
             return (
-                f"expected a record of every tensor, found none for {without[0]}{more}; verify the others one by one, "
+                f"expected a record of every tensor, got none for {without[0]}{more}; verify the others one by one, "
                 "or if a fill was interrupted, rerun its command"
             )
     return "expected a complete fill, got one that was interrupted; rerun its command, which continues where it stopped"

@@ -104,9 +104,9 @@ def summary(report: Report) -> str:
 
 def outcome(report: Report, what: str, values: str) -> str:
     """Return the closing line of a fill, given what was filled, and with what."""
-    if report.found and not report.nbytes:
+    if report.stored and not report.nbytes:
         return f"{report.target}: {what} already {values}; --overwrite fills it again"
-    stored = f", {size_text(report.found)} already stored" if report.found else ""
+    stored = f", {size_text(report.stored)} already stored" if report.stored else ""
     retries = f", {counted(report.retries, 'retried operation')}" if report.retries else ""
     device = "" if report.device == "cpu" else f"; computed on {report.device}"
     return f"{report.target}: {what} {values}; {pace(report.nbytes, report.seconds)}{stored}{retries}{device}"

@@ -80,7 +80,7 @@ ML_DTYPES = tuple(each.name for each in ROWS if not each.plain)  # those that ar
 SAFETENSORS = {each.safetensors: each.name for each in ROWS if each.safetensors is not None}
 
 
-_NATIVE = {each: each for each in DTYPES.values()}  # numpy makes a dtype's name anew each time: 3 us
+_NATIVE = {each: each for each in DTYPES.values()}  # numpy makes a dtype's name again each time: 3 us
 
 
 def parse_dtype(dtype: Any) -> np.dtype[Any]:

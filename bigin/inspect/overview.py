@@ -34,7 +34,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Overview:
-    """What `show` found.
+    """What `show` measured.
 
     layout: how the values lie, by target. nbytes: what the values take, stored_bytes: what the target takes. done:
     which part of a fill that is not complete has reached the disk; None where there is no such fill. wanted: what the
@@ -74,23 +74,25 @@ class Overview:
         Returns:
             The histogram, or None if there is nothing to draw.
         """
-        found = self.statistics
-        if found is None or found.finite == 0 or found.minimum == found.maximum:
+        measured = self.statistics
+        if measured is None or measured.finite == 0 or measured.minimum == measured.maximum:
             return None
-        counts = found.histogram.astype(np.float64)
+        counts = measured.histogram.astype(np.float64)
         marginal = self.expected.marginal if self.expected is not None and self.expected.known else None
-        expected = None if marginal is None else found.finite * marginal.binned(found.bins)
-        without = 0.2 * found.finite < found.zeros < found.finite
+        expected = None if marginal is None else measured.finite * marginal.binned(measured.bins)
+        without = 0.2 * measured.finite < measured.zeros < measured.finite
         if without:
-            zero = found.bins.index(np.zeros(1))
-            counts[zero] -= found.zeros
+            zero = measured.bins.index(np.zeros(1))
+            counts[zero] -= measured.zeros
             if expected is not None and marginal is not None:
                 at = np.zeros(1)
-                expected[zero] -= found.finite * (1.0 - marginal.below(at) - marginal.above(at))
+                expected[zero] -= measured.finite * (1.0 - marginal.below(at) - marginal.above(at))
         drawn = (counts > 0) | (0 if expected is None else expected > 0.5)
         if np.count_nonzero(drawn) < 2:
             return None
-        return rebinned(found, counts, None if expected is None else np.maximum(expected, 0.0), bins, outside, without)
+        return rebinned(
+            measured, counts, None if expected is None else np.maximum(expected, 0.0), bins, outside, without
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The overview as `bigin show --json` prints it.
@@ -98,7 +100,7 @@ class Overview:
         Returns:
             A dict of what JSON can hold, without NaN and infinity.
         """
-        found = self.statistics
+        measured = self.statistics
         return {
             "target": self.target,
             "shape": list(self.shape),
@@ -113,7 +115,7 @@ class Overview:
             "regions": self.regions,
             "total": self.total,
             "seconds": self.seconds,
-            "statistics": None if found is None else as_dict(found) | {"histogram": self._histogram()},
+            "statistics": None if measured is None else as_dict(measured) | {"histogram": self._histogram()},
             "verdicts": [
                 {
                     "what": check.what,
@@ -129,23 +131,23 @@ class Overview:
         }
 
     def _histogram(self) -> dict[str, Any] | None:
-        found = self.histogram(JSON_BINS)
-        if found is None:
+        measured = self.histogram(JSON_BINS)
+        if measured is None:
             return None
         return {
-            "edges": found.edges.tolist(),
-            "counts": found.counts.astype(int).tolist(),
-            "expected": None if found.expected is None else found.expected.tolist(),
-            "below": found.below[0],
-            "above": found.above[0],
-            "without_zeros": found.without_zeros,
+            "edges": measured.edges.tolist(),
+            "counts": measured.counts.astype(int).tolist(),
+            "expected": None if measured.expected is None else measured.expected.tolist(),
+            "below": measured.below[0],
+            "above": measured.above[0],
+            "without_zeros": measured.without_zeros,
         }
 
 
-def as_dict(found: Statistics) -> dict[str, Any]:
+def as_dict(measured: Statistics) -> dict[str, Any]:
     """The statistics for JSON."""
     names = ("count", "finite", "nan", "zeros", "mean", "std", "minimum", "maximum")
-    return {name: number(getattr(found, name)) for name in names} | {"inf": list(found.infinite)}
+    return {name: number(getattr(measured, name)) for name in names} | {"inf": list(measured.infinite)}
 
 
 def number(value: float) -> float | None:
@@ -154,18 +156,18 @@ def number(value: float) -> float | None:
 
 
 def rebinned(
-    found: Statistics, counts: Array, expected: Array | None, bins: int, outside: float, without_zeros: bool
+    measured: Statistics, counts: Array, expected: Array | None, bins: int, outside: float, without_zeros: bool
 ) -> Histogram:
     """A histogram of so many bins over the fine bins that hold nearly all values, and nearly all that are expected."""
     shown = [part / max(part.sum(), 1.0) for part in (counts, expected) if part is not None]
     first = min(int(np.searchsorted(part.cumsum(), outside, "right")) for part in shown)
     last = max(len(part) - 1 - int(np.searchsorted(part[::-1].cumsum(), outside, "right")) for part in shown)
-    first, last = max(1, min(first, found.bins.count)), min(found.bins.count, max(last, 1))
+    first, last = max(1, min(first, measured.bins.count)), min(measured.bins.count, max(last, 1))
     group = -(-(last - first + 1) // bins)
     first = max(1, first - (group * bins - (last - first + 1)) // 2)
-    starts = [start for start in range(first, first + group * bins, group) if start <= found.bins.count]
-    stop = min(starts[-1] + group, found.bins.count + 1)
-    edges = found.bins.edges()[[start - 1 for start in starts] + [stop - 1]]
+    starts = [start for start in range(first, first + group * bins, group) if start <= measured.bins.count]
+    stop = min(starts[-1] + group, measured.bins.count + 1)
+    edges = measured.bins.edges()[[start - 1 for start in starts] + [stop - 1]]
 
     def grouped(part: Array) -> Array:
         return np.add.reduceat(part[:stop], starts)

@@ -83,12 +83,12 @@ def parse_device(device: str | None, target: Target | None = None) -> int | None
 def placed_on(filler: Filler, dtype: np.dtype[Any], number: int) -> OnDevice:
     """The same values made on a device; raises InputError where there is none that works."""
     if importlib.util.find_spec("numba_cuda") is None:
-        raise InputError("expected the package numba-cuda, found none; pip install 'bigin[cuda13]' or 'bigin[cuda12]'")
+        raise InputError("expected the package numba-cuda, got none; pip install 'bigin[cuda13]' or 'bigin[cuda12]'")
     from bigin.fillers.cuda.placed import OnDevice
     from bigin.kernels.cuda import device as cuda_device
 
     if (problem := cuda_device.problem()) is not None:
-        raise InputError(f"expected a CUDA device, found none that works: {problem}; use device cpu")
+        raise InputError(f"expected a CUDA device, got none that works: {problem}; use device cpu")
     if number >= cuda_device.count():
         raise InputError(f"expected a CUDA device from 0 to {cuda_device.count() - 1}, got {number}")
     try:

@@ -33,7 +33,7 @@ BATCH = 1 << 20  # elements of rows that are made at once
 def open_table(place: Any) -> tuple[Rows, TensorSpec]:
     """The rows of a table and what decides their initial values; raises InputError where there is no table."""
     if (path := local_path(place)) is not None and not path.exists():
-        raise NotFoundError(f"{place}: expected a table, found nothing; make it with `bigin table create`")
+        raise NotFoundError(f"{place}: expected a table, got nothing; make it with `bigin table create`")
     rows = open_rows(place)
     return rows, _table_spec(rows)
 
@@ -59,7 +59,7 @@ def _table_spec(rows: Rows) -> TensorSpec:
     for what, expected, got in (("shape", spec.shape, target.shape), ("dtype", spec.dtype, target.dtype)):
         if expected != got:
             raise RecordError(
-                f"{target.label}: expected {what} {expected}, which its record says, got {got}; fill it anew"
+                f"{target.label}: expected {what} {expected}, which its record says, got {got}; fill it again"
             )
     return spec
 

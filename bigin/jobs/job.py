@@ -115,13 +115,13 @@ class Job:
                 )
             if self.target.ledger is None:
                 made = self._fill_in_place(chosen, options.progress)
-                found = 0
+                stored = 0
             else:
                 workers = workers_within(self.target, chosen.filler, chosen.limits)
-                made, found = self._fill_and_keep(chosen.filler, workers, record, options)
+                made, stored = self._fill_and_keep(chosen.filler, workers, record, options)
         record["complete"] = True
-        seconds = time.perf_counter() - start if made or not found else 0.0
-        return Report(self.target.label, made, seconds, record, found, self.retries.count, chosen.device)
+        seconds = time.perf_counter() - start if made or not stored else 0.0
+        return Report(self.target.label, made, seconds, record, stored, self.retries.count, chosen.device)
 
     def _fill_in_place(self, chosen: Choice, progress: Progress | None) -> int:
         """A target that remembers nothing, such as an array in memory. A small one is filled by this thread."""
@@ -203,7 +203,7 @@ class Job:
         unstored = retries.attempt(lambda: target.unstored(grid))
         if unstored and (differences := compare(target, filler, grid, unstored, workers, retries)):
             raise DamagedError(
-                f"{target.label}: expected the values that were written, found nothing in the store: {differences[0]}; "
+                f"{target.label}: expected the values that were written, got nothing in the store: {differences[0]}; "
                 "check the store and rerun the same command"
             )
 

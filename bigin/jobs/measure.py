@@ -155,23 +155,23 @@ def bins_for(expected: Span | None, values: Array, weights: Array) -> Bins:
 FAR = 8e307  # of values whose range is no float64
 
 
-Found = TypeVar("Found", "ValuesTable", "PatternsTable")
+Table = TypeVar("Table", "ValuesTable", "PatternsTable")
 
 
-class Collected(ABC, Generic[Found]):
-    """What all workers have found."""
+class Collected(ABC, Generic[Table]):
+    """What all workers counted."""
 
     def __init__(self) -> None:
-        self.total: Found = self.table()
+        self.total: Table = self.table()
         self._lock = threading.Lock()
 
     @abstractmethod
-    def table(self) -> Found:
+    def table(self) -> Table:
         """What a worker adds a region's values to."""
 
     @abstractmethod
-    def join(self, index: int, table: Found) -> None:
-        """Adds what a worker has found in a region, which is the task of this index."""
+    def join(self, index: int, table: Table) -> None:
+        """Adds what a worker counted in a region, which is the task of this index."""
 
     @abstractmethod
     def statistics(self, expected: Span | None) -> Statistics:
@@ -223,7 +223,7 @@ def add_moments(total: Array, moments: Array) -> None:
 
 
 class ValuesTable:
-    """What a worker has found in a region. Integers are counted as float64; their extremes are exact."""
+    """What a worker counted in a region. Integers are counted as float64; their extremes are exact."""
 
     def __init__(self, dtype: np.dtype[Any], bins: Bins) -> None:
         from bigin.kernels.statistics import add_statistics
@@ -267,7 +267,7 @@ class ValuesTable:
         )
 
     def join(self, other: ValuesTable) -> None:
-        """Adds what another has found, but for the moments, whose order matters."""
+        """Adds what another table counted, but for the moments, whose order matters."""
         self.counts += other.counts
         self.histogram += other.histogram
         self.keys[:] = min(self.keys[0], other.keys[0]), max(self.keys[1], other.keys[1])
@@ -275,8 +275,8 @@ class ValuesTable:
 
     def join_integers(self, extremes: tuple[int, ...]) -> None:
         """Adds the extremes of integers."""
-        if found := self.integers + extremes:
-            self.integers = min(found), max(found)
+        if integers := self.integers + extremes:
+            self.integers = min(integers), max(integers)
 
     def extremes(self) -> tuple[float, float]:
         """The smallest and largest value."""
@@ -325,7 +325,7 @@ class Patterns(Collected["PatternsTable"]):
 
 
 class PatternsTable:
-    """How often a worker has found each pattern in a region: two tables, to be added."""
+    """How often a worker counted each pattern in a region: two tables, to be added."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         from bigin.kernels.statistics import add_patterns

@@ -55,7 +55,7 @@ def fill_part(part: Part) -> int:
     retries = Retries(part.where.remote)
     with default_modes(), opened(part.where, retries) as target, as_fill_error(target.label):
         if (record_of(target) or {}) != part.record:
-            raise RecordError(f"{target.label}: expected the fill that this part is of, found another one or none")
+            raise RecordError(f"{target.label}: expected the fill that this part is of, got another one or none")
         filler = spec_of(part.record).plan()()
         workers = workers_within(target, filler, part.limits)
         retries.remote = target.remote

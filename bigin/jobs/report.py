@@ -16,7 +16,7 @@ class Report:
         nbytes: bytes of values that were made.
         seconds: the time that it took.
         record: the provenance record that the target keeps, or would keep.
-        found: bytes that an earlier fill had stored already.
+        stored: bytes that an earlier fill had stored already.
         retries: number of retried store operations.
         device: where the values were made, and why where that was left open.
     """
@@ -25,6 +25,6 @@ class Report:
     nbytes: int
     seconds: float
     record: Record = field(repr=False)
-    found: int = 0
+    stored: int = 0
     retries: int = 0
     device: str = "cpu"

@@ -30,7 +30,7 @@ def state_of(target: Target, record: Record, *, overwrite: bool) -> str:
     held = target.ledger.record() if target.ledger is not None else None
     if overwrite or held is None:
         if not overwrite and target.holds_data():
-            raise ExistsError(f"{target.label} already holds data; --overwrite (overwrite=True) fills it anew")
+            raise ExistsError(f"{target.label} already holds data; --overwrite (overwrite=True) replaces it")
         return "new"
     if values(held) == values(record):
         if held.get("complete") is True and target.holds_data():
@@ -42,7 +42,7 @@ def state_of(target: Target, record: Record, *, overwrite: bool) -> str:
             return "done"
         return "begun" if held.get("complete") is False else "new"
     if target.holds_data():
-        raise ExistsError(f"{target.label} {describe(held, record)}; --overwrite (overwrite=True) fills it anew")
+        raise ExistsError(f"{target.label} {describe(held, record)}; --overwrite (overwrite=True) replaces it")
     return "new"
 
 
@@ -97,7 +97,7 @@ def plan_on(target: Target, filler: Filler, whole: Plan, threads: int, retries: 
 def spots_of(start: int, known: set[int]) -> list[int]:
     """Regions that must be as the journal says, if it is to be believed: the first, the last and some others.
 
-    The file may have been written anew under its name, and then all of it is to be filled.
+    The file may have been rewritten under its name, and then all of it is to be filled.
     """
     others = random.Random(start).sample(range(start), min(start, SPOTS - 2))
     return sorted({*others, *range(min(start, 1)), *range(max(0, start - 1), start)} - known)

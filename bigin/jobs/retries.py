@@ -97,12 +97,12 @@ class Retries:
 def explain(error: Exception, label: str) -> str:
     """One line: where, what, and what to do."""
     if isinstance(error, OSError) and error.errno in FULL:
-        reason = f"{FULL[error.errno]} ({error.strerror}); make room, then give the same command again"
+        reason = f"{FULL[error.errno]} ({error.strerror}); make room and rerun the same command"
     elif isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename and str(error.filename) not in label else ""
-        reason = f"{place}{one_line(error.strerror or error)}; mend that, then give the same command again"
+        reason = f"{place}{one_line(error.strerror or error)}; fix this and rerun the same command"
     else:
-        reason = f"{one_line(error)}; mend that, then give the same command again"
+        reason = f"{one_line(error)}; fix this and rerun the same command"
     return f"{label}: {reason}"
 
 

@@ -34,7 +34,7 @@ loop = njit(nogil=True, error_model="numpy")
 def labelled(label: str) -> Callable[[Any], Any]:
     """`loop` for a function that exists once per kernel.
 
-    A symbol is made of the function's name, its argument types and a counter that starts anew in every process. The
+    A symbol is made of the function's name, its argument types and a counter that starts again in every process. The
     types of a float16 and a bfloat16 kernel are the same; without the label, code that was compiled in two processes
     and is loaded from the cache into a third could take one for the other.
     """

@@ -60,7 +60,7 @@ class FileLedger(Ledger):
         self._keep(record)
 
     def resume(self) -> None:
-        """Opens the file. One that was cut off is filled anew: its journal goes before the file gets its size again."""
+        """Opens the file. One that was cut off is filled from the start, and its journal goes first."""
         self._remove_partials()
         if not self.target.whole():
             self.forget()

@@ -145,7 +145,7 @@ class FileTarget(Target):
         return self.path.exists() and self.path.stat().st_size >= self.offset + self.nbytes
 
     def intact(self, region: Region) -> bool | None:
-        """A file is there as a whole, or is filled anew."""
+        """A file is there as a whole, or is filled from the start."""
         return True
 
     def start(self) -> None:

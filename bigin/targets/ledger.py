@@ -60,7 +60,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def forget(self) -> None:
-        """Forgets the progress: the fill begins anew."""
+        """Forgets the progress: the fill starts over."""
 
     def close(self) -> None:
         """Releases the lock."""

@@ -35,7 +35,7 @@ def map_array(
     if mode not in MODES:
         raise InputError(f"expected mode r or r+, got {mode!r}")
     if not path.exists():
-        raise NotFoundError(f"{path}: expected a file, found nothing")
+        raise NotFoundError(f"{path}: expected a file, got nothing")
     if raw:
         if shape is None or dtype is None:
             raise InputError("expected a shape and a dtype for a raw file, which names neither; give both")

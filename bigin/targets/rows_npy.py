@@ -111,6 +111,6 @@ class NpyRows(Rows):
         if len(text) > room:
             raise InputError(
                 f"{self.file.path}: expected a header with room for {rows} rows, got one of {room} characters that "
-                f"needs {len(text)}; save the array anew with numpy.save"
+                f"needs {len(text)}; save the array again with numpy.save"
             )
         return old[:start] + text.ljust(room).encode() + b"\n"

@@ -52,7 +52,7 @@ def open(
         offset=offset,
     )
     if not array.dtype.isnative:
-        raise InputError(f"{path}: expected values in this machine's byte order, got {array.dtype.str}; fill it anew")
+        raise InputError(f"{path}: expected values in this machine's byte order, got {array.dtype.str}; fill it again")
     name = dtypes.parse_dtype(array.dtype).name
     if name in dtypes.ML_DTYPES:  # torch takes their bits from numpy
         array = array.view("i2" if array.dtype.itemsize == 2 else "u1")

@@ -470,7 +470,7 @@ def test_what_is_no_table_is_not_opened():
     np.save("fortran.npy", np.zeros((3, 4), np.float32, order="F"))
     bigin.fill("fortran.npy", "normal")
     for place, message in [
-        ("none.npy", "expected a table, found nothing"),
+        ("none.npy", "expected a table, got nothing"),
         ("folder", "expected a zarr array"),
         ("plain.npy", "got one without a record"),
         ("cube.npy", "expected a table of 2 dimensions, got shape"),
@@ -561,7 +561,7 @@ bigin.EmbeddingTable.create({path!r}, {NEW}, {DIM}, "normal", threads=1, **{opti
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     with pytest.raises(bigin.InputError, match="got one that is half made; rerun the command that makes it"):
         bigin.EmbeddingTable.open(path)
-    with pytest.raises(bigin.InputError, match="found another table that is half made; remove it"):
+    with pytest.raises(bigin.InputError, match="got another table that is half made; remove it"):
         bigin.EmbeddingTable.create(path, NEW, DIM, "normal", **options | {"seed": 6})
     table = bigin.EmbeddingTable.create(path, NEW, DIM, "normal", **options)
     same(table.rows(np.arange(NEW)), initial("float32"))
@@ -737,7 +737,7 @@ def test_the_commands(capsys):
     for command, message in [
         (("grow", "users.zarr", 100), "a table does not shrink"),
         (("reset", "users.zarr", "3,-1"), "got -1"),
-        (("rows", "none.zarr", "1"), "expected a table, found nothing"),
+        (("rows", "none.zarr", "1"), "expected a table, got nothing"),
         (("rows", "users.zarr", "a"), "expected ids such as 5,7,10"),
     ]:
         with pytest.raises((bigin.InputError, click.ClickException), match=message):

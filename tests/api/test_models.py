@@ -446,9 +446,9 @@ def flip(place: Path, name: str) -> None:
 
 def test_a_checkpoint_without_a_record_is_no_model_to_verify():
     checkpoint("x.safetensors", MODEL)
-    assert "expected a record of a fill, found none" in run("verify", "x.safetensors", code=2).stderr
+    assert "expected a record of a fill, got none" in run("verify", "x.safetensors", code=2).stderr
     bigin.fill("x.safetensors#scale", "ones")
-    assert "expected a record of every tensor, found none for" in run("verify", "x.safetensors", code=2).stderr
+    assert "expected a record of every tensor, got none for" in run("verify", "x.safetensors", code=2).stderr
 
 
 def test_a_group_is_verified_without_the_arrays_that_its_recipe_skips():
@@ -536,7 +536,7 @@ def test_what_the_journal_says_is_done_is_not_made_again_and_the_rest_is(recipe,
         begun = zarr.open_group(place, mode="r").attrs["bigin"]
     assert begun["complete"] is False
     report = bigin.initialize(recipe, place, **arguments)
-    assert report.found > 0
+    assert report.stored > 0
     assert report.nbytes > 0
     same(contents(Path(place)), expected(MODEL, slash=True))
     assert not [path for path in Path.cwd().rglob("*") if "partial" in path.name or "journal" in path.name]

@@ -172,7 +172,7 @@ def test_every_kind_of_fill_is_verified(what):
         array[5, 6] = 0
         (difference,) = bigin.verify(array, "normal", seed=4).differences
         assert (difference.first, difference.elements) == ((5, 6), 1)
-        with pytest.raises(bigin.InputError, match="expected a record of a fill, found none; give --method"):
+        with pytest.raises(bigin.InputError, match="expected a record of a fill, got none; give --method"):
             bigin.verify(array)
 
 
@@ -285,7 +285,7 @@ def test_the_command_line_tells_it_in_lines_in_json_and_by_its_exit_code():
     assert "repaired" in run("verify", "a.zarr", "--repair").stdout
     run("verify", "a.zarr", "--sample", "1%")
     assert "expected a sample" in run("verify", "a.zarr", "--sample", "0%", code=2).stderr
-    assert "expected a target to verify, found nothing" in run("verify", "no.npy", "--shape", "3", code=2).stderr
+    assert "expected a target to verify, got nothing" in run("verify", "no.npy", "--shape", "3", code=2).stderr
 
 
 def test_progress_goes_up_to_the_whole():

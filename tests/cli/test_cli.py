@@ -73,7 +73,7 @@ def test_every_parameter_has_an_option_and_help_names_its_methods():
 
 
 BAD = [
-    (["--method", "xavier_uniform", "none.zarr"], "found nothing; give --shape"),
+    (["--method", "xavier_uniform", "none.zarr"], "got nothing; give --shape"),
     (["--method", "xavier_uniform", "none.npy"], "got nothing; give --shape"),
     (["--method", "normal", "--gain", "1", "w.npy"], "normal does not take 'gain'; it takes mean, std"),
     (["--method", "gauss", "w.npy"], "expected a method"),

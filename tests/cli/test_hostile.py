@@ -302,7 +302,7 @@ def test_what_is_no_small_file_is_no_record(what):
     HUGE[what](Path("a.npy.bigin.json"))
     with soon():
         assert read_sidecar(Path("a.npy")) is None
-        with pytest.raises(bigin.InputError, match="found none; give --method"):
+        with pytest.raises(bigin.InputError, match="got none; give --method"):
             bigin.verify("a.npy")
 
 

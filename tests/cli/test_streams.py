@@ -141,4 +141,4 @@ def test_nothing_follows_the_message_of_a_command_that_failed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
     assert done.returncode == 2
-    assert done.stderr == "bigin: none.npy: expected a target to show, found nothing\n"
+    assert done.stderr == "bigin: none.npy: expected a target to show, got nothing\n"

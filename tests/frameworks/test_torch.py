@@ -370,7 +370,7 @@ def test_what_cannot_be_mapped_says_what_to_do():
         ("several.npz", {}, "got an archive"),
         ("text", {}, "expected a .npy file or a zarr array"),
         ("short.npy", {}, "cannot be read"),
-        ("none.npy", {}, "found nothing"),
+        ("none.npy", {}, "got nothing"),
         ("swapped.npy", {"shape": (4,)}, r"expected shape \(4,\), got \(3,\)"),
         ("swapped.npy", {"offset": 1}, "only for a raw file"),
         ("swapped.npy", {"mode": "w"}, "expected mode r or r+"),

@@ -511,7 +511,7 @@ def test_exit_codes():
     assert "does not look like normal(std=2.0): std, min, max and CDF distance are not as expected" in text
     run("show", "a.npy", "--method", "normal", "--std", 2, "-q", code=1)
     assert json.loads(run("show", "a.npy", "-m", "uniform", "--json", code=1))["looks_right"] is False
-    assert run("show", "none.npy", code=2) == "bigin: none.npy: expected a target to show, found nothing\n"
+    assert run("show", "none.npy", code=2) == "bigin: none.npy: expected a target to show, got nothing\n"
     assert "give --method" in run("show", "a.npy", "--std", 2, code=2)
     assert "sample" in run("show", "a.npy", "--sample", "0", code=2)
     assert "at least 1 thread" in run("show", "a.npy", "--threads", "0", code=2)

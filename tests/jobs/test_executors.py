@@ -76,7 +76,7 @@ def test_processes_make_the_bits_of_one(layout, processes):
     assert report.record["complete"] is True
     np.testing.assert_array_equal(values_of(path), expected())
     assert bigin.verify(path).equal
-    assert bigin.fill(path, "normal", shape=SHAPE, executor=processes).found == report.nbytes
+    assert bigin.fill(path, "normal", shape=SHAPE, executor=processes).stored == report.nbytes
 
 
 @pytest.mark.parametrize(("method", "parameters"), [("orthogonal", {}), ("sparse", {"sparsity": 0.2})])
@@ -123,7 +123,7 @@ def test_a_part_of_another_fill_is_refused():
     bigin.fill("w.npy", "normal", shape=SHAPE, executor=executor)
     bigin.fill("w.npy", "normal", shape=SHAPE, seed=1, overwrite=True)
     before = Path("w.npy").read_bytes()
-    with pytest.raises(bigin.RecordError, match="expected the fill that this part is of, found another one or none"):
+    with pytest.raises(bigin.RecordError, match="expected the fill that this part is of, got another one or none"):
         fill_part(executor.submitted[0])
     assert Path("w.npy").read_bytes() == before
 

@@ -80,12 +80,12 @@ def complete(path: str) -> object:
 every_kind = pytest.mark.parametrize("kind", ["npy", "zarr", "compressed"])
 
 CAUSES = {
-    "full": (errno.ENOSPC, "the disk is full (No space left on device); make room, then give the same command again"),
+    "full": (errno.ENOSPC, "the disk is full (No space left on device); make room and rerun the same command"),
     "quota": (errno.EDQUOT, "the disk quota is used up (Disk quota exceeded); make room, then give the same command"),
     "limit": (errno.EFBIG, "the file would be larger than this process (ulimit -f) or its file system allows"),
-    "read-only": (errno.EROFS, "Read-only file system; mend that, then give the same command again"),
-    "permission": (errno.EACCES, "Permission denied; mend that, then give the same command again"),
-    "broken disk": (errno.EIO, "Input/output error; mend that, then give the same command again"),
+    "read-only": (errno.EROFS, "Read-only file system; fix this and rerun the same command"),
+    "permission": (errno.EACCES, "Permission denied; fix this and rerun the same command"),
+    "broken disk": (errno.EIO, "Input/output error; fix this and rerun the same command"),
 }
 
 
@@ -338,7 +338,7 @@ def test_a_network_that_stays_down_is_one_line_and_the_fill_goes_on_when_it_is_b
     monkeypatch.setattr(running, "store", then_down)
     with pytest.raises(bigin.FillError, match="the network has lost call") as told:
         bigin.fill(flaky, "normal", threads=1)
-    assert "give the same command again" in str(told.value)
+    assert "rerun the same command" in str(told.value)
     assert "\n" not in str(told.value)
     assert Flaky.lost >= faults.ATTEMPTS
     with pytest.raises(bigin.FillError, match="the network has lost call"):
@@ -487,7 +487,7 @@ def test_an_interruption_says_how_far_it_got_and_how_to_go_on(kind, signum, code
     assert "is stored; rerun the same command to continue\n" in rest
     assert errors.count("\n") == 1
     report = bigin.fill(path, "normal")
-    assert report.found > 0
+    assert report.stored > 0
     assert bigin.verify(path).equal
 
 

@@ -157,7 +157,7 @@ def test_it_goes_on_where_it_stopped(small, kind):
     make(path)
     cut(path, 6)
     report = bigin.fill(path, "normal", threads=1)
-    assert report.found >= 6 * 88
+    assert report.stored >= 6 * 88
     assert report.nbytes <= report.record["shape"][0] * 88 - 6 * 88
     assert tree_here() == expected
 
@@ -196,7 +196,7 @@ def test_a_damaged_journal_is_no_journal(small, kind, damage):
     make(path)
     cut(path, 4)
     DAMAGES[damage](journal_of(path))
-    assert bigin.fill(path, "normal").found == 0
+    assert bigin.fill(path, "normal").stored == 0
     assert tree_here() == expected
 
 
@@ -230,7 +230,7 @@ def test_a_journal_that_speaks_of_something_else_is_no_journal(small, kind, edit
     make(path)
     cut(path, 4)
     EDITS[edit](path)
-    assert bigin.fill(path, "normal").found == 0
+    assert bigin.fill(path, "normal").stored == 0
     assert tree_here() == expected
 
 
@@ -251,7 +251,7 @@ def test_a_chunk_that_is_no_longer_whole_is_made_again(small, kind, damage):
     place.unlink()
     if damage != "gone":
         place.write_bytes({"cut off": data[:-1], "empty": b"", "torn": data[:20] + bytes(len(data) - 20)}[damage])
-    assert bigin.fill(path, "normal").found > 0
+    assert bigin.fill(path, "normal").stored > 0
     assert tree_here() == expected
 
 
@@ -272,7 +272,7 @@ def test_a_file_that_is_another_is_filled_anew(small, change):
     if change == "cut off, and killed again":
         cut("a.npy", 1)
     report = bigin.fill("a.npy", "normal")
-    assert change == "cut off, and killed again" or report.found == 0
+    assert change == "cut off, and killed again" or report.stored == 0
     assert tree_here() == expected
 
 
@@ -308,7 +308,7 @@ def test_without_sync_a_journal_holds_until_the_system_starts_anew(small, monkey
     new_npy()
     cut("a.npy", 6, sync=False)
     monkeypatch.setattr(journal, "boot", lambda: "the next run")
-    assert bigin.fill("a.npy", "normal").found == 0
+    assert bigin.fill("a.npy", "normal").stored == 0
 
 
 def test_what_is_complete_is_left_as_it_is_and_stray_files_go(small):
@@ -319,7 +319,7 @@ def test_what_is_complete_is_left_as_it_is_and_stray_files_go(small):
         journal_of(path).write_bytes(b"")
         Path(path + ".partial" if path == "a.npy" else "a.zarr/x.partial").write_bytes(b"x")
         report = bigin.fill(path, "normal")
-        assert (report.nbytes, report.found) == (0, 33 * 88)
+        assert (report.nbytes, report.stored) == (0, 33 * 88)
         assert tree_here() == before
         subprocess.run(["rm", "-r", path], check=True)
 

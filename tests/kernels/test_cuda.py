@@ -60,8 +60,8 @@ choice.seconds = lambda *_: (1.0, 0.0)
 print(bigin.fill(numpy.zeros(9), "normal", device="auto").device)
 """
     refused, instead = without_gpu(code).splitlines()
-    assert refused.startswith("expected a CUDA device, found none that works: ")
-    assert instead.startswith("cpu (expected a CUDA device, found none that works: ")
+    assert refused.startswith("expected a CUDA device, got none that works: ")
+    assert instead.startswith("cpu (expected a CUDA device, got none that works: ")
 
 
 def test_without_numba_cuda():
@@ -74,7 +74,7 @@ try:
 except bigin.InputError as error:
     print(error)
 """
-    assert without_gpu(code).strip().endswith("found none; pip install 'bigin[cuda13]' or 'bigin[cuda12]'")
+    assert without_gpu(code).strip().endswith("got none; pip install 'bigin[cuda13]' or 'bigin[cuda12]'")
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def test_an_index_of_one_file_is_kept(recipe):
     assert names("out") == names("like")
     assert json.loads(Path("out/model.safetensors.index.json").read_text())["weight_map"] == one
     assert bigin.verify("out").equal
-    assert bigin.initialize(recipe, "out", like="like").found == 1024
+    assert bigin.initialize(recipe, "out", like="like").stored == 1024
 
 
 @pytest.mark.parametrize("variant", ["", "fp16"])

@@ -139,7 +139,7 @@ def test_a_zip_file_is_made_and_filled_and_verified(kind):
     values = zarr.open_array(ZipStore("w.zip", mode="r"))[...]
     np.testing.assert_array_equal(bits(values), bits(expected(seed=3)))
     assert bigin.verify("w.zip").equal
-    assert bigin.fill("w.zip", "normal", seed=3).found == 840
+    assert bigin.fill("w.zip", "normal", seed=3).stored == 840
     with pytest.raises(bigin.InputError, match="is filled with"):
         bigin.fill("w.zip", "normal", seed=4)
     bigin.fill("w.zip", "normal", seed=4, overwrite=True)
@@ -196,9 +196,9 @@ def test_the_byte_order_of_a_dtype_is_honoured(path, dtype):
         assert stored == expected().astype(dtype).tobytes()
     np.testing.assert_array_equal(values, expected())
     assert bigin.verify(path, **options).equal
-    assert bigin.fill(path, "normal", shape=SHAPE, dtype=dtype, name="w", **options).found == 840
+    assert bigin.fill(path, "normal", shape=SHAPE, dtype=dtype, name="w", **options).stored == 840
     if not options:
-        assert bigin.fill(path, "normal", shape=SHAPE, dtype="float32", name="w").found == 840
+        assert bigin.fill(path, "normal", shape=SHAPE, dtype="float32", name="w").stored == 840
         if not big:
             with pytest.raises(bigin.InputError, match="expected dtype >f4, got an existing target of dtype"):
                 bigin.fill(path, "normal", shape=SHAPE, dtype=">f4", name="w")

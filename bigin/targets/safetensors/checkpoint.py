@@ -144,7 +144,7 @@ class CheckpointLedger(Ledger):
         write_sidecar(self._key, record)
 
     def resume(self) -> None:
-        """Opens the files. Where one was cut off, all is filled anew: its journal goes before it has its size again."""
+        """Opens the files. Where one was cut off, all is filled from the start, and the journal goes first."""
         if not self.target.whole():
             self.forget()
         allow_open_files(len(self.files), self.label)

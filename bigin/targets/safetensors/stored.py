@@ -50,11 +50,11 @@ class StoredFile:
         """Opens what an earlier fill has left, under either name."""
         path = self.written()
         if not path.exists():
-            raise DamagedError(f"{self.partial}: was removed; give --overwrite (overwrite=True) to begin anew")
+            raise DamagedError(f"{self.partial}: was removed; give --overwrite (overwrite=True) to start over")
         self._open(path, 0)
         assert self.file is not None
         if os.pread(self.file.fileno(), len(self.header), 0) != self.header:
-            raise DamagedError(f"{path}: was replaced by another file; give --overwrite (overwrite=True) to begin anew")
+            raise DamagedError(f"{path}: was replaced by another file; give --overwrite (overwrite=True) to start over")
         reserve(self.file.fileno(), self.size, path, FillError)
 
     def _open(self, path: Path, flags: int) -> None:

@@ -1,7 +1,7 @@
 """The journal of a zarr array or group: a file in its folder, or a key in a store that has no folders.
 
 zarr's own stores take any key. Others may take none but those of zarr's format, as icechunk does; a journal that they
-refuse is not kept, and an interrupted fill begins anew.
+refuse is not kept, and an interrupted fill starts over.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def zarr_target(
         there = existing(array, label)
         return zip_target(there, target) if isinstance(target, Path) and target.suffix == ZIP else there
     if shape is None or dtype is None:
-        raise NotFoundError(f"{label}: expected a zarr array, found nothing; give --shape (shape=) to make one")
+        raise NotFoundError(f"{label}: expected a zarr array, got nothing; give --shape (shape=) to make one")
     return missing(target, label, ZarrLayout(shape, dtype))
 
 

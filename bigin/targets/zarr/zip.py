@@ -1,8 +1,8 @@
-"""zarr arrays in zip files, which are read where they lie and written anew, as a whole.
+"""zarr arrays in zip files, which are read in place and rewritten as a whole.
 
 Nothing in a zip file can be removed or replaced, and its directory lies behind its data: whoever adds to one and is
 killed leaves none. So a fill writes a new file under a temporary name, the metadata last, and gives it the name when it
-is complete. It keeps no progress: an interrupted fill begins anew.
+is complete. It keeps no progress: an interrupted fill starts over.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def as_store(target: Any) -> Any:
 
 
 def zip_target(target: ZarrTarget, path: Path) -> ZarrTarget:
-    """The target of an array in a zip file that is there: it is written anew."""
+    """The target of an array in a zip file that exists: it is rewritten."""
     target.ledger = ZipLedger(target, path)
     return target
 
@@ -96,7 +96,7 @@ class ZipLedger(Ledger):
     def resume(self) -> None:
         raise TargetError(
             f"{self.label}: expected a store whose chunks can be replaced, got a zip file; fill it with --overwrite "
-            "(overwrite=True), which writes it anew"
+            "(overwrite=True), which rewrites it"
         )
 
     def clean(self) -> None:
