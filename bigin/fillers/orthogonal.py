@@ -343,7 +343,7 @@ def inverted(upper: Array) -> Array:
 class OrthogonalFiller(Filler):
     """gain Q, for a tensor whose trailing axes are flattened; transposed where it has fewer rows than columns."""
 
-    on_device = "bigin.fillers.cuda.fillers:OrthogonalOnDevice"
+    on_device = "bigin.fillers.cuda.orthogonal:OrthogonalOnDevice"
     has_setup = needs_setup = True
     near = TILE
     region_bytes = 16 << 20  # the triangle is read for every band of a region
@@ -450,7 +450,7 @@ def merged(parts: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
 class DeltaOrthogonalFiller(Filler):
     """gain Q (out x in) at the centre of a kernel (out, in, ...) of zeros."""
 
-    on_device = "bigin.fillers.cuda.fillers:DeltaOrthogonalOnDevice"
+    on_device = "bigin.fillers.cuda.orthogonal:DeltaOrthogonalOnDevice"
     has_setup = needs_setup = True
     near = TILE
     region_bytes = OrthogonalFiller.region_bytes

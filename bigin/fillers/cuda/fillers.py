@@ -18,7 +18,6 @@ from bigin.core.errors import InputError
 from bigin.core.regions import Region, Shape, extent, flat_slice, place_in, ranges_within, strided_runs
 from bigin.fillers.axes import MovedAxesFiller
 from bigin.fillers.filler import ConstantFiller, DrawnFiller, Filler, Report
-from bigin.fillers.orthogonal import DeltaOrthogonalFiller, OrthogonalFiller
 from bigin.fillers.parts import FlatSliceFiller, PaddedFiller, PartFiller, RegionFiller
 from bigin.fillers.structured import DiracFiller, EyeFiller, SparseFiller
 from bigin.kernels.cuda import fill as cuda
@@ -137,69 +136,6 @@ class SparseOnDevice(DeviceFiller):
     def __call__(self, region: Region, out: View, stream: Any) -> None:
         self.values(region, out, stream)
         cuda.clear_permuted(out, self.unsigned, region, *self.scalars, stream, *self.key)
-
-
-class OrthogonalOnDevice(DeviceFiller):
-    """gain Q, whose trailing axes are flattened; transposed where it has fewer rows than columns."""
-
-    def __init__(self, filler: OrthogonalFiller, dtype: np.dtype[Any]) -> None:
-        from bigin.fillers.cuda.orthogonal import DeviceReflections
-
-        self.shape, self.transposed = filler.shape, filler.transposed
-        self.reflections = DeviceReflections(
-            filler.reflections, DrawnOnDevice(filler.reflections.draw, filler.reflections.drawn), dtype
-        )
-
-    def memory(self) -> int:
-        return self.reflections.memory()
-
-    def worker_memory(self) -> int:
-        return self.reflections.worker_memory()
-
-    def setup(self, stream: Any, report: Report) -> None:
-        self.reflections.prepare(stream, report)
-
-    def __call__(self, region: Region, out: View, stream: Any) -> None:
-        rows = region[0]
-        trailing = [range(*span) for span in region[1:]]
-        first, counts, strides, steps, run, step = strided_runs(self.shape[1:], trailing, out.strides[1:])
-        if run == 0 or rows[0] == rows[1]:
-            return
-        # The trailing axes are flattened into columns; each run of them is a matrix.
-        for index in itertools.product(*map(range, counts)):
-            start = first + sum(map(mul, index, strides))
-            place = sum(map(mul, index, steps))
-            columns = (start, start + run)
-            if self.transposed:
-                part = out.at(place, (run, rows[1] - rows[0]), (step, out.strides[0]))
-                self.reflections.fill(columns, rows, part, stream)
-            else:
-                part = out.at(place, (rows[1] - rows[0], run), (out.strides[0], step))
-                self.reflections.fill(rows, columns, part, stream)
-
-
-class DeltaOrthogonalOnDevice(DeviceFiller):
-    """gain Q at the centre of a kernel of zeros."""
-
-    def __init__(self, filler: DeltaOrthogonalFiller, dtype: np.dtype[Any]) -> None:
-        self.matrix = OrthogonalOnDevice(filler.matrix, dtype)
-        self.centre = filler.centre
-        self.zero = np.zeros((), dtype)
-
-    def memory(self) -> int:
-        return self.matrix.memory()
-
-    def worker_memory(self) -> int:
-        return self.matrix.worker_memory()
-
-    def setup(self, stream: Any, report: Report) -> None:
-        self.matrix.setup(stream, report)
-
-    def __call__(self, region: Region, out: View, stream: Any) -> None:
-        fill_constant(out, self.zero, stream)
-        centre = place_in(region[2:], self.centre)
-        if centre is not None:
-            self.matrix(region[:2], matrix_at(out, tuple(centre)), stream)
 
 
 class PartOnDevice(DeviceFiller):

@@ -1,29 +1,30 @@
-"""orthogonal on a CUDA device: filling/orthogonal.py, step by step, on matrices that lie in the device's memory."""
+"""orthogonal on a CUDA device: fillers/orthogonal.py, step by step, on matrices in the device's memory."""
 
 from __future__ import annotations
 
+import itertools
 import threading
-from typing import TYPE_CHECKING, Any
+from operator import mul
+from typing import Any
 
 import numpy as np
 
 from bigin.core import dtypes
+from bigin.core.regions import Region, place_in, strided_runs
+from bigin.fillers.cuda.fillers import DeviceFiller, DrawnOnDevice, fill_constant, matrix_at
 from bigin.fillers.filler import Report
-from bigin.fillers.orthogonal import STRIP, TILE, Reflections
+from bigin.fillers.orthogonal import STRIP, TILE, DeltaOrthogonalFiller, OrthogonalFiller, Reflections
 from bigin.kernels import reflectors
 from bigin.kernels.cuda import device as cuda_device
 from bigin.kernels.cuda import matrix
 from bigin.kernels.cuda.device import View
-
-if TYPE_CHECKING:
-    from bigin.fillers.cuda.fillers import DrawnOnDevice
 
 BAND = 4096  # rows of Q that are made at once
 STEP = 8192  # columns of Q that are made at once
 
 
 class DeviceReflections:
-    """The matrix of filling.orthogonal.Reflections, with the same bits. `prepare` comes first."""
+    """The matrix of fillers.orthogonal.Reflections, with the same bits. `prepare` comes first."""
 
     def __init__(self, host: Reflections, draw: DrawnOnDevice, dtype: np.dtype[Any]) -> None:
         self.m, self.n, self.gain, self.drawn = host.m, host.n, host.gain, host.drawn
@@ -164,3 +165,64 @@ class DeviceReflections:
         places = (flat, rows[0], columns[0], size[0], size[1], self.signs, np.float64(self.gain))
         target = (out.array(dtypes.storage(self.dtype)), out.place, tuple(map(np.int64, out.strides)))
         matrix.run_over(finish, size[1], size[0], stream, *places, *target)
+
+
+class OrthogonalOnDevice(DeviceFiller):
+    """gain Q, whose trailing axes are flattened; transposed where it has fewer rows than columns."""
+
+    def __init__(self, filler: OrthogonalFiller, dtype: np.dtype[Any]) -> None:
+        self.shape, self.transposed = filler.shape, filler.transposed
+        self.reflections = DeviceReflections(
+            filler.reflections, DrawnOnDevice(filler.reflections.draw, filler.reflections.drawn), dtype
+        )
+
+    def memory(self) -> int:
+        return self.reflections.memory()
+
+    def worker_memory(self) -> int:
+        return self.reflections.worker_memory()
+
+    def setup(self, stream: Any, report: Report) -> None:
+        self.reflections.prepare(stream, report)
+
+    def __call__(self, region: Region, out: View, stream: Any) -> None:
+        rows = region[0]
+        trailing = [range(*span) for span in region[1:]]
+        first, counts, strides, steps, run, step = strided_runs(self.shape[1:], trailing, out.strides[1:])
+        if run == 0 or rows[0] == rows[1]:
+            return
+        # The trailing axes are flattened into columns; each run of them is a matrix.
+        for index in itertools.product(*map(range, counts)):
+            start = first + sum(map(mul, index, strides))
+            place = sum(map(mul, index, steps))
+            columns = (start, start + run)
+            if self.transposed:
+                part = out.at(place, (run, rows[1] - rows[0]), (step, out.strides[0]))
+                self.reflections.fill(columns, rows, part, stream)
+            else:
+                part = out.at(place, (rows[1] - rows[0], run), (out.strides[0], step))
+                self.reflections.fill(rows, columns, part, stream)
+
+
+class DeltaOrthogonalOnDevice(DeviceFiller):
+    """gain Q at the centre of a kernel of zeros."""
+
+    def __init__(self, filler: DeltaOrthogonalFiller, dtype: np.dtype[Any]) -> None:
+        self.matrix = OrthogonalOnDevice(filler.matrix, dtype)
+        self.centre = filler.centre
+        self.zero = np.zeros((), dtype)
+
+    def memory(self) -> int:
+        return self.matrix.memory()
+
+    def worker_memory(self) -> int:
+        return self.matrix.worker_memory()
+
+    def setup(self, stream: Any, report: Report) -> None:
+        self.matrix.setup(stream, report)
+
+    def __call__(self, region: Region, out: View, stream: Any) -> None:
+        fill_constant(out, self.zero, stream)
+        centre = place_in(region[2:], self.centre)
+        if centre is not None:
+            self.matrix(region[:2], matrix_at(out, tuple(centre)), stream)
