@@ -44,6 +44,7 @@ def fill(
     overwrite: bool = False,
     threads: int | None = None,
     max_memory: int | str | None = None,
+    requests: int | None = None,
     sync: bool = True,
     device: str | None = None,
     max_device_memory: int | str | None = None,
@@ -74,6 +75,9 @@ def fill(
         threads: number of threads. By default the cores that this process may use.
         max_memory: bytes of buffers and preparation that the fill may add to what the process has, or a text such as
             "2GiB". By default a quarter of what is available.
+        requests: number of chunks of a store on a network that are under way at once, as far as max_memory has room for
+            them. By default as many as the store bears: 16 at first, more while cores are idle, up to 64, and half as
+            many after each error.
         sync: wait until the data is on the disk before the record says that the fill is complete.
         device: where the values are made: "cpu", "cuda", "cuda:1", or "auto" for CUDA where that is faster. By default
             the CPU for a target on the host, and its own device for one on a CUDA device. The values are the same.
@@ -102,7 +106,7 @@ def fill(
     """
     what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
     where = what.where(target, dtype, raw=raw, offset=offset)
-    limits = Limits.parse(threads, max_memory, device, max_device_memory)
+    limits = Limits.parse(threads, max_memory, device, max_device_memory, requests)
     return fill_job(what, where, limits, FillOptions(overwrite, sync, progress, executor))
 
 

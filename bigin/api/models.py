@@ -84,6 +84,7 @@ def initialize(
     overwrite: bool = False,
     threads: int | None = None,
     max_memory: int | str | None = None,
+    requests: int | None = None,
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -101,7 +102,7 @@ def initialize(
             model.
         max_shard_size: the largest number of bytes in a file of a checkpoint, or a text such as "5GB". By default the
             files are those of `like`, and 5 GiB where it has none.
-        overwrite, threads, max_memory, sync, progress: as in `fill`.
+        overwrite, threads, max_memory, requests, sync, progress: as in `fill`.
 
     Returns:
         What was done: bytes, seconds, and the record of all tensors.
@@ -118,7 +119,7 @@ def initialize(
         >>> bigin.initialize("recipe.toml", "model.zarr").nbytes
         192000
     """
-    limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
+    limits, options = Limits.parse(threads, max_memory, requests=requests), FillOptions(overwrite, sync, progress)
     shard = None if max_shard_size is None else parse_size(max_shard_size)
     with default_modes():
         out, like = expand(out), expand(like)

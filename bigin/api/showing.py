@@ -45,6 +45,7 @@ def show(
     sample_seed: int = 0,
     threads: int | None = None,
     max_memory: int | str | None = None,
+    requests: int | None = None,
     progress: Progress | None = None,
     **parameters: Any,
 ) -> Overview:
@@ -56,7 +57,7 @@ def show(
         target: as in `fill`.
         method, seed, name, shape, dtype, region, padding_idx, **parameters: what it should hold, as in `fill`. Without
             a method it is what its record says, or nothing.
-        raw, offset, threads, max_memory, progress: as in `fill`.
+        raw, offset, threads, max_memory, requests, progress: as in `fill`.
         statistics: whether the values are read at all.
         sample: the fraction of the chunks that is read, above 0 and up to 1.
         sample_seed: which ones.
@@ -78,7 +79,7 @@ def show(
     """
     what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
     where = what.where(target, dtype, raw=raw, offset=offset, damaged=True)
-    limits, chosen = Limits.parse(threads, max_memory), Sample(sample, sample_seed)
+    limits, chosen = Limits.parse(threads, max_memory, requests=requests), Sample(sample, sample_seed)
     check_progress(progress)
     with existing(where, "show") as (opened, retries):
         record = record_of(opened, retries)

@@ -77,6 +77,7 @@ class EmbeddingTable:
         zarr_format: int = 3,
         threads: int | None = None,
         max_memory: int | str | None = None,
+        requests: int | None = None,
         sync: bool = True,
         progress: Callable[[int, int], None] | None = None,
         **parameters: Any,
@@ -93,7 +94,7 @@ class EmbeddingTable:
                 not move it.
             chunks, shards: rows in a chunk and in a shard of the zarr array. By default chunks of 16 MiB, however few
                 rows there are yet, and no shards.
-            method, dtype, seed, name, threads, max_memory, sync, progress, **parameters: as in `bigin.fill`.
+            method, dtype, seed, name, threads, max_memory, requests, sync, progress, **parameters: as in `bigin.fill`.
 
         Returns:
             The table.
@@ -115,7 +116,10 @@ class EmbeddingTable:
             None if given is None else count(what, given, 1) for what, given in (("chunks", chunks), ("shards", shards))
         ]
         what = What.parse(method, parameters, seed, name, shape, padding_idx=padding_idx)
-        limits, options = Limits.parse(threads, max_memory), FillOptions(sync=sync, progress=progress)
+        limits, options = (
+            Limits.parse(threads, max_memory, requests=requests),
+            FillOptions(sync=sync, progress=progress),
+        )
         path = expand(path)
         with default_modes():
             target = recorded_table(path)
@@ -220,6 +224,7 @@ class EmbeddingTable:
         *,
         threads: int | None = None,
         max_memory: int | str | None = None,
+        requests: int | None = None,
         sync: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Report:
@@ -229,7 +234,7 @@ class EmbeddingTable:
 
         Args:
             num_embeddings: the number of rows in the end, not below what there is.
-            threads, max_memory, sync, progress: as in `bigin.fill`.
+            threads, max_memory, requests, sync, progress: as in `bigin.fill`.
 
         Returns:
             What was done: the bytes of the new rows, the seconds, and the record.
@@ -240,7 +245,10 @@ class EmbeddingTable:
             FillError, OSError: it could not be finished; the table is as it was.
         """
         number = count("num_embeddings", num_embeddings, 0)
-        limits, options = Limits.parse(threads, max_memory), FillOptions(sync=sync, progress=progress)
+        limits, options = (
+            Limits.parse(threads, max_memory, requests=requests),
+            FillOptions(sync=sync, progress=progress),
+        )
         start = time.perf_counter()
         with default_modes(), self._writing(limits, options) as job:
             record = job.grow(number)
@@ -250,7 +258,13 @@ class EmbeddingTable:
         return self.report
 
     def reset(
-        self, ids: Any, *, threads: int | None = None, max_memory: int | str | None = None, sync: bool = True
+        self,
+        ids: Any,
+        *,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        requests: int | None = None,
+        sync: bool = True,
     ) -> int:
         """Bring rows back to their initial values.
 
@@ -258,7 +272,7 @@ class EmbeddingTable:
 
         Args:
             ids: integers from 0 to num_embeddings - 1, of any shape.
-            threads, max_memory, sync: as in `bigin.fill`.
+            threads, max_memory, requests, sync: as in `bigin.fill`.
 
         Returns:
             The number of different rows.
@@ -267,7 +281,10 @@ class EmbeddingTable:
             InputError: something is no id of the table; nothing was changed. Or another writer is at work.
             FillError: it could not be finished, and can be run again.
         """
-        with default_modes(), self._writing(Limits.parse(threads, max_memory), FillOptions(sync=sync)) as job:
+        with (
+            default_modes(),
+            self._writing(Limits.parse(threads, max_memory, requests=requests), FillOptions(sync=sync)) as job,
+        ):
             numbers = np.unique(parse_ids(ids, self.num_embeddings))
             job.reset(numbers)
         return int(numbers.size)
@@ -279,12 +296,13 @@ class EmbeddingTable:
         sample_seed: int = 0,
         threads: int | None = None,
         max_memory: int | str | None = None,
+        requests: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Verification:
         """Make all rows again and compare them with what the table holds, bit for bit.
 
         Args:
-            sample, sample_seed, threads, max_memory, progress: as in `bigin.verify`.
+            sample, sample_seed, threads, max_memory, requests, progress: as in `bigin.verify`.
 
         Returns:
             Which regions hold rows that were changed.
@@ -305,6 +323,7 @@ class EmbeddingTable:
             sample_seed=sample_seed,
             threads=threads,
             max_memory=max_memory,
+            requests=requests,
             progress=progress,
             **what.parameters,
         )

@@ -36,6 +36,7 @@ def verify(
     repair: bool = False,
     threads: int | None = None,
     max_memory: int | str | None = None,
+    requests: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     **parameters: Any,
 ) -> Verification:
@@ -45,7 +46,7 @@ def verify(
         target: as in `fill`, or a whole checkpoint or zarr group.
         method, seed, name, shape, dtype, region, padding_idx, **parameters: what it should hold, as in `fill`. Without
             a method it is what its record says.
-        raw, offset, threads, max_memory, progress: as in `fill`.
+        raw, offset, threads, max_memory, requests, progress: as in `fill`.
         sample: the fraction of the chunks that is compared, above 0 and up to 1.
         sample_seed: which ones.
         repair: fill the chunks that differ again.
@@ -68,7 +69,7 @@ def verify(
     """
     what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
     where = what.where(target, dtype, raw=raw, offset=offset, damaged=True, models=method is None)
-    limits, chosen = Limits.parse(threads, max_memory), Sample(sample, sample_seed)
+    limits, chosen = Limits.parse(threads, max_memory, requests=requests), Sample(sample, sample_seed)
     check_progress(progress)
     with existing(where, "verify") as (opened, retries):
         spec, record = wanted(what, opened, retries)

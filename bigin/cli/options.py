@@ -187,11 +187,12 @@ class RunOptions:
 
     threads: int | None
     max_memory: str | None
+    requests: int | None
     quiet: bool
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of bigin.fill."""
-        return {"threads": self.threads, "max_memory": self.max_memory}
+        return {"threads": self.threads, "max_memory": self.max_memory, "requests": self.requests}
 
 
 max_memory_option = click.option(
@@ -204,6 +205,11 @@ run_options = gathered(
     RunOptions,
     click.option("--threads", type=int, help="Number of threads.  [default: the cores that the process may use]"),
     max_memory_option,
+    click.option(
+        "--requests",
+        type=int,
+        help="Number of chunks of a store on a network that are under way at once.  [default: adapted to the store]",
+    ),
     click.option("--quiet", "-q", is_flag=True, help="Print only errors."),
 )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+OURS = Path("/proc/self/cgroup")  # the groups that this process is in
 
 
 def available() -> int:
@@ -33,7 +34,7 @@ def _groups() -> Iterator[int]:
     may lie outside of what is mounted; the mount's root is then the container's own group.
     """
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = OURS.read_text().splitlines()
     except OSError:
         return
     for line in lines:

@@ -17,6 +17,7 @@ from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
 from bigin.jobs.executors.threads import ThreadExecutor
 from bigin.jobs.retries import Retries, Unreadable, one_line
+from bigin.jobs.workers import Gate, Workers
 from bigin.spec.record import spec_of
 from bigin.targets.target import Array, Scratch, Target
 
@@ -119,12 +120,13 @@ def compare(
     filler: Filler,
     grid: Grid,
     tasks: Sequence[int],
-    threads: int,
+    workers: Workers,
     retries: Retries,
     report: Callable[[int], None] | None = None,
 ) -> list[Difference]:
     """The differing regions among those that the tasks number, in order; `report` gets the bytes compared so far."""
     differences: list[Difference] = []
+    gate = workers.gate()
 
     def worker(stopping: Stopping) -> Callable[[int], int]:
         stored, made = Scratch(), Scratch()
@@ -133,7 +135,7 @@ def compare(
             number, region = tasks[task], grid[tasks[task]]
             try:
                 parts = retries.attempt(
-                    lambda: differing_parts(target, filler, region, stored, made, stopping), stopping
+                    lambda: differing_parts(target, filler, region, (stored, made), stopping, gate), stopping
                 )
                 reason = ""
             except Unreadable as error:
@@ -149,22 +151,25 @@ def compare(
         return compare_region
 
     told = None if report is None else (lambda size, front: report(size))
-    ThreadExecutor(threads).run(worker, len(tasks), told)
+    ThreadExecutor(workers.requests).run(worker, len(tasks), told)
     return sorted(differences, key=lambda difference: difference.region)
 
 
 def differing_parts(
-    target: Target, filler: Filler, region: Region, stored: Scratch, made: Scratch, stopping: Stopping
+    target: Target, filler: Filler, region: Region, buffers: tuple[Scratch, Scratch], stopping: Stopping, gate: Gate
 ) -> list[tuple[int, Shape]]:
     """The parts of a region that differ: how many elements of each, and the index of the first; raises Unreadable."""
     parts = []
-    values = target.stored(region, stored)
-    while (read := next_part(values)) is not None:
-        if stopping():
-            raise Stopped
-        count, first = differing(*read, filler, made)
-        if first is not None:
-            parts.append((count, first))
+    stored, made = buffers
+    with gate.region(stopping):
+        values = target.stored(region, stored)
+        while (read := next_part(values)) is not None:
+            if stopping():
+                raise Stopped
+            with gate.making():
+                count, first = differing(*read, filler, made)
+            if first is not None:
+                parts.append((count, first))
     return parts
 
 

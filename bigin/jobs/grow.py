@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bigin.core.errors import FillError, InputError, Interrupted, NotFoundError, RecordError, Terminated
+from bigin.core.handlers import let_through
 from bigin.core.limits import Limits
 from bigin.core.record import Record
 from bigin.core.text import parse_shape
@@ -18,7 +19,8 @@ from bigin.fillers.filler import Array
 from bigin.fillers.rows import KeptFiller, ResetFiller, initial_rows
 from bigin.jobs.job import FillOptions
 from bigin.jobs.retries import Retries, explain
-from bigin.jobs.run import fill_regions, workers_within
+from bigin.jobs.run import fill_regions
+from bigin.jobs.workers import workers_within
 from bigin.methods.distributions import Distribution
 from bigin.spec.tensor import TensorSpec
 from bigin.targets.paths import local_path
@@ -175,6 +177,7 @@ def _stopped(error: BaseException, label: str, left: str) -> BaseException:
         return kind(f"{label} was {'terminated' if kind is Terminated else 'interrupted'}; {left}")
     if isinstance(error, InputError | FillError) or not isinstance(error, Exception):
         return error
+    let_through(error)
     return FillError(explain(error, f"{label} failed and {left}"))
 
 

@@ -24,8 +24,9 @@ from bigin.jobs.parts import fill_part, parts_of
 from bigin.jobs.report import Report
 from bigin.jobs.resume import identity, plan_on, state_of
 from bigin.jobs.retries import Retries
-from bigin.jobs.run import Plan, Progress, journalled, required_memory, run, set_up, store, workers_within
+from bigin.jobs.run import Plan, Progress, journalled, run, set_up, store
 from bigin.jobs.where import Where, as_fill_error
+from bigin.jobs.workers import OPEN, Workers, required_memory, workers_within
 from bigin.spec.spec import Spec
 from bigin.targets.model import ModelTarget
 from bigin.targets.target import Scratch, Target
@@ -117,8 +118,7 @@ class Job:
                 made = self._fill_in_place(chosen, options.progress)
                 stored = 0
             else:
-                workers = workers_within(self.target, chosen.filler, chosen.limits)
-                made, stored = self._fill_and_keep(chosen.filler, workers, record, options)
+                made, stored = self._fill_and_keep(chosen.filler, chosen.limits, record, options)
         record["complete"] = True
         seconds = time.perf_counter() - start if made or not stored else 0.0
         return Report(self.target.label, made, seconds, record, stored, self.retries.count, chosen.device)
@@ -131,7 +131,7 @@ class Job:
             target.start()
             if grid.block == target.shape and not filler.has_setup:
                 whole = tuple((0, size) for size in target.shape)
-                made = store(target, filler, whole, Scratch(filler.buffer), lambda: False)
+                made = store(target, filler, whole, Scratch(filler.buffer), lambda: False, OPEN)
                 if progress is not None:
                     progress(made, made)
             else:
@@ -144,7 +144,7 @@ class Job:
             raise kind(f"{target.label}: {_stopped(kind)}; it is partly filled") from None
         return made
 
-    def _fill_and_keep(self, filler: Filler, workers: int, record: Record, options: FillOptions) -> tuple[int, int]:
+    def _fill_and_keep(self, filler: Filler, limits: Limits, record: Record, options: FillOptions) -> tuple[int, int]:
         """A target that keeps its record and the progress. Returns the bytes made, and those that were there."""
         target, ledger, retries = self.target, self.target.ledger, self.retries
         assert ledger is not None
@@ -161,16 +161,17 @@ class Job:
             else:
                 retries.attempt(ledger.resume)
             retries.remote = target.remote
+            workers = workers_within(target, filler, limits)  # now that it is known where it lies
             plan = Plan(grid, fill=which)
             if options.executor is None or state == "begun":
                 set_up(target, filler, workers, self.limits, options.progress)
             if state == "begun":
-                plan = plan_on(target, filler, plan, max(1, workers // BUFFERS), retries)
+                plan = plan_on(target, filler, plan, workers.shared(BUFFERS), retries)
             if options.executor is None:
                 made = run(target, filler, plan, workers, retries, options.progress)
             else:
                 made = self._run_by(plan, record, options)
-            self._check_stored(filler, grid, max(1, workers // BUFFERS))
+            self._check_stored(filler, grid, workers.shared(BUFFERS))
             retries.attempt(lambda: apart(lambda: ledger.finish(record | {"complete": True})))
         except KeyboardInterrupt as stop:
             raise self._interruption(stop, grid, which) from None
@@ -197,7 +198,7 @@ class Job:
         assert self.target.ledger is not None
         return self.target.ledger.record() or record
 
-    def _check_stored(self, filler: Filler, grid: Grid, workers: int) -> None:
+    def _check_stored(self, filler: Filler, grid: Grid, workers: Workers) -> None:
         """Raises DamagedError where the store lists nothing of a region whose values are not its fill value."""
         target, retries = self.target, self.retries
         unstored = retries.attempt(lambda: target.unstored(grid))
@@ -247,7 +248,7 @@ class Job:
         return Verification(target.label, record, len(tasks), len(grid), total, seconds, differences, repaired)
 
     def _repair(
-        self, filler: Filler, grid: Grid, differences: Sequence[Difference], workers: int, record: Record | None
+        self, filler: Filler, grid: Grid, differences: Sequence[Difference], workers: Workers, record: Record | None
     ) -> None:
         """Fills the differing regions again, and keeps the record, if there is one to keep."""
         target, ledger, again = self.target, self.target.ledger, [d.region for d in differences]

@@ -17,6 +17,7 @@ from bigin.core.regions import Grid, Region
 from bigin.core.threads import Stopped, Stopping
 from bigin.jobs.executors.threads import ThreadExecutor
 from bigin.jobs.retries import Retries
+from bigin.jobs.workers import Workers
 from bigin.methods.marginals import Bins
 from bigin.targets.target import Array, Scratch, Target
 
@@ -61,7 +62,7 @@ def statistics_of(
     grid: Grid,
     tasks: Sequence[int],
     expected: Span | None,
-    threads: int,
+    workers: Workers,
     retries: Retries,
     report: Callable[[int], None] | None = None,
 ) -> Statistics:
@@ -71,6 +72,7 @@ def statistics_of(
     digit whatever the threads: counts are integers, and moments are joined in the tasks' order.
     """
     collected = collector(target, grid, tasks, expected)
+    gate = workers.gate()
 
     def worker(stopping: Stopping) -> Callable[[int], int]:
         scratch, table = Scratch(), collected.table()
@@ -81,11 +83,12 @@ def statistics_of(
         def read(index: int) -> int:
             size = 0
             table.clear()
-            with closing(parts_of(target, grid[tasks[index]], scratch)) as parts:
+            with gate.region(stopping), closing(parts_of(target, grid[tasks[index]], scratch)) as parts:
                 for _, values in parts:
                     if stopping():
                         raise Stopped
-                    table.add(np.ascontiguousarray(values).reshape(-1))
+                    with gate.making():
+                        table.add(np.ascontiguousarray(values).reshape(-1))
                     size += values.nbytes
             collected.join(index, table)
             return size
@@ -93,7 +96,7 @@ def statistics_of(
         return read_region
 
     told = None if report is None else (lambda size, front: report(size))
-    ThreadExecutor(threads).run(worker, len(tasks), told)
+    ThreadExecutor(workers.requests).run(worker, len(tasks), told)
     return collected.statistics(expected)
 
 

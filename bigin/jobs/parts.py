@@ -12,8 +12,9 @@ from bigin.core.limits import Limits
 from bigin.core.record import Record
 from bigin.core.regions import Region
 from bigin.jobs.retries import Retries
-from bigin.jobs.run import Plan, fill_regions, set_up, workers_within
+from bigin.jobs.run import Plan, fill_regions, set_up
 from bigin.jobs.where import Where, as_fill_error, opened
+from bigin.jobs.workers import workers_within
 from bigin.spec.record import spec_of
 from bigin.targets.target import record_of
 

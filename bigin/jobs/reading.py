@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bigin.core.errors import FillError, InputError
+from bigin.core.handlers import let_through
 from bigin.core.limits import Limits
 from bigin.core.record import Record
 from bigin.core.regions import Grid
@@ -17,6 +18,7 @@ from bigin.jobs.journal import done_regions
 from bigin.jobs.measure import TABLES, Span, Statistics, compile_for, statistics_of
 from bigin.jobs.resume import identity
 from bigin.jobs.retries import Retries, one_line
+from bigin.jobs.workers import Workers, workers_for
 from bigin.spec.record import spec_of
 from bigin.targets.target import Target
 
@@ -66,6 +68,7 @@ def measure(
     except (InputError, FillError, Stopped, OSError):
         raise
     except Exception as error:  # codecs raise errors of many kinds
+        let_through(error)
         if target.remote:
             raise
         reason = f"{target.label}: cannot be read: {one_line(error)}"
@@ -73,12 +76,12 @@ def measure(
     return statistics, time.perf_counter() - start
 
 
-def readers_within(target: Target, grid: Grid, limits: Limits) -> int:
-    """How many threads the memory allows."""
+def readers_within(target: Target, grid: Grid, limits: Limits) -> Workers:
+    """The workers that the memory allows."""
     need = target.block_memory(math.prod(grid.block) * target.dtype.itemsize) + TABLES
     if need > limits.memory:
         raise InputError(
             f"{target.label}: expected a chunk or shard that fits in {size_text(limits.memory)}, got one that takes "
             f"{need} bytes ({size_text(need)}) to read; raise --max-memory (max_memory=) to that"
         )
-    return min(limits.threads, limits.memory // need)
+    return workers_for(target, limits, need)

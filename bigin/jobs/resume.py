@@ -9,11 +9,13 @@ from dataclasses import replace
 
 from bigin.core.errors import ExistsError, InputError
 from bigin.core.record import Record
+from bigin.core.threads import map_threads
 from bigin.fillers.filler import Filler
 from bigin.jobs.compare import compare
 from bigin.jobs.journal import done_regions
 from bigin.jobs.retries import Retries
 from bigin.jobs.run import Plan
+from bigin.jobs.workers import Workers
 from bigin.spec.record import spec_of
 from bigin.targets.target import Target
 
@@ -74,23 +76,24 @@ def in_words(record: Record) -> str:
         return f"{record.get('method')}, seed {record.get('seed')}"
 
 
-def plan_on(target: Target, filler: Filler, whole: Plan, threads: int, retries: Retries) -> Plan:
+def plan_on(target: Target, filler: Filler, whole: Plan, workers: Workers, retries: Retries) -> Plan:
     """What is left of a fill that was begun: what its journal does not say is done, and what is no longer intact."""
     grid = whole.grid
     start = retries.attempt(lambda: done_regions(target, grid, whole.fill))
     unknown, again = [], []
-    for number in range(start):
-        intact = retries.attempt(lambda: target.intact(grid[number]))  # noqa: B023 (called at once)
+    looks = workers.requests if target.remote else 1
+    held = map_threads(lambda number: retries.attempt(lambda: target.intact(grid[number])), range(start), looks)
+    for number, intact in enumerate(held):
         if intact is None:
             unknown.append(number)
         elif not intact:
             again.append(number)
     spots = spots_of(start, {*unknown, *again})
-    if compare(target, filler, grid, spots, threads, retries):
+    if compare(target, filler, grid, spots, workers, retries):
         assert target.ledger is not None
         target.ledger.forget()
         return whole
-    again += [difference.region for difference in compare(target, filler, grid, unknown, threads, retries)]
+    again += [difference.region for difference in compare(target, filler, grid, unknown, workers, retries)]
     return replace(whole, start=start, again=sorted(again))
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from bigin.core.disk import FULL
 from bigin.core.errors import FillError, InputError
+from bigin.core.handlers import let_through
 from bigin.core.threads import Stopped
 
 Result = TypeVar("Result")
@@ -78,6 +79,7 @@ class Retries:
             try:
                 return function()
             except Exception as error:
+                let_through(error)
                 if attempt == ATTEMPTS - 1 or not may_pass(error, self.remote):
                     raise
                 with self._lock:

@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from bigin.core.errors import InputError
 from bigin.core.limits import Limits
 from bigin.core.regions import Grid, Region
-from bigin.core.text import size_text
 from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
 from bigin.jobs.executors.executor import Executor, Report, Start
 from bigin.jobs.executors.threads import ThreadExecutor
 from bigin.jobs.journal import Journal
 from bigin.jobs.retries import Retries
+from bigin.jobs.workers import Gate, Workers, worker_memory
 from bigin.targets.target import Scratch, Target
 
 Progress = Callable[[int, int], None]  # bytes made so far, bytes in all
@@ -47,45 +46,24 @@ class Plan(Sequence[Region]):
         return self.start + max(0, tasks - len(self.again))
 
 
-def worker_memory(target: Target, filler: Filler) -> int:
-    """The bytes of memory that a worker needs."""
-    return target.block_memory(filler.region_bytes) + filler.worker_memory
-
-
-def workers_within(target: Target, filler: Filler, limits: Limits, buffers: int = 1) -> int:
-    """How many threads the limits allow, with so many buffers each; InputError where they do not allow one."""
-    need = required_memory(target, filler, limits, buffers)
-    return min(limits.threads, limits.memory // need) if need else limits.threads
-
-
-def required_memory(target: Target, filler: Filler, limits: Limits, buffers: int = 1) -> int:
-    """The bytes of memory that one worker needs; InputError where the limits do not allow one."""
-    need = buffers * worker_memory(target, filler)
-    if need and need > limits.memory:
-        block = "x".join(map(str, target.grid(filler.region_bytes).block))
-        raise InputError(
-            f"{target.label}: expected a chunk or shard that fits in {size_text(limits.memory)}, got one of {block} "
-            f"that takes {need} bytes ({size_text(need)}) to make; raise --max-memory (max_memory=) to that, or store "
-            f"chunks {-(-need // max(1, limits.memory))} times smaller"
-        )
-    return need
-
-
-def set_up(target: Target, filler: Filler, workers: int, limits: Limits, progress: Progress | None) -> None:
+def set_up(target: Target, filler: Filler, workers: Workers, limits: Limits, progress: Progress | None) -> None:
     """What a filler does once before the first region, in the memory that the workers leave."""
     if filler.has_setup:
-        left = limits.memory - workers * worker_memory(target, filler)
+        left = limits.memory - workers.requests * worker_memory(target, filler)
         filler.setup(
-            workers, left, lambda part: progress and progress(int(SETUP * part * target.nbytes), target.nbytes)
+            workers.cores, left, lambda part: progress and progress(int(SETUP * part * target.nbytes), target.nbytes)
         )
 
 
-def run(target: Target, filler: Filler, plan: Plan, workers: int, retries: Retries, progress: Progress | None) -> int:
+def run(
+    target: Target, filler: Filler, plan: Plan, workers: Workers, retries: Retries, progress: Progress | None
+) -> int:
     """Fills the regions of a plan, of a target that has begun, in threads; returns the bytes that they take."""
-    executor: Executor = ThreadExecutor(workers)
+    executor: Executor = ThreadExecutor(workers.requests)
+    start = filling(target, filler, plan, retries, workers.gate())
     share = SETUP if filler.has_setup else 0.0
     return journalled(
-        lambda report: executor.run(filling(target, filler, plan, retries), len(plan), report),
+        lambda report: executor.run(start, len(plan), report),
         Journal(target, plan.grid, plan.start, plan.fill, retries),
         target,
         plan,
@@ -123,7 +101,7 @@ def journalled(
     return made
 
 
-def filling(target: Target, filler: Filler, regions: Sequence[Region], retries: Retries) -> Start:
+def filling(target: Target, filler: Filler, regions: Sequence[Region], retries: Retries, gate: Gate) -> Start:
     """What a worker does: it fills the region of a task, in a buffer that it keeps."""
 
     def start(stopping: Stopping) -> Callable[[int], int]:
@@ -131,21 +109,27 @@ def filling(target: Target, filler: Filler, regions: Sequence[Region], retries: 
 
         def fill_region(task: int) -> int:
             region = regions[task]
-            return retries.attempt(lambda: store(target, filler, region, scratch, stopping), stopping)
+
+            def attempt() -> int:
+                with gate.region(stopping):
+                    return store(target, filler, region, scratch, stopping, gate)
+
+            return retries.attempt(attempt, stopping)
 
         return fill_region
 
     return start
 
 
-def store(target: Target, filler: Filler, region: Region, scratch: Scratch, stopping: Stopping) -> int:
+def store(target: Target, filler: Filler, region: Region, scratch: Scratch, stopping: Stopping, gate: Gate) -> int:
     """Fills one region of the grid; returns its bytes."""
     size = 0
     with closing(target.block(region, scratch)) as parts:  # a part that fails leaves nothing half-stored
         for part, out in parts:
             if stopping():
                 raise Stopped
-            filler(part, out)
+            with gate.making():
+                filler(part, out)
             size += out.nbytes
     return size
 
@@ -154,7 +138,7 @@ def fill_regions(
     target: Target,
     filler: Filler,
     regions: Sequence[Region],
-    workers: int,
+    workers: Workers,
     retries: Retries,
     progress: Progress | None = None,
 ) -> None:
@@ -166,6 +150,7 @@ def fill_regions(
         if progress is not None:
             progress(size, total)
 
-    ThreadExecutor(workers).run(filling(target, filler, regions, retries), len(regions), report)
+    start = filling(target, filler, regions, retries, workers.gate())
+    ThreadExecutor(workers.requests).run(start, len(regions), report)
     if progress is not None:
         progress(total, total)

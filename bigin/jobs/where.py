@@ -8,6 +8,7 @@ from typing import Any
 
 from bigin.core import dtypes
 from bigin.core.errors import FillError, InputError, RecordError
+from bigin.core.handlers import let_through
 from bigin.core.paths import expand
 from bigin.core.regions import Shape
 from bigin.core.threads import after_stragglers
@@ -95,6 +96,7 @@ class as_fill_error:  # noqa: N801
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, InputError | FillError):
+            let_through(error)
             raise FillError(explain(error, str(self.label))) from error
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bigin.core import dtypes
-from bigin.core.errors import InputError, NotFoundError
+from bigin.core.errors import ExistsError, InputError, NotFoundError
 from bigin.core.regions import Shape
 from bigin.core.text import counted
 from bigin.targets.model import ModelTarget
@@ -137,7 +137,26 @@ def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: in
         chosen = {name: tensor for name, tensor in sorted(model.tensors.items()) if name in names}
         files = _shards(chosen, shard or SHARD, model.naming)
     alone = len(files) == 1 and (model.index is None or model.naming.single in files)
-    return Plan(out, files, None if alone else model.index or model.naming.index)
+    plan = Plan(out, files, None if alone else model.index or model.naming.index)
+    check_alone(plan)
+    return plan
+
+
+def check_alone(plan: Plan) -> None:
+    """Refuses a folder with a checkpoint of other names: its index would stay, and readers take the one for the other.
+
+    Variants, such as fp16, lie beside each other, and what has the same names is replaced.
+    """
+    ours = {*plan.files, plan.index}
+    kinds = {Naming.of(Path(file)) for file in plan.files}
+    held = [*sorted(plan.folder.glob(f"*{SUFFIX}")), *sorted(plan.folder.glob(f"*{SUFFIX}.index*.json"))]
+    for path in held:
+        other = Naming.of(path)
+        if path.name not in ours and other not in kinds and other.variant in {kind.variant for kind in kinds}:
+            raise ExistsError(
+                f"{plan.folder}: expected a folder without another checkpoint, got {path.name} where "
+                f"{next(iter(plan.files))} is to go; choose another folder or remove that checkpoint"
+            )
 
 
 def _shards(tensors: Tensors, size: int, naming: Naming) -> dict[str, Tensors]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.errors import ExistsError, InputError
+from bigin.core.handlers import let_through
 from bigin.core.regions import Shape
 from bigin.targets.file_ledger import FileLedger
 from bigin.targets.files import FileTarget
@@ -32,6 +33,7 @@ def npy_target(path: Path, shape: Shape | None, dtype: np.dtype[Any] | None, *, 
             read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
             shape_there, fortran, stored = read(file)
         except Exception as error:  # whatever numpy's parser makes of it
+            let_through(error)
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: expected a .npy file, got one whose header cannot be read: {reason}") from None
         offset = file.tell()

@@ -81,7 +81,7 @@ every_kind = pytest.mark.parametrize("kind", ["npy", "zarr", "compressed"])
 
 CAUSES = {
     "full": (errno.ENOSPC, "the disk is full (No space left on device); make room and rerun the same command"),
-    "quota": (errno.EDQUOT, "the disk quota is used up (Disk quota exceeded); make room, then give the same command"),
+    "quota": (errno.EDQUOT, "the disk quota is used up (Disk quota exceeded); make room and rerun the same command"),
     "limit": (errno.EFBIG, "the file would be larger than this process (ulimit -f) or its file system allows"),
     "read-only": (errno.EROFS, "Read-only file system; fix this and rerun the same command"),
     "permission": (errno.EACCES, "Permission denied; fix this and rerun the same command"),

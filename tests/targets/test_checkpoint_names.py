@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from common import snapshot
 
 import bigin
 from bigin.targets.safetensors.folder import Naming
@@ -90,7 +91,32 @@ def test_an_index_that_is_no_longer_true_goes(recipe):
     )
     bigin.initialize(recipe, "out", like="like")
     bigin.initialize(recipe, "out", like="like", max_shard_size="1GB", overwrite=True)
-    assert "model.safetensors.index.json" not in names("out")
+    assert names("out") == ["model.safetensors"]
+    assert bigin.verify("out").equal
+
+
+def test_a_file_that_readers_would_prefer_to_the_index_goes(recipe):
+    write(Path("one/model.safetensors"), "a", "b")
+    write(Path("out/model.safetensors"), "a", "b")
+    write(Path("out/model.fp16.safetensors"), "a", "b")
+    with pytest.raises(bigin.ExistsError, match="already holds data"):
+        bigin.initialize(recipe, "out", like="one/model.safetensors", max_shard_size=512)
+    bigin.initialize(recipe, "out", like="one/model.safetensors", max_shard_size=512, overwrite=True)
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    assert names("out") == [*shards, "model.fp16.safetensors", "model.safetensors.index.json"]
+    assert bigin.verify("out").equal
+
+
+def test_a_folder_with_a_checkpoint_of_other_names_is_refused(recipe):
+    """Its index would stay, and whoever reads the folder would take the one for the other."""
+    write(Path("like/diffusion_pytorch_model.safetensors"), "a")
+    write(Path("out/model-00001-of-00001.safetensors"), "a")
+    index(Path("out/model.safetensors.index.json"), a="model-00001-of-00001.safetensors")
+    before = snapshot()
+    for overwrite in (False, True):
+        with pytest.raises(bigin.ExistsError, match="without another checkpoint, got model-00001-of-00001"):
+            bigin.initialize(recipe, "out", like="like", overwrite=overwrite)
+    assert snapshot() == before
 
 
 @pytest.mark.parametrize(

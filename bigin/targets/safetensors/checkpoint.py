@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bigin.core.disk import allow_open_files, replace_file, start_writeback, sync_folder
-from bigin.core.errors import TargetError
+from bigin.core.errors import InputError, TargetError
 from bigin.core.record import model_record
 from bigin.targets.ledger import Ledger
 from bigin.targets.model import ModelTarget
@@ -28,7 +29,7 @@ from bigin.targets.records import (
     write_journal,
     write_sidecar,
 )
-from bigin.targets.safetensors.folder import Naming, checkpoint_files, index_of, tensor_files
+from bigin.targets.safetensors.folder import Naming, checkpoint_files, index_files, index_of, tensor_files
 from bigin.targets.safetensors.header import lay_out, pack_header, parse_header, read_header
 from bigin.targets.safetensors.metadata import KEY, pack_records, unpack_records
 from bigin.targets.safetensors.stored import StoredFile
@@ -60,8 +61,26 @@ class CheckpointTarget(ModelTarget):
         return all(file.path.exists() for file in self.files)
 
     def holds_data(self) -> bool:
-        """Whether any of its files is there."""
-        return any(file.path.exists() for file in self.files) or (self.index is not None and self.index.exists())
+        """Whether any of its files is there, or one that it would replace."""
+        held = any(file.path.exists() for file in self.files) or (self.index is not None and self.index.exists())
+        return held or bool(self.replaced())
+
+    def replaced(self) -> list[Path]:
+        """What is there of a checkpoint of the same naming in more or fewer files, which readers would still load.
+
+        transformers prefers model.safetensors to an index, and an index to any other file.
+        """
+        first = self.files[0].path
+        naming = Naming.of(self.index or first)
+        if self.index is None and first.name != naming.single:
+            return []
+        index = first.with_name(naming.index)
+        held = {first.with_name(naming.single), index}
+        if index.exists():
+            with suppress(InputError):  # one that is damaged
+                held.update(index_files(index))
+        ours = {self.index, *(file.path for file in self.files)}
+        return sorted(path for path in held - ours if path.exists() and Naming.of(path) == naming)
 
     def whole(self) -> bool:
         return all(file.whole() for file in self.files)
@@ -152,7 +171,8 @@ class CheckpointLedger(Ledger):
             file.reopen()
 
     def clean(self) -> None:
-        """Nothing that is left is of this fill: what it leaves is gone before it is complete."""
+        """Removes what a checkpoint of other files has left."""
+        self._remove(self.target.replaced())
 
     def checkpoint(self, progress: Progress) -> None:
         """fdatasync of all files, and only then the journal."""
@@ -185,7 +205,10 @@ class CheckpointLedger(Ledger):
             sidecar(file.path).unlink(missing_ok=True)  # of tensors that were filled in the file before
             if file.partial.exists():
                 file.partial.rename(file.path)
-        self._replace_index()
+        replaced = self.target.replaced()
+        if self.target.index is not None:
+            replace_file(self.target.index, self.target.index_text())
+        self._remove(replaced)
         sync_folder(self.files[0].path.parent)
         sidecar(self._key).unlink(missing_ok=True)
         self.forget()
@@ -193,13 +216,11 @@ class CheckpointLedger(Ledger):
             for target in file.tensors.values():
                 target.move(file.path, target.file)
 
-    def _replace_index(self) -> None:
-        """A checkpoint of one file has none: an older one's would lead readers astray."""
-        first, index = self.files[0].path, self.target.index
-        if index is not None:
-            replace_file(index, self.target.index_text())
-        elif first.name == (naming := Naming.of(first)).single:
-            first.with_name(naming.index).unlink(missing_ok=True)
+    def _remove(self, paths: list[Path]) -> None:
+        if self.new:
+            for path in paths:
+                path.unlink(missing_ok=True)
+                sidecar(path).unlink(missing_ok=True)
 
 
 def existing_checkpoint(path: Path) -> CheckpointTarget:

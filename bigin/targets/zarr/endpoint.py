@@ -15,6 +15,7 @@ from urllib.request import getproxies
 from zarr.storage import FsspecStore
 
 from bigin.core.errors import TargetError
+from bigin.core.handlers import let_through
 from bigin.targets.zarr.private import wait
 
 PATIENCE = 5.0  # seconds for a connection; one that takes longer may still succeed
@@ -28,7 +29,8 @@ def check_endpoint(url: str) -> None:
     """
     try:
         endpoint = _endpoint(url)
-    except Exception:  # whatever it is, opening the store says it better
+    except Exception as error:  # whatever it is, opening the store says it better
+        let_through(error)
         return
     parts = urlsplit(endpoint or "")
     if parts.hostname is None or parts.scheme not in PORTS or getproxies().keys() & {parts.scheme, "all"}:

@@ -13,6 +13,7 @@ from pathlib import Path
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, StorePath, WrapperStore
 
+from bigin.core.handlers import let_through
 from bigin.targets.records import (
     JOURNAL,
     Progress,
@@ -60,7 +61,8 @@ def _refusal(store: Store) -> Iterator[None]:
     """Takes no notice of a store that is not zarr's own and does not take the journal's key."""
     try:
         yield
-    except Exception:
+    except Exception as error:
+        let_through(error)
         if isinstance(store, TAKES_ANY_KEY):
             raise
 

@@ -11,6 +11,7 @@ from zarr.storage import LocalStore
 
 from bigin.core.disk import SMALL
 from bigin.core.errors import InputError, TargetError
+from bigin.core.handlers import let_through
 from bigin.targets.zarr.array import METADATA, ZarrTarget
 from bigin.targets.zarr.endpoint import check_endpoint
 from bigin.targets.zarr.ledger import ZarrLedger
@@ -43,6 +44,7 @@ def open_node(store: Any, label: str) -> zarr.Array[Any] | None:
     except PermissionError as error:
         raise TargetError(f"{label}: expected a store that can be written: {error.strerror}") from None
     except Exception as error:
+        let_through(error)
         if not isinstance(store, Path) and not isinstance(error, PLAIN_MISTAKES):
             raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -65,6 +67,7 @@ def existing(array: zarr.Array[Any], label: str) -> ZarrTarget:
     except InputError:
         raise
     except Exception as error:  # metadata that zarr opens and that make no sense
+        let_through(error)
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(f"{label}: expected a zarr array, got one whose layout cannot be used: {reason}") from None
 
