@@ -23,6 +23,7 @@ from bigin.methods.marginals import WithZeros
 from bigin.spec.part import FlatSliceSpec, RegionSpec
 from bigin.spec.spec import Spec
 from bigin.spec.tensor import TensorSpec
+from bigin.spec.values import ValuesSpec
 from bigin.targets.target import Target
 
 Progress = Callable[[int, int], None]
@@ -139,4 +140,6 @@ def expected_spec(what: What, target: Target, record: Record | None) -> tuple[Sp
         return None, str(error)
     if whole_of(spec) is not None:
         return spec, ""
+    if isinstance(spec, ValuesSpec):
+        return None, "its values were given, not drawn"
     return None, "its record is of several tensors, each with an expected distribution of its own"

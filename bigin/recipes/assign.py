@@ -67,6 +67,16 @@ def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
     return assignments
 
 
+def unmatched_by(recipe: Recipe, tensors: Iterable[Tensor]) -> list[str]:
+    """Return the names of the tensors that no rule matches and that are not skipped."""
+    by_name = {tensor.name: tensor for tensor in tensors}
+    return [
+        name
+        for name, tensor in by_name.items()
+        if not any(glob.match(name) is not None for glob in recipe.skip) and _find(recipe, tensor, by_name) is None
+    ]
+
+
 def _find(recipe: Recipe, tensor: Tensor, by_name: Mapping[str, Tensor]) -> tuple[Rule, tuple[str, ...]] | None:
     """Return the first rule that matches, and the text that each star of its pattern matches."""
     for rule in recipe.rules:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,11 @@ from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.names import dotted
 from bigin.core.regions import Shape
-from bigin.recipes.assign import Assignment, assign
+from bigin.recipes.assign import Assignment, assign, unmatched_by
 from bigin.recipes.check import check
 from bigin.recipes.presets import find_recipe
 from bigin.recipes.read import read_recipe
-from bigin.recipes.recipe import Tensor
+from bigin.recipes.recipe import Recipe, Tensor
 from bigin.spec.fused import FusedSpec
 from bigin.spec.model import TensorValues
 from bigin.spec.tensor import TensorSpec
@@ -38,7 +38,23 @@ def resolve(
     chosen: Chosen, label: str, tensors: Mapping[str, tuple[str, Shape]]
 ) -> tuple[list[Assignment], dict[str, TensorValues]]:
     """What a recipe says of tensors (name -> dtype, shape), and the specifications that follow, by name."""
+    return _resolve(read_recipe(find_recipe(chosen.recipe), chosen.variables), chosen, label, tensors)
+
+
+def resolve_known(
+    chosen: Chosen, label: str, tensors: Mapping[str, tuple[str, Shape]], known: Iterable[str]
+) -> tuple[dict[str, TensorValues], list[str]]:
+    """The specifications that follow, and which of the tensors whose values are known no rule matches."""
     read = read_recipe(find_recipe(chosen.recipe), chosen.variables)
+    described = [Tensor(name, shape, dtype) for name, (dtype, shape) in sorted(tensors.items())]
+    unmatched = sorted(set(known) & set(unmatched_by(read, described)))
+    filled = {name: tensor for name, tensor in tensors.items() if name not in unmatched}
+    return _resolve(read, chosen, label, filled)[1], unmatched
+
+
+def _resolve(
+    read: Recipe, chosen: Chosen, label: str, tensors: Mapping[str, tuple[str, Shape]]
+) -> tuple[list[Assignment], dict[str, TensorValues]]:
     described = [Tensor(name, shape, dtype) for name, (dtype, shape) in sorted(tensors.items())]
     assignments = assign(read, described)
     check(read, described, assignments, strict=chosen.strict)

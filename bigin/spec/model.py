@@ -17,8 +17,9 @@ from bigin.fillers.model import ModelFiller, Setups, late
 from bigin.spec.fused import FusedSpec
 from bigin.spec.spec import STREAM
 from bigin.spec.tensor import TensorSpec
+from bigin.spec.values import ValuesSpec
 
-TensorValues = TensorSpec | FusedSpec
+TensorValues = TensorSpec | ValuesSpec | FusedSpec
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ def _plans(spec: TensorValues) -> list[Callable[[], Filler]]:
 
 
 def values_of(record: Mapping[str, Any]) -> TensorValues:
-    """The specification that a tensor's record tells, fused or not."""
+    """The specification that a tensor's record tells: of one method, of given values, or fused."""
     if "split" in record and record.get("stream") == STREAM:
         return FusedSpec.from_record(record)
+    if "values" in record and record.get("stream") == STREAM:
+        return ValuesSpec.from_record(record)
     return TensorSpec.from_record(record)

@@ -14,13 +14,14 @@ from bigin.fillers.filler import Filler
 from bigin.fillers.parts import FlatSliceFiller, RegionFiller
 from bigin.spec.fused import FusedSpec
 from bigin.spec.tensor import TensorSpec
+from bigin.spec.values import ValuesSpec
 
 
 @dataclass(frozen=True)
 class RegionSpec:
     """The product of ranges along the axes of a tensor, as a rank's shard is."""
 
-    whole: TensorSpec | FusedSpec
+    whole: TensorSpec | ValuesSpec | FusedSpec
     ranges: tuple[range, ...]
 
     @property
@@ -51,7 +52,7 @@ class RegionSpec:
 class FlatSliceSpec:
     """The elements of the flat tensor from `offset` on, in an array of any shape, as a rank of FSDP holds them."""
 
-    whole: TensorSpec | FusedSpec
+    whole: TensorSpec | ValuesSpec | FusedSpec
     offset: int
     shape: Shape
 

@@ -15,12 +15,26 @@ from bigin.core.limits import Limits
 from bigin.core.text import parse_size
 from bigin.jobs.job import FillOptions
 from bigin.jobs.report import Report
-from bigin.recipes.specs import Chosen, resolve
+from bigin.recipes.specs import Chosen, resolve_known
 from bigin.spec.model import TensorValues
 from bigin.spec.tensor import TensorSpec
+from bigin.spec.values import ValuesSpec
+from bigin.targets.memory import memory_target
 from bigin.targets.models import Model
 from bigin.torch.defaults import scheme
-from bigin.torch.modules import Member, Rules, Value, assign, members, padding_of, shape_of, specify
+from bigin.torch.modules import (
+    Member,
+    Rule,
+    Rules,
+    Value,
+    assign,
+    matches,
+    members,
+    padding_of,
+    parse_rules,
+    shape_of,
+    specify,
+)
 
 
 def materialize(
@@ -47,9 +61,10 @@ def materialize(
         module: a torch.nn.Module; only names, shapes and dtypes are looked at.
         out: a folder for a safetensors checkpoint as Hugging Face writes it, a path that ends in .safetensors for one
             file, or in .zarr for a group.
-        rules: as in init_; or a recipe, its path or the name of one that ships. Buffers need rules as well, as the
-            meta device knows no values; those of batch and instance norms begin as torch makes them if no rule is for
-            them.
+        rules: as in init_; or a recipe, its path or the name of one that ships. Buffers without a rule have the values
+            that they have in the module. On the meta device they have none and need rules, but for those of batch and
+            instance norms, which begin as torch makes them. What a rule leaves as it is (None) has the module's values,
+            and on the meta device is left out of the checkpoint.
         seed: 0 by default, or the recipe's.
         default: as in init_, for rules.
         variables: for a recipe, as in bigin.initialize.
@@ -103,12 +118,23 @@ def by_rules(
     """What rules say of the members; raises InputError for a buffer of which nothing is said."""
     names = {member.name for member in kept}
     values: dict[str, TensorValues] = {m.name: s for m, s in assign(module, rules, seed, default) if m.name in names}
-    return values | of_norms([member for member in kept if member.name not in values], seed)
+    left = [key for key, rule in parse_rules(rules) if rule is None]
+    for member in kept:
+        if member.name in values:
+            continue
+        skipped = any(matches(key, member) for key in left)
+        if not member.tensor.is_meta and (skipped or scheme_of_buffer(member) is None):
+            values[member.name] = as_it_is(member)
+        elif not skipped:
+            values[member.name] = of_norm(member, seed)
+    return values
 
 
 def by_recipe(recipe: Chosen, model: Model, kept: list[Member]) -> dict[str, TensorValues]:
     """What a recipe says of the members."""
-    values = resolve(recipe, model.label, model.tensors)[1]
+    known = {member.name: member for member in kept if member.is_buffer and not member.tensor.is_meta}
+    values, unmatched = resolve_known(recipe, model.label, model.tensors, known)
+    values |= {name: as_it_is(known[name]) for name in unmatched}
     for member in kept:
         told = values.get(member.name)
         if isinstance(told, TensorSpec) and told.padding_idx is None:
@@ -116,15 +142,24 @@ def by_recipe(recipe: Chosen, model: Model, kept: list[Member]) -> dict[str, Ten
     return values
 
 
-def of_norms(buffers: list[Member], seed: int) -> dict[str, TensorValues]:
+def as_it_is(member: Member) -> ValuesSpec:
+    """The values that a member has in the module."""
+    lent = memory_target(member.tensor.detach().cpu().contiguous())
+    assert lent is not None
+    return ValuesSpec(lent.array.copy(), member.name)
+
+
+def scheme_of_buffer(member: Member) -> Rule | None:
+    """How torch begins the buffers of batch and instance norms; None for all other members."""
+    return scheme(member) if member.is_buffer else None
+
+
+def of_norm(member: Member, seed: int) -> TensorSpec:
     """What batch and instance norms keep of the batches that they have seen: none yet."""
-    values: dict[str, TensorValues] = {}
-    for buffer in buffers:
-        rule = scheme(buffer)
-        if rule is None:
-            raise InputError(
-                f"{buffer.name}: expected a rule for the buffer, whose values the meta device does not know; name it "
-                f'in the rules, such as "*.{buffer.attribute}"'
-            )
-        values[buffer.name] = specify(buffer, rule, seed)
-    return values
+    rule = scheme_of_buffer(member)
+    if rule is None:
+        raise InputError(
+            f"{member.name}: expected a rule for the buffer, whose values the meta device does not know; name it "
+            f'in the rules, such as "*.{member.attribute}", with a method, or with None to leave it out'
+        )
+    return specify(member, rule, seed)

@@ -34,7 +34,7 @@ class Rule:
 
 
 Key = type | str | tuple[type, str]
-Value = str | tuple[str, Mapping[str, Any]] | Rule
+Value = str | tuple[str, Mapping[str, Any]] | Rule | None
 Rules = Mapping[Key, Value] | Sequence[tuple[Key, Value]]
 
 
@@ -70,8 +70,8 @@ def init_(
         rules: a mapping, or a sequence of pairs, from what a rule is for to a method. A key is a class of modules, for
             the parameters that its modules hold themselves; a pattern of full names, such as "*.bias"; or a class and
             a pattern of the module's own names, such as (nn.LSTM, "weight_*"). Patterns are those of recipes. A value
-            is a method's name, a pair of a name and a mapping of parameters, or a Rule. Buffers are left as they
-            are, unless a pattern that is for one ends in its own name: "*running_mean".
+            is a method's name, a pair of a name and a mapping of parameters, a Rule, or None for what is left as it is.
+            Buffers are left as they are, unless a pattern that is for one ends in its own name: "*running_mean".
         seed: an integer from 0 to 2^64 - 1.
         default: the rule for parameters that no rule is for, which else are an error.
         threads, max_memory: as in bigin.fill.
@@ -106,14 +106,14 @@ def init_(
 def assign(module: Any, rules: Rules, seed: int, default: Value | None) -> list[tuple[Member, TensorSpec]]:
     """What the rules say of each member, checked; raises InputError. Buffers that no rule names are left out."""
     pairs = parse_rules(rules)
-    otherwise = None if default is None else parse_value(default)
+    otherwise = [] if default is None else [parse_value(default)]
     assigned, without = [], []
     for member in members(module):
-        rule = next((value for key, value in pairs if matches(key, member)), None if member.is_buffer else otherwise)
-        if rule is not None:
-            assigned.append((member, specify(member, rule, seed)))
-        elif not member.is_buffer:
+        said = [value for key, value in pairs if matches(key, member)] or ([] if member.is_buffer else otherwise)
+        if not said and not member.is_buffer:
             without.append(member)
+        elif said and said[0] is not None:
+            assigned.append((member, specify(member, said[0], seed)))
     if without:
         listed = ", ".join(f"{member.name} ({type(member.owner).__name__})" for member in without[:MENTIONED])
         more = f" and {len(without) - MENTIONED} more" if len(without) > MENTIONED else ""
@@ -153,12 +153,12 @@ def is_wrapped(owner: Any, attribute: str) -> bool:
     return attribute in WRAPPERS or (parallel and attribute == "module")
 
 
-def parse_rules(rules: Any) -> list[tuple[Key, Rule]]:
+def parse_rules(rules: Any) -> list[tuple[Key, Rule | None]]:
     """Pairs of a key and a rule, checked."""
     pairs = list(rules.items()) if isinstance(rules, Mapping) else rules
     if not isinstance(pairs, list | tuple) or not all(isinstance(pair, list | tuple) for pair in pairs):
         raise InputError(f"expected rules as a mapping or a sequence of pairs, got {rules!r}")
-    parsed: list[tuple[Key, Rule]] = []
+    parsed: list[tuple[Key, Rule | None]] = []
     for pair in pairs:
         if len(pair) != 2:
             raise InputError(f"expected rules as pairs of what a rule is for and a method, got {pair!r}")
@@ -186,16 +186,16 @@ def _is_module_class(value: Any) -> bool:
     return inspect.isclass(value) and issubclass(value, nn.Module)
 
 
-def parse_value(value: Any) -> Rule:
-    """What a rule does."""
+def parse_value(value: Any) -> Rule | None:
+    """What a rule does; None for one that leaves a tensor as it is."""
     match value:
-        case Rule():
+        case None | Rule():
             return value
         case str():
             return Rule(value)
         case (str(method), Mapping() as parameters) if all(isinstance(name, str) for name in parameters):
             return Rule(method, parameters)
-    raise InputError(f"expected a method's name, or a pair of a name and a mapping of parameters, got {value!r}")
+    raise InputError(f"expected a method's name, a pair of a name and a mapping of parameters, or None, got {value!r}")
 
 
 @lru_cache(4096)

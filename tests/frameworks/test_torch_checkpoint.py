@@ -120,6 +120,81 @@ def test_buffers_need_a_rule():
     assert int(found["norm.num_batches_tracked"]) == 0
 
 
+class Buffers(nn.Module):
+    """Buffers that no method expresses, of several dtypes."""
+
+    NAMES = ("mask", "position_ids", "scales")
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.register_buffer("mask", torch.tril(torch.ones(6, 6, dtype=torch.bool)))
+        self.register_buffer("position_ids", torch.arange(10)[None])
+        self.register_buffer("scales", torch.linspace(-1, 1, 5).to(torch.bfloat16))
+        self.register_buffer("rotary", torch.ones(3), persistent=False)
+
+
+BUFFER_RULES = {"*.bias": "zeros", nn.Linear: "xavier_uniform", nn.BatchNorm1d: "ones"}
+
+
+@pytest.mark.parametrize("out", ["out.safetensors", "out.zarr"])
+@pytest.mark.parametrize("rules", ["rules", "recipe"])
+def test_buffers_have_the_values_that_they_have(out, rules):
+    module = Buffers()
+    Path("recipe.toml").write_text(
+        '[[rule]]\nmatch = "linear.*"\nmethod = "normal"\n[[rule]]\nmatch = "norm.*"\nmethod = "ones"\n'
+    )
+    chosen = BUFFER_RULES if rules == "rules" else "recipe.toml"
+    bigin.torch.materialize(module, out, chosen)
+    assert bigin.verify(out).equal
+    assert bigin.torch.materialize(module, out, chosen).nbytes == 0
+    if out.endswith(".zarr"):
+        assert (zarr.open_group(out)["mask"][:] == module.mask.numpy()).all()
+        return
+    made = safetensors.load_file(out)
+    assert set(made) == set(module.state_dict())
+    for name in Buffers.NAMES:
+        assert torch.equal(made[name], getattr(module, name))
+        assert made[name].dtype == getattr(module, name).dtype
+    assert "given" in bigin.show(f"{out}#scales").reason
+
+
+def test_a_rule_may_leave_a_tensor_out():
+    """On the meta device it is not written; in memory it stays as it is, and a checkpoint has what is there."""
+    left = {"mask": None, "*position_ids": None, "linear.weight": None}
+    with pytest.raises(bigin.InputError, match="scales: expected a rule for the buffer"):
+        bigin.torch.materialize(meta(Buffers), "out.safetensors", left | BUFFER_RULES)
+    rules = left | {"scales": None, "norm.running_mean": None} | BUFFER_RULES
+    bigin.torch.materialize(meta(Buffers), "out.safetensors", rules)
+    missing = {"mask", "position_ids", "scales", "linear.weight", "norm.running_mean"}
+    assert set(safetensors.load_file("out.safetensors")) == set(Buffers().state_dict()) - missing
+    module = Buffers()
+    with torch.no_grad():
+        module.norm.running_mean.fill_(3)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    bigin.torch.materialize(module, "full.safetensors", rules)
+    made = safetensors.load_file("full.safetensors")
+    assert all(torch.equal(made[name], before[name]) for name in missing)
+    bigin.torch.init_(module, rules)
+    assert all(torch.equal(module.state_dict()[name], before[name]) for name in missing)
+    assert not module.linear.bias.any()
+
+
+def test_bools_and_integers_of_every_width_hold_constants():
+    names = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+    module = nn.Module()
+    for name in names:
+        module.register_buffer(f"of_{name}", torch.zeros(5, dtype=getattr(torch, name)))
+    bigin.torch.init_(module, {f"of_{name}": "ones" for name in names})
+    rules = {f"of_{name}": ("constant", {"val": 1}) for name in names}
+    bigin.torch.materialize(module, "out.safetensors", rules)
+    made = safetensors.load_file("out.safetensors")
+    for name in names:
+        assert getattr(module, f"of_{name}").to(torch.int64).tolist() == [1] * 5
+        assert made[f"of_{name}"].to(torch.int64).tolist() == [1] * 5
+
+
 class Masked(nn.Module):
     def __init__(self):
         super().__init__()

@@ -1,0 +1,17 @@
+"""Given values."""
+
+from __future__ import annotations
+
+from bigin.core.regions import Region
+from bigin.fillers.filler import Array, Filler
+
+
+class ValuesFiller(Filler):
+    """Values that are at hand."""
+
+    def __init__(self, values: Array) -> None:
+        self.values = values
+        self.shape = values.shape
+
+    def __call__(self, region: Region, out: Array) -> None:
+        out[...] = self.values[tuple(slice(*axis) for axis in region)]
