@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import models, ours, peers, reliability, small, structured, virtual
+from bench import generators, models, ours, peers, reliability, small, structured, virtual
 from bench.check import QUICK
 from bench.measure import Work
 from bench.setting import Setting
@@ -29,16 +29,25 @@ class Case:
     goal: float
     memory: str = ""  # what is made in memory; a file is as large as --size says, divided by `share`
     share: int = 1
+    by_index: str = ""  # whether a call of the peer makes a value from its index alone
 
     def within(self, setting: Setting) -> Setting:
         """The setting with this case's size."""
         return replace(setting, size=max(SMALLEST, setting.size // self.share))
 
 
-def in_memory(method: str, library: str, peer: Callable[[Setting, str], Work], goal: float) -> Case:
-    """One core, float32, in memory."""
-    name = f"float32 {method}, one core"
-    return Case(name, partial(ours.kernel, method=method), library, partial(peer, method=method), goal, MEMORY)
+def in_memory(
+    method: str,
+    library: str,
+    peer: Callable[[Setting, str], Work],
+    goal: float,
+    by_index: str,
+    dtype: str = "float32",
+) -> Case:
+    """One core, in memory."""
+    side = partial(ours.kernel, method=method, dtype=dtype)
+    name = f"{dtype} {method}, one core"
+    return Case(name, side, library, partial(peer, method=method), goal, MEMORY, by_index=by_index)
 
 
 def of_dtype(dtype: str) -> Case:
@@ -73,11 +82,37 @@ def journal(name: str, side: Side) -> Case:
 
 
 CASES = (
-    in_memory("uniform", "numpy random(out=)", peers.numpy_block, 3),
-    in_memory("normal", "numpy standard_normal(out=)", peers.numpy_block, 12),
-    in_memory("uniform", "torch uniform_", peers.torch_block, 4),
-    in_memory("normal", "torch normal_", peers.torch_block, 4),
-    in_memory("trunc_normal", "torch trunc_normal_", peers.torch_block, 15),
+    in_memory("uniform", "numpy random(out=)", peers.numpy_block, 3, "no, but skips ahead"),
+    in_memory("normal", "numpy standard_normal(out=)", peers.numpy_block, 12, "no"),
+    in_memory("uniform", "torch uniform_", peers.torch_block, 6, "no"),
+    in_memory("normal", "torch normal_", peers.torch_block, 4, "no"),
+    in_memory("trunc_normal", "torch trunc_normal_", peers.torch_block, 20, "no"),
+    *(
+        in_memory(method, f"jax.random.{function}", generators.jax_block, goal, "no, but each device makes its own")
+        for method, function, goal in (("uniform", "uniform", 4), ("normal", "normal", 4))
+    ),
+    *(
+        in_memory(
+            method, f"mkl_random {generator}", partial(generators.mkl, generator=generator), goal, "no", "float64"
+        )
+        for generator, goal in (("SFMT19937", 1), ("PHILOX4X32X10", 2))
+        for method in ("uniform", "normal")
+    ),
+    *(
+        in_memory(method, f"randomgen {name}", partial(generators.randomgen, generator=name), goal, index, "float64")
+        for name, index in (("SFC64", "no"), ("AESCounter", "no, but skips ahead"))
+        for method, goal in (("uniform", 1), ("normal", 2))
+    ),
+    in_memory("uniform", "dgen-py generate_uniform", generators.dgen, 1, "no"),
+    Case(
+        "words, one core",
+        generators.words,
+        "Random123's Philox in C (cc -O3)",
+        generators.random123,
+        0.9,
+        MEMORY,
+        by_index="yes",
+    ),
     Case(
         "normal into .npy, fsync",
         ours.npy,
@@ -112,6 +147,7 @@ CASES = (
         peers.dask_zarr,
         8,
         share=CACHED,
+        by_index="no: other chunks, other values",
     ),
     of_dtype("float64"),
     of_dtype("float16"),
@@ -156,7 +192,7 @@ CASES = (
     orthogonal((4096, 4096), "float32", 2.5),
     orthogonal((1_000_000, 64), "float32", 4),
     orthogonal((200_000, 256), "float32", 4),
-    orthogonal((2048, 2048), "float64", 1.5),
+    orthogonal((2048, 2048), "float64", 2),
     Case(
         "float32 sparse 20,000 x 2,000, all cores",
         partial(structured.sparse, shape=(20_000, 2_000)),

@@ -19,12 +19,13 @@ from bigin.methods import table
 BLOCK = 1 << 20
 
 
-def kernel(setting: Setting, method: str) -> Work:
+def kernel(setting: Setting, method: str, dtype: str = "float32") -> Work:
     """Blocks of a tensor of 1 TiB, one after the other into one buffer, in the calling thread."""
     row = table.find(method)
-    shape = (1 << 20, BLOCK // 4)
-    filler = plan(table.resolve(row, shape, row.parse({})), shape, parse_dtype("float32"), 0, "")()
-    out = np.empty((1, shape[1]), np.float32)
+    kind = parse_dtype(dtype)
+    shape = (1 << 20, BLOCK // kind.itemsize)
+    filler = plan(table.resolve(row, shape, row.parse({})), shape, kind, 0, "")()
+    out = np.empty((1, shape[1]), kind)
 
     def block(i: int) -> int:
         i = i % shape[0]
@@ -35,7 +36,7 @@ def kernel(setting: Setting, method: str) -> Work:
         for i in (0, shape[0] // 3, shape[0] - 1):
             block(i)
             indices = some(i * shape[1], (i + 1) * shape[1])
-            against_reference(method, shape, "float32", indices, out.reshape(-1)[np.array(indices) - i * shape[1]])
+            against_reference(method, shape, dtype, indices, out.reshape(-1)[np.array(indices) - i * shape[1]])
 
     return Work(lambda: burst(block, setting.seconds), check)
 

@@ -16,9 +16,11 @@ from bench.cases import Case
 from bench.measure import Spread
 from bench.setting import cores
 from bigin.core.text import size_text
+from bigin.rng.instructions import instruction_set
 
-PACKAGES = ("numpy", "numba", "zarr", "torch", "dask")
-COLUMNS = ("case", "size", "bigin GB/s", "peer", "peer GB/s", "ratio", "goal", "")
+PACKAGES = ("numpy", "numba", "zarr", "torch", "dask", "jax", "mkl_random", "randomgen", "dgen-py")
+COLUMNS = ("case", "size", "bigin GB/s", "peer", "peer GB/s", "ratio", "aim", "")
+README = ("case", "instructions", "bigin", "peer", "its values from an index", "ratio (lowest - highest)", "aim")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Result:
             "size": self.case.memory or self.size,
             "peer": self.case.peer_name,
             "goal": self.case.goal,
+            "by_index": self.case.by_index,
             "validated": self.spreads is not None,
             "verdict": self.verdict,
         }
@@ -93,11 +96,28 @@ def markdown(results: list[Result], machine: dict[str, Any]) -> str:
     """For the README."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines = [f"{machine['cpu']}, {machine['cores']} cores, {machine['memory']}; {versions}; {machine['date']}.", ""]
-    lines += [f"| {' | '.join(COLUMNS[:-1])} |", "|" + " --- |" * (len(COLUMNS) - 1)]
-    for result in results:
-        cells = result.cells()
-        lines.append(f"| {' | '.join(cells[:5])} | {cells[5] if result.spreads else result.verdict} | {cells[6]} |")
-    return "\n".join(lines)
+    lines += [f"| {' | '.join(README)} |", "|" + " --- |" * len(README)]
+    return "\n".join([*lines, *(f"| {' | '.join(row(result, machine['instructions']))} |" for result in results)])
+
+
+def row(result: Result, instructions: str) -> tuple[str, ...]:
+    """A result in the README's columns: speeds as medians, the ratio with its extremes, bold where the aim is met."""
+    case = result.case
+    name = f"{case.name} ({case.memory or size_text(result.size)})"
+    if result.spreads is None:
+        return name, instructions, "-", case.peer_name, case.by_index or "-", result.verdict, f"{case.goal:g}x"
+    ours, peer, ratio = result.spreads
+    unit = "" if "GFLOP" in name else " GB/s"
+    shown = f"{ratio.median:.2f}x"
+    return (
+        name,
+        instructions,
+        f"{ours.median:.3g}{unit}",
+        f"{case.peer_name}: {peer.median:.3g}{unit}",
+        case.by_index or "-",
+        f"{f'**{shown}**' if result.verdict == 'met' else shown} ({min(ratio.samples):.3g} - {max(ratio.samples):.3g})",
+        f"{case.goal:g}x",
+    )
 
 
 def machine() -> dict[str, Any]:
@@ -110,6 +130,7 @@ def machine() -> dict[str, Any]:
             continue
     return {
         "cpu": cpu(),
+        "instructions": instruction_set(),
         "cores": cores(),
         "memory": size_text(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         "system": f"{platform.system()} {platform.release()}",

@@ -8,6 +8,9 @@ import sys
 import pytest
 from common import ROOT
 
+from bench import against
+from bench.measure import Spread
+
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -24,14 +27,15 @@ def test_every_case_runs_and_is_checked(tmp_path):
     ran = bench("--json", "out.json")
     assert ran.returncode == 0, ran.stderr
     found = json.loads((tmp_path / "out.json").read_text())
-    assert {"cpu", "cores", "memory", "system", "versions", "date"} <= found["machine"].keys()
+    assert {"cpu", "instructions", "cores", "memory", "system", "versions", "date"} <= found["machine"].keys()
     assert {"python", "numpy", "numba", "zarr"} <= found["machine"]["versions"].keys()
     assert found["options"]["quick"]
     assert len(found["cases"]) >= 14
     for case in found["cases"]:
         assert {"name", "size", "peer", "goal", "validated", "verdict"} <= case.keys()
         if case["verdict"].startswith("skipped: "):
-            assert case["peer"].startswith(("torch", "dask", "numpy matmul"))
+            peers = ("torch", "dask", "numpy matmul", "jax", "mkl_random", "randomgen", "dgen-py", "Random123")
+            assert case["peer"].startswith(peers)
             assert "No module named" in case["verdict"]
             continue
         assert case["validated"]
@@ -69,3 +73,39 @@ def test_wrong_output_fails(tmp_path):
     ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert ran.returncode == 1, ran.stderr
     assert "WRONG" in ran.stdout
+
+
+def run_of(machine: str, ours: list[float], ratio: list[float], peer: str = "torch") -> dict:
+    """A run of one case, as --json keeps it."""
+    spreads = {key: Spread(samples).as_dict() for key, samples in (("ours_gb_per_s", ours), ("ratio", ratio))}
+    case = {"name": "a case", "size": "in memory", "peer": peer, "validated": True, **spreads}
+    return {"machine": {"cpu": machine, "instructions": "avx2", "cores": 2}, "cases": [case]}
+
+
+def test_a_case_is_slower_by_more_than_the_noise_of_both_runs():
+    before = run_of("a", [5.0, 5.2, 5.1], [2.0, 2.1, 2.2])
+    lines, count = against.slower(run_of("a", [4.0, 4.9], [1.8, 1.9]), before)
+    assert count == 1
+    assert lines == ["slower: a case, torch: 4.45, was 5.1; ratio 1.85x, was 2.10x"]
+    assert against.slower(run_of("a", [4.0, 5.05], [1.8, 1.9]), before) == ([], 1)
+    assert against.slower(run_of("a", [4.0, 4.9], [1.8, 2.05]), before) == ([], 1), "the machine was busy"
+    own = run_of("a", [5.0], [1.0], peer="bigin without")
+    assert len(against.slower(run_of("a", [4.0], [1.0], peer="bigin without"), own)[0]) == 1
+
+
+def test_figures_of_another_machine_are_refused(tmp_path):
+    (tmp_path / "old.json").write_text(json.dumps(run_of("another CPU", [5.0], [2.0])))
+    ran = bench("--only", "numpy random", "--against", "old.json")
+    assert ran.returncode == 2
+    assert "got those of cpu another CPU" in ran.stderr.replace("\n", " ")
+
+
+def test_a_run_is_compared_with_an_earlier_one(tmp_path):
+    assert bench("--only", "numpy random", "--json", "old.json").returncode == 0
+    old = json.loads((tmp_path / "old.json").read_text())
+    for case in old["cases"]:
+        case["ours_gb_per_s"]["min"], case["ratio"]["min"] = 1e9, 1e9
+    (tmp_path / "fast.json").write_text(json.dumps(old))
+    ran = bench("--only", "numpy random", "--against", "fast.json")
+    assert ran.returncode == 1, ran.stderr
+    assert ran.stdout.splitlines()[-1].startswith("slower: float32 uniform, one core, numpy random(out=): ")
