@@ -6,11 +6,12 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
 
+from bigin.core.compiling import LONG, clock
 from bigin.core.text import counted, size_text
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def _wrap(text: str, width: int, indent: int = 0) -> str:
 
 @contextmanager
 def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a live bar on a terminal, and nothing elsewhere."""
+    """Show a live bar on a terminal, and elsewhere nothing but that kernels are compiled, where that takes long."""
+    if not quiet:
+        clock.tell = _tell_compiling
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -94,6 +97,12 @@ def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int], None]
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _tell_compiling() -> None:
+    """Say why nothing happens yet, from the clock's thread."""
+    with suppress(OSError, ValueError):  # of a stream that is closed
+        click.echo("bigin: compiling kernels, which are kept for later runs ...", err=True)
+
+
 def summary(report: Report) -> str:
     """Return the closing line of a fill: what was filled, how much, how fast."""
     record = report.record
@@ -109,7 +118,9 @@ def outcome(report: Report, what: str, values: str) -> str:
     stored = f", {size_text(report.stored)} already stored" if report.stored else ""
     retries = f", {counted(report.retries, 'retried operation')}" if report.retries else ""
     device = "" if report.device == "cpu" else f"; computed on {report.device}"
-    return f"{report.target}: {what} {values}; {pace(report.nbytes, report.seconds)}{stored}{retries}{device}"
+    compiling = f", after {report.compiling:.1f} s of compiling kernels" if report.compiling >= LONG else ""
+    speed = pace(report.nbytes, report.seconds)
+    return f"{report.target}: {what} {values}; {speed}{compiling}{stored}{retries}{device}"
 
 
 def verdict(result: Verification, remedy: str = "--repair fills it again") -> str:

@@ -137,9 +137,10 @@ class DrawnFiller(Filler):
     on_device = "bigin.fillers.cuda.fillers:DrawnOnDevice"
 
     def __init__(self, shape: Shape, dtype: np.dtype[Any], scalars: Scalars, stream: Stream) -> None:
-        from bigin.kernels.cpu import fill_kernel  # numba takes a third of a second to import
+        from bigin.kernels.cpu import SHORT, fill_kernel  # numba takes a third of a second to import
 
         self.shape = shape
+        self.short = SHORT
         self.storage = dtypes.storage(dtype)
         self.kernel = fill_kernel(scalars.kind, dtypes.name_of(dtype))
         self.kind = scalars.kind
@@ -158,7 +159,8 @@ class DrawnFiller(Filler):
             self.fill_flat(0, out.reshape(-1))
             return
         start, counts, strides, run = runs(self.shape, region)
-        self.kernel(
+        kernel = self._short_kernel if counts and run < self.short else self.kernel
+        kernel(
             out.reshape(-1).view(self.storage),
             np.uint64(start),
             np.array(counts, np.uint64),
@@ -175,10 +177,24 @@ class DrawnFiller(Filler):
         if len(starts) == 1:  # no other kernel is loaded for what is one run
             self.fill_flat(int(starts[0]), out[0])
         elif out.size:
-            self._gather_kernel(out.reshape(-1).view(self.storage), starts, np.uint64(out.shape[1]), *self.tail)
+            run = out.shape[1]
+            kernel = self._gather_short_kernel if run < self.short else self._gather_kernel
+            kernel(out.reshape(-1).view(self.storage), starts, np.uint64(run), *self.tail)
+
+    @cached_property
+    def _short_kernel(self) -> Callable[..., None]:
+        from bigin.kernels.cpu import short_kernel
+
+        return short_kernel(self.kind, self.dtype.name)
 
     @cached_property
     def _gather_kernel(self) -> Callable[..., None]:
         from bigin.kernels.cpu import gather_kernel
 
         return gather_kernel(self.kind, self.dtype.name)
+
+    @cached_property
+    def _gather_short_kernel(self) -> Callable[..., None]:
+        from bigin.kernels.cpu import gather_short_kernel
+
+        return gather_short_kernel(self.kind, self.dtype.name)

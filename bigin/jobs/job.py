@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from bigin.core.compiling import clock
 from bigin.core.errors import DamagedError, InputError, Interrupted, Terminated
 from bigin.core.limits import Limits
 from bigin.core.record import Record
@@ -103,8 +104,10 @@ class Job:
         Raises InputError where something is wrong with what was asked for (nothing was changed), FillError where the
         fill could not be finished, Interrupted where it was interrupted.
         """
+        before = clock.seconds
         chosen = choose(self.target, self.filler, self.limits)
         required_memory(self.target, chosen.filler, chosen.limits)
+        compiled = clock.seconds
         record = self.spec.record() | {"complete": False}
         start = time.perf_counter()
         self.target.sync = options.sync
@@ -120,8 +123,10 @@ class Job:
             else:
                 made, stored = self._fill_and_keep(chosen.filler, chosen.limits, record, options)
         record["complete"] = True
-        seconds = time.perf_counter() - start if made or not stored else 0.0
-        return Report(self.target.label, made, seconds, record, stored, self.retries.count, chosen.device)
+        spent = time.perf_counter() - start - (clock.seconds - compiled)
+        seconds = max(0.0, spent) if made or not stored else 0.0
+        report = Report(self.target.label, made, seconds, record, stored, self.retries.count, chosen.device)
+        return replace(report, compiling=clock.seconds - before)
 
     def _fill_in_place(self, chosen: Choice, progress: Progress | None) -> int:
         """A target that remembers nothing, such as an array in memory. A small one is filled by this thread."""

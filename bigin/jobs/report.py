@@ -14,11 +14,12 @@ class Report:
     Attributes:
         target: the target's label, a path or what an array is.
         nbytes: bytes of values that were made.
-        seconds: the time that it took.
+        seconds: the time that it took, without the compiling of kernels.
         record: the provenance record that the target keeps, or would keep.
         stored: bytes that an earlier fill had stored already.
         retries: number of retried store operations.
         device: where the values were made, and why where that was left open.
+        compiling: seconds of compiling kernels, which the first fill of a kind on a machine needs.
     """
 
     target: str
@@ -28,3 +29,4 @@ class Report:
     stored: int = 0
     retries: int = 0
     device: str = "cpu"
+    compiling: float = 0.0

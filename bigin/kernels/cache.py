@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import sys
 import warnings
@@ -18,10 +19,63 @@ from typing import Any
 
 import llvmlite
 import numba
+from numba.core import event
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 from numba.core.registry import cpu_target
 
+from bigin.core.compiling import clock
 from bigin.core.errors import CacheWarning
+
+
+class CompileListener(event.Listener):  # type: ignore[misc]
+    """Runs the clock while functions of this package are compiled."""
+
+    def on_start(self, event: Any) -> None:
+        """A function begins to compile."""
+        if _is_ours(event):
+            clock.begin()
+
+    def on_end(self, event: Any) -> None:
+        """It ends."""
+        if _is_ours(event):
+            clock.end()
+
+
+def _is_ours(event: Any) -> bool:
+    function = getattr(event.data.get("dispatcher"), "py_func", None)
+    return str(getattr(function, "__module__", "")).startswith("bigin.")
+
+
+event.register("numba:compile", CompileListener())
+
+
+def spare_scipy() -> None:
+    """Has Numba ask whether scipy is installed without importing it, which takes 0.13 s or more.
+
+    Numba imports scipy's BLAS to learn whether np.dot can be compiled, in every process that loads a kernel. What
+    compiles np.dot imports it again, so nothing is lost.
+    """
+    if "numba.np.arraymath" in sys.modules:
+        return
+    with contextlib.suppress(Exception):  # where Numba has changed, it does as it likes
+        from numba.np import linalg
+
+        ensure_blas = linalg.ensure_blas
+        linalg.ensure_blas = _require_scipy
+        try:
+            from numba.np import arraymath
+
+            arraymath.ensure_blas = ensure_blas
+        finally:
+            linalg.ensure_blas = ensure_blas
+
+
+def _require_scipy() -> None:
+    if importlib.util.find_spec("scipy") is None:
+        raise ImportError("scipy")
+
+
+spare_scipy()
 
 
 def cached(dispatcher: Any, name: str) -> Any:

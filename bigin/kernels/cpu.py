@@ -137,7 +137,7 @@ def next_run(start, index, counts, strides):
 
 
 def long_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
-    """A kernel for regions of runs that are worth tiles of their own; see fill_kernel for its arguments."""
+    """A kernel for runs that are worth tiles of their own; see fill_kernel for its arguments."""
 
     @labelled(label)
     def fill(out, start, counts, strides, run, stream, key, numbers, anchor):
@@ -162,7 +162,8 @@ def long_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
                     low = start - tile if tile < start else u64(0)
                     high = min(count, stop - tile)
                     values(drawn[:count], edge[:count], numbers, anchor)
-                    out[position : position + high - low] = edge[low:high]
+                    for i in range(high - low):  # a slice would compile for four seconds more: it checks its shape
+                        out[position + u64(i)] = edge[low + u64(i)]
                     position += high - low
                 tile += count
             start, more = next_run(start, index, counts, strides)
@@ -248,46 +249,39 @@ def short_runs(gathered: Any, shift: Any, label: str) -> Any:
 
 @cache
 def fill_kernel(distribution: str, dtype: str) -> Callable[..., None]:
-    """The kernel that fills a region with a distribution's values.
+    """The kernel that fills a region of one run, or of runs of at least SHORT elements.
 
     Arguments of the kernel: out (1-d, contiguous, of the storage type: the region's elements in C order), start
     (the flat index of the region's first element), counts and strides (uint64 arrays: how many steps along each
     outer axis, and how many elements a step is), run (the length of a run), stream, key, numbers (a tuple of the
     float type that is drawn), anchor (for trunc_normal). All integers are uint64.
+
+    Each kind of region has a kernel of its own, so that a call compiles only what it needs.
     """
     label = f"{distribution}-{dtype}"
-    fill_long, gather_short, shift = parts(distribution, dtype)
-    fill_short = short_runs(gather_short, shift, label)
+    return cached(long_runs(*parts(distribution, dtype, label), label), label)
 
-    @labelled(label)
-    def kernel(out, start, counts, strides, run, stream, key, numbers, anchor):
-        if run < u64(SHORT):
-            fill_short(out, start, counts, strides, run, stream, key, numbers, anchor)
-        else:
-            fill_long(out, start, counts, strides, run, stream, key, numbers, anchor)
 
-    return cached(kernel, label)
+@cache
+def short_kernel(distribution: str, dtype: str) -> Callable[..., None]:
+    """The kernel that fills a region of shorter runs; it takes the arguments of fill_kernel."""
+    label = f"short-{distribution}-{dtype}"
+    values, drawn_type, shift = parts(distribution, dtype, label)
+    return cached(short_runs(gathered_runs(values, drawn_type, shift, label), shift, label), label)
 
 
 @cache
 def gather_kernel(distribution: str, dtype: str) -> Callable[..., None]:
-    """The kernel that fills runs of one length that start anywhere.
+    """The kernel that fills runs of one length, of at least SHORT elements, that start anywhere.
 
     Arguments of the kernel: out (1-d, contiguous: the runs one after the other), starts (uint64 array: the flat index
     of each run's first element), run (their length), and then those of fill_kernel.
     """
     label = f"gather-{distribution}-{dtype}"
-    fill_long, gather_short, shift = parts(distribution, dtype)
+    fill_long = long_runs(*parts(distribution, dtype, label), label)
 
     @labelled(label)
     def kernel(out, starts, run, stream, key, numbers, anchor):
-        if run < u64(SHORT):
-            words = np.empty(4 * BLOCKS, np.uint32)
-            tile = np.empty(BLOCKS << shift, out.dtype)
-            blocks = np.empty(BLOCKS, np.uint64)
-            offsets = np.empty(BLOCKS, np.uint64)
-            gather_short(out, starts, run, stream, key, numbers, anchor, words, tile, blocks, offsets)
-            return
         none = np.empty(0, np.uint64)
         for i in range(u64(starts.shape[0])):
             place = u64(i) * run
@@ -297,9 +291,25 @@ def gather_kernel(distribution: str, dtype: str) -> Callable[..., None]:
 
 
 @cache
-def parts(distribution: str, dtype: str) -> tuple[Any, Any, Any]:
-    """What both kernels are made of: long_runs, gathered_runs, and log2 of how many elements a block holds."""
-    label = f"{distribution}-{dtype}"
+def gather_short_kernel(distribution: str, dtype: str) -> Callable[..., None]:
+    """The kernel that fills shorter runs of one length; it takes the arguments of gather_kernel."""
+    label = f"gather-short-{distribution}-{dtype}"
+    values, drawn_type, shift = parts(distribution, dtype, label)
+    gathered = gathered_runs(values, drawn_type, shift, label)
+
+    @labelled(label)
+    def kernel(out, starts, run, stream, key, numbers, anchor):
+        words = np.empty(4 * BLOCKS, np.uint32)
+        tile = np.empty(BLOCKS << shift, out.dtype)
+        blocks = np.empty(BLOCKS, np.uint64)
+        offsets = np.empty(BLOCKS, np.uint64)
+        gathered(out, starts, run, stream, key, numbers, anchor, words, tile, blocks, offsets)
+
+    return cached(kernel, label)
+
+
+def parts(distribution: str, dtype: str, label: str) -> tuple[Any, Any, Any]:
+    """What every kernel is made of: words to values, the type of the words, and log2 of the elements in a block."""
     draw = DRAWS[distribution]
     double = dtype == "float64"
     kind = np.float64 if double else np.float32
@@ -307,6 +317,4 @@ def parts(distribution: str, dtype: str) -> tuple[Any, Any, Any]:
         values = LOOPS[draw.loop](draw.double if double else draw.single, STORES[dtype], label)
     else:
         values = in_steps(draw.steps[double], STORES[dtype], kind, label)
-    drawn_type = np.uint64 if double else np.uint32
-    shift = u64(1 if double else 2)
-    return long_runs(values, drawn_type, shift, label), gathered_runs(values, drawn_type, shift, label), shift
+    return values, np.uint64 if double else np.uint32, u64(1 if double else 2)

@@ -1,0 +1,49 @@
+"""How long this process has compiled kernels, and saying so while it does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+LONG = 1.0  # seconds of compiling before it is said
+
+
+class Clock:
+    """Counts the seconds of compiling; `tell` is called once, from another thread, when they become many."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.tell: Callable[[], None] | None = None
+        self._depth = 0
+        self._start = 0.0
+        self._timer: threading.Timer | None = None
+
+    def begin(self) -> None:
+        """A kernel, or a function that it calls, begins to compile. Numba compiles in one thread at a time."""
+        self._depth += 1
+        if self._depth > 1:
+            return
+        self._start = time.perf_counter()
+        if self.tell is not None:
+            self._timer = threading.Timer(max(0.0, LONG - self.seconds), self._tell_once)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def end(self) -> None:
+        """It is compiled, or has failed to."""
+        self._depth -= 1
+        if self._depth > 0:
+            return
+        self.seconds += time.perf_counter() - self._start
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tell_once(self) -> None:
+        tell, self.tell = self.tell, None
+        if tell is not None:
+            tell()
+
+
+clock = Clock()
