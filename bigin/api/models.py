@@ -19,7 +19,7 @@ from bigin.fillers.families import family
 from bigin.jobs.job import FillOptions, Job
 from bigin.jobs.report import Report
 from bigin.recipes.assign import Assignment, Part
-from bigin.recipes.specs import Chosen, resolve
+from bigin.recipes.specs import Chosen, check_recipe, resolve
 from bigin.spec.model import ModelSpec, TensorValues
 from bigin.targets.model import ModelTarget
 from bigin.targets.models import Model, nbytes_of, plan_checkpoint, read_model
@@ -67,6 +67,7 @@ def outline(
         [('fc1.weight', 'normal: N(0, 0.02^2)')]
     """
     with default_modes():
+        check_recipe(recipe)
         model = read_model(expand(like))
         assignments, specs = resolve(Chosen(recipe, seed, variables or {}, strict), model.label, model.tensors)
     return [_row(assignment, specs[assignment.tensor.name]) for assignment in assignments]
@@ -122,6 +123,7 @@ def initialize(
     limits, options = Limits.parse(threads, max_memory, requests=requests), FillOptions(overwrite, sync, progress)
     shard = None if max_shard_size is None else parse_size(max_shard_size)
     with default_modes():
+        check_recipe(recipe)
         out, like = expand(out), expand(like)
         model = read_model(out, in_place=True) if like is None else read_model(like)
         _, specs = resolve(Chosen(recipe, seed, variables or {}, strict), model.label, model.tensors)

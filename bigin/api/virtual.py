@@ -57,6 +57,10 @@ def virtual(
         (10,)
     """
     limits = Limits.parse(threads, max_memory, device, max_device_memory)
+    if not dtypes.parse_stored(dtype).isnative:
+        raise InputError(
+            f"expected a dtype in the machine's byte order for a virtual array, got {dtype!r}; convert parts"
+        )
     with default_modes():
         spec = TensorSpec.parse(method, parameters, seed, name, parse_shape(shape), dtypes.parse_dtype(dtype))
         if limits.device == "auto":

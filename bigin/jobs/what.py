@@ -15,6 +15,7 @@ from bigin.spec.part import RegionSpec
 from bigin.spec.record import spec_of
 from bigin.spec.spec import Spec
 from bigin.spec.tensor import TensorSpec
+from bigin.targets.open import is_recorded_raw
 from bigin.targets.target import Target
 
 
@@ -57,6 +58,8 @@ class What:
     def where(self, target: Any, dtype: Any, **options: Any) -> Where:
         """Where it lies: a target that holds the whole tensor, or the region."""
         shape = self.shape if self.region is None else tuple(map(len, self.region))
+        if self.method is None and not options.get("raw"):
+            options["raw"] = shape is None and dtype is None and is_recorded_raw(target)
         if options.get("raw") and self.method is None and shape is None and dtype is None:
             shape, dtype, offset = recorded_layout(target)
             options["offset"] = options.get("offset") or offset

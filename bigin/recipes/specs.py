@@ -34,6 +34,13 @@ class Chosen:
     strict: bool = False
 
 
+def check_recipe(recipe: Any) -> None:
+    """Raises InputError where there is no such recipe: before a model is looked for, which may lie on a network."""
+    path = find_recipe(recipe)
+    if not path.is_file():
+        read_recipe(path, {})
+
+
 def resolve(
     chosen: Chosen, label: str, tensors: Mapping[str, tuple[str, Shape]]
 ) -> tuple[list[Assignment], dict[str, TensorValues]]:

@@ -18,6 +18,7 @@ from bigin.targets.memory import memory_target
 from bigin.targets.models import open_model
 from bigin.targets.npy import npy_target
 from bigin.targets.paths import check_path, local_file, local_path, split_names
+from bigin.targets.records import read_sidecar
 from bigin.targets.safetensors.folder import SUFFIX, is_checkpoint, is_index, tensor_files
 from bigin.targets.safetensors.tensor import tensor_target
 from bigin.targets.target import Target
@@ -138,6 +139,15 @@ def is_npy(target: Any) -> bool:
         with path.open("rb") as file:
             return path.suffix == ".npy" or file.read(len(MAGIC)) == MAGIC
     return path.suffix == ".npy" and not path.is_dir()
+
+
+def is_recorded_raw(target: Any) -> bool:
+    """Whether a path is that of a file without a header that a fill has left a record of."""
+    path = local_path(target)
+    if path is None or not path.is_file() or path.suffix in (".npy", ".zip") or is_checkpoint(path):
+        return False
+    record = read_sidecar(path)
+    return record is not None and "shape" in record and not is_npy(target)
 
 
 def local_or_url(target: Any) -> Any:

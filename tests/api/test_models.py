@@ -733,3 +733,12 @@ main()
     assert made.returncode == 0, made.stderr
     assert len(list(Path("out").glob("*.safetensors"))) == 400
     assert bigin.verify("out").equal
+
+
+def test_a_recipe_is_looked_for_before_the_model():
+    """Both are missing: the first argument is told first."""
+    for recipe, text in (("none.toml", "none.toml: expected a recipe"), ("gpt22", "did you mean gpt2")):
+        with pytest.raises(bigin.InputError, match=text):
+            bigin.initialize(recipe, "out", like="missing")
+        with pytest.raises(bigin.InputError, match=text):
+            bigin.outline(recipe, "missing")

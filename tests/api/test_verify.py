@@ -305,3 +305,18 @@ def test_what_can_only_be_read_is_verified():
     assert bigin.verify("a.npy").equal
     assert bigin.verify(zarr.open_array("a.zarr", mode="r")).equal
     os.chmod("a.zarr", 0o755)
+
+
+@pytest.mark.parametrize("layout", [{"dtype": "float32"}, {"dtype": ">f4", "offset": 8}], ids=["plain", "offset"])
+def test_a_raw_file_is_known_by_the_record_beside_it(layout):
+    bigin.fill("w.bin", "normal", shape=(6, 5), raw=True, **layout)
+    assert bigin.verify("w.bin").equal
+    assert bigin.show("w.bin").layout["format"] == "raw"
+    with open("w.bin", "r+b") as file:
+        file.seek(20)
+        file.write(b"else")
+    assert not bigin.verify("w.bin").equal
+    assert bigin.verify("w.bin", repair=True).repaired
+    Path("w.bin.bigin.json").unlink()
+    with pytest.raises(bigin.InputError, match="--raw with --shape and --dtype"):
+        bigin.verify("w.bin")

@@ -452,3 +452,9 @@ def test_flush_to_zero_of_the_caller_changes_no_bit():
         torch.set_flush_denormal(False)
     for row, expected in zip(rows, [stored[7], stored[[7, 8]], stored[7:8], stored[7, ::2]], strict=True):
         same(row, expected)
+
+
+def test_another_byte_order_is_refused_and_not_ignored():
+    with pytest.raises(bigin.InputError, match="byte order for a virtual array, got '>f4'"):
+        bigin.virtual((4,), "normal", dtype=">f4")
+    assert bigin.virtual((4,), "normal", dtype="<f4").dtype == np.float32
