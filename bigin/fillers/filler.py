@@ -6,8 +6,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,21 @@ from bigin.methods.scalars import Scalars, drawn_as
 Array = np.ndarray[Any, np.dtype[Any]]
 Report = Callable[[float], None]  # takes the part of the setup that is done, from 0 to 1
 NONE = np.empty(0, np.uint64)  # the outer axes of a single run
+
+
+@cache
+def _numeric() -> SimpleNamespace:
+    """What imports numba, which takes a third of a second, and 2 us each time that an import is only looked up."""
+    from bigin.kernels.cpu import SHORT, fill_kernel, gather_kernel, gather_short_kernel
+    from bigin.rng.philox import stream_id
+
+    return SimpleNamespace(
+        SHORT=SHORT,
+        fill_kernel=fill_kernel,
+        gather_kernel=gather_kernel,
+        gather_short_kernel=gather_short_kernel,
+        stream_id=stream_id,
+    )
 
 
 @dataclass(frozen=True)
@@ -35,9 +51,7 @@ class Stream:
 
     def words(self) -> tuple[np.uint64, np.uint64]:
         """The stream id and the key, as kernels take them."""
-        from bigin.rng.philox import stream_id  # numba takes a third of a second to import
-
-        return np.uint64(stream_id(self.name, self.purpose)), np.uint64(self.seed)
+        return np.uint64(_numeric().stream_id(self.name, self.purpose)), np.uint64(self.seed)
 
 
 @dataclass(frozen=True)
@@ -137,12 +151,10 @@ class DrawnFiller(Filler):
     on_device = "bigin.fillers.cuda.fillers:DrawnOnDevice"
 
     def __init__(self, shape: Shape, dtype: np.dtype[Any], scalars: Scalars, stream: Stream) -> None:
-        from bigin.kernels.cpu import SHORT, fill_kernel  # numba takes a third of a second to import
-
         self.shape = shape
-        self.short = SHORT
+        self.short = _numeric().SHORT
         self.storage = dtypes.storage(dtype)
-        self.kernel = fill_kernel(scalars.kind, dtypes.name_of(dtype))
+        self.kernel = _numeric().fill_kernel(scalars.kind, dtypes.name_of(dtype))
         self.kind = scalars.kind
         self.dtype = dtype
         self.tail = (*stream.words(), tuple(map(drawn_as(dtype), scalars.values)), np.uint64(scalars.anchor))
@@ -189,12 +201,10 @@ class DrawnFiller(Filler):
 
     @cached_property
     def _gather_kernel(self) -> Callable[..., None]:
-        from bigin.kernels.cpu import gather_kernel
-
-        return gather_kernel(self.kind, self.dtype.name)
+        kernel: Callable[..., None] = _numeric().gather_kernel(self.kind, self.dtype.name)
+        return kernel
 
     @cached_property
     def _gather_short_kernel(self) -> Callable[..., None]:
-        from bigin.kernels.cpu import gather_short_kernel
-
-        return gather_short_kernel(self.kind, self.dtype.name)
+        kernel: Callable[..., None] = _numeric().gather_short_kernel(self.kind, self.dtype.name)
+        return kernel

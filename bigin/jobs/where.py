@@ -9,7 +9,7 @@ from typing import Any
 from bigin.core import dtypes
 from bigin.core.errors import FillError, InputError, RecordError
 from bigin.core.handlers import let_through
-from bigin.core.paths import expand
+from bigin.core.paths import expand, is_path
 from bigin.core.regions import Shape
 from bigin.core.threads import after_stragglers
 from bigin.jobs.retries import Retries, explain
@@ -39,7 +39,7 @@ class Where:
     @property
     def remote(self) -> bool:
         """Whether errors in opening it may be passing ones, as far as its name tells: that of a URL or a store."""
-        if isinstance(self.target, str | os.PathLike):
+        if is_path(self.target):
             return is_url(self.target)
         return hasattr(self.target, "store_path") or hasattr(self.target, "list_prefix")
 
@@ -52,7 +52,7 @@ class Where:
 
     def absolute(self) -> Where:
         """The same, for a process that stands in another folder."""
-        if not isinstance(self.target, str | os.PathLike) or "://" in str(self.target):
+        if not is_path(self.target) or "://" in str(self.target):
             return self
         return replace(self, target=os.path.abspath(expand(self.target)))
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bigin.core.errors import InputError, NotFoundError
+from bigin.core.paths import is_path
 from bigin.core.regions import Shape
 from bigin.targets.device import device_target
 from bigin.targets.file_ledger import raw_target
@@ -47,7 +48,7 @@ def open_target(
     """
     if offset and not raw:
         raise InputError("expected an offset only for a raw file; add --raw (raw=True)")
-    if isinstance(target, str | os.PathLike):
+    if is_path(target):
         check_path(target)
         opened = (
             _raw(target, shape, dtype, offset) if raw else _named(target, shape, dtype, damaged=damaged, models=models)
@@ -160,7 +161,7 @@ def local_or_url(target: Any) -> Any:
                 "--raw with --shape and --dtype"
             )
         return path
-    if isinstance(target, str | os.PathLike):
+    if is_path(target):
         return os.fsdecode(target)
     from bigin.targets.zarr.open import is_array_or_store
 
