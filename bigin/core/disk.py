@@ -137,6 +137,7 @@ def sync_file_system(folder: Path) -> None:
         os.close(fd)
 
 
+@cache
 def _libc(name: str) -> Any:
     """A function of the C library, or None."""
     return getattr(ctypes.CDLL(None, use_errno=True), name, None)
@@ -198,7 +199,7 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path | str) -> BinaryIO:
     """A file, to be read; raises OSError where there is something else: opening a pipe would wait for its other end."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(fd).st_mode):

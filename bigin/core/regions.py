@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bigin.core.errors import InputError
@@ -27,13 +28,20 @@ class Grid(Sequence[Region]):
         assert len(self.shape) == len(self.block)
         assert all(b > 0 for b in self.block)
 
-    @property
+    @cached_property
     def counts(self) -> Shape:
         """How many blocks there are along each axis."""
         return tuple(-(-size // block) for size, block in zip(self.shape, self.block, strict=True))
 
-    def __len__(self) -> int:
+    @cached_property
+    def _len(self) -> int:
         return math.prod(self.counts)
+
+    def __len__(self) -> int:
+        return self._len
+
+    def __iter__(self) -> Iterator[Region]:
+        return map(self.__getitem__, range(len(self)))
 
     def coordinates(self, index: int) -> Shape:
         """The place of a region in the grid."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
@@ -25,7 +26,7 @@ class Scratch:
 
     def array(self, shape: Shape, dtype: np.dtype[Any], offset: int = 0) -> Array:
         """A contiguous array in the buffer, `offset` bytes from its start; what it held before is gone."""
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         return self.bytes(offset + size)[offset:].view(dtype).reshape(shape)
 
     def bytes(self, size: int) -> Array:
@@ -71,7 +72,7 @@ class Target(ABC):
 
     def bytes_of(self, region: Region) -> int:
         """How many bytes the values of a region take."""
-        return int(np.prod(extent(region), dtype=object)) * self.dtype.itemsize
+        return math.prod(extent(region)) * self.dtype.itemsize
 
     def matches(self, shape: Shape, record: Record) -> bool:
         """Whether it is of the shape and dtype that its record tells."""

@@ -46,6 +46,7 @@ CASES = {
     "npy": {},
     "plain": {"chunks": (2048, 2048)},
     "sharded": {"chunks": (512, 512), "shards": (2048, 2048)},
+    "sharded small": {"chunks": (32, 32), "shards": (2048, 2048)},
     "compressed": {"chunks": (1024, 1024), "compressors": "auto"},
     "sharded compressed": {"chunks": (512, 512), "shards": (1024, 1024), "compressors": "auto"},
     "format 2 compressed": {"chunks": (1024, 1024), "compressors": "auto", "zarr_format": 2},

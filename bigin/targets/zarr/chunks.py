@@ -8,9 +8,11 @@ big-endian). A chunk or shard always belongs to one task.
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent, runs,
 from bigin.targets.target import Array, Parts, Scratch
 from bigin.targets.zarr.dtypes import register_dtypes
 from bigin.targets.zarr.private import encode_chunk_key, set_array, wait
+from bigin.targets.zarr.shards import SMALL, group_bytes, groups, join, split
 
 register_dtypes()  # whoever opens an array by bigin comes by this file
 
@@ -49,35 +52,45 @@ class Writer:
         self.fill_value: Any = 0 if array.fill_value is None else array.fill_value  # format 2 knows none
         store = array.store_path.store
         self.local = store.root if isinstance(store, LocalStore) else None
-        self._checked: set[Path] = set()  # folders that lie in the array's
+        self.folder = "" if self.local is None else os.path.join(self.local, array.store_path.path).rstrip("/")
+        self._checked = {self.folder}  # folders that lie in the array's
+        self._metadata = os.path.join(self.folder, "zarr.json" if array.metadata.zarr_format == 3 else ".zarray")
 
-    def file(self, region: Region) -> Path | None:
-        """The file of a chunk or shard in a local store."""
-        return None if self.local is None else self.local / self.key(region)
+    def file(self, region: Region) -> str | None:
+        """The file of a chunk or shard in a local store. A text: pathlib takes longer than writing it."""
+        return None if self.local is None else f"{self.local}/{self.key(region)}"
 
     def there(self, region: Region) -> bool:
         """Whether a chunk's file is where it was stored, as far as its size tells."""
         path = self.file(region)
-        return path is None or path.is_file()
+        return path is None or os.path.isfile(path)
 
     def check_there(self) -> None:
         """Raises FillError where the array has been removed: writing would make a part of it again."""
-        if self.local is not None:
-            folder = self.local / self.array.store_path.path
-            if not any((folder / key).is_file() for key in ("zarr.json", ".zarray")):
-                raise DamagedError(f"{folder}: was removed while it was filled; rerun the fill")
+        if self.local is not None and not os.path.isfile(self._metadata):
+            raise DamagedError(f"{self.folder}: was removed while it was filled; rerun the fill")
 
     def check_inside(self, region: Region) -> None:
         """Raises FillError where a link would lead a chunk's file out of the array's folder, or that is gone."""
         self.check_there()
         path = self.file(region)
-        if path is None or path.parent in self._checked:
-            return
-        assert self.local is not None
-        folder = (self.local / self.array.store_path.path).resolve()
-        if not path.parent.resolve().is_relative_to(folder):
-            raise FillError(f"{path}: expected a path in {folder}, got a link that leads out of it; remove the link")
-        self._checked.add(path.parent)
+        if path is not None and not self._inside(os.path.dirname(path)):
+            raise FillError(
+                f"{path}: expected a path in {self.folder}, got a link that leads out of it; remove the link"
+            )
+
+    def _inside(self, folder: str) -> bool:
+        """Whether a folder below the array's, which may be missing, lies in it once links are followed."""
+        if folder in self._checked:
+            return True
+        above = os.path.dirname(folder)
+        inside = len(above) >= len(self.folder) and self._inside(above) and not os.path.islink(folder)
+        if not inside:
+            real = os.path.realpath(self.folder)
+            inside = f"{os.path.realpath(folder)}/".startswith(f"{real}/")
+        if inside:
+            self._checked.add(folder)
+        return inside
 
     def memory(self) -> int:
         """How many bytes a worker needs."""
@@ -90,7 +103,7 @@ class Writer:
     def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
         """See Target.stored."""
         path = self.file(region)
-        if path is not None and path.exists():
+        if path is not None and os.path.exists(path):
             open_file(path).close()  # zarr would wait for a pipe
         for part in self.readable(region):
             yield part, np.asarray(self.array[slices(part)], dtype=self.dtype)
@@ -108,7 +121,7 @@ class Writer:
         return chunk_key(self.array, region, self.outer)
 
     def _bytes(self, shape: Shape) -> int:
-        return int(np.prod(shape, dtype=object)) * self.dtype.itemsize
+        return math.prod(shape) * self.dtype.itemsize
 
 
 class AssignWriter(Writer):
@@ -148,31 +161,37 @@ class BytesWriter(Writer):
         self.counts = tuple(o // i for o, i in zip(self.outer, self.inner, strict=True))
         self.sharded = array.shards is not None
         self.chunk_bytes = self._bytes(self.inner)
+        self.grouped = self.sharded and self.chunk_bytes <= SMALL
 
     def memory(self) -> int:
-        """A chunk or shard, and a store's copy of it."""
-        return 2 * self._bytes(self.outer)
+        """A chunk or shard, and a store's copy of it; a group of small chunks before it is reordered."""
+        return 2 * self._bytes(self.outer) + self.group_memory()
+
+    def group_memory(self) -> int:
+        """The bytes of the values of a group of chunks."""
+        return group_bytes(self.outer, self.inner, self.chunk_bytes) if self.grouped else 0
 
     def block(self, region: Region, scratch: Scratch, *, sync_data: bool) -> Parts:
         """The chunks, in a buffer of their own: a store in memory keeps the very one that it is given."""
         covered = self.covered(region)
         size = len(covered) * self.chunk_bytes
         buffer = np.empty(size + len(self.index(covered)), np.uint8)
-        for i, chunk in enumerate(covered):
-            whole = buffer[i * self.chunk_bytes : (i + 1) * self.chunk_bytes].view(self.dtype).reshape(self.inner)
-            if extent(chunk) == self.inner:
-                yield within(region, chunk), whole
+        for first, counts, part in self.together(covered):
+            position = first * self.chunk_bytes
+            data = buffer[position : position + math.prod(counts) * self.chunk_bytes].view(self.dtype)
+            if extent(part) == self.inner:
+                yield within(region, part), data.reshape(self.inner)
             else:
-                made = np.empty(extent(chunk), self.dtype)
-                yield within(region, chunk), made
-                self.pad(made, whole)
+                made = scratch.array(extent(part), self.dtype)
+                yield within(region, part), made
+                split(made, self.inner, data.reshape(*counts, *self.inner), self.fill_value)
         buffer[size:] = np.frombuffer(self.index(covered), np.uint8)
         wait(set_array(self.array.store_path.store, self.key(region), buffer))
 
     def size(self, region: Region) -> int:
         """How many bytes a chunk or shard takes."""
         covered = self.covered(region)
-        return len(covered) * self.chunk_bytes + (16 * int(np.prod(self.counts)) + 4 if self.sharded else 0)
+        return len(covered) * self.chunk_bytes + (16 * math.prod(self.counts) + 4 if self.sharded else 0)
 
     def intact(self, region: Region) -> bool | None:
         try:
@@ -180,14 +199,18 @@ class BytesWriter(Writer):
         except FileNotFoundError:
             return False
 
+    def together(self, covered: Grid) -> Iterator[tuple[int, Shape, Region]]:
+        """The chunks that are made at once: the number of the first, how many along each axis, and their region."""
+        if self.grouped:
+            return groups(covered, self.chunk_bytes)
+        one = (1,) * len(self.inner)
+        if not self.sharded:
+            return iter([(0, one, tuple((0, size) for size in covered.shape))])
+        return ((number, one, chunk) for number, chunk in enumerate(covered))
+
     def covered(self, region: Region) -> Grid:
         """The inner chunks that hold elements of a chunk or shard, from its first element on."""
         return Grid(extent(region), self.inner)
-
-    def pad(self, made: Array, whole: Array) -> None:
-        """A chunk at the array's edge is stored whole, with the fill value beyond."""
-        whole[...] = self.fill_value
-        whole[tuple(slice(0, size) for size in made.shape)] = made
 
     def index(self, covered: Grid) -> bytes:
         """A shard's index: (offset, size) of every inner chunk, in C order, and a CRC-32C; nothing for a chunk."""
@@ -206,8 +229,16 @@ class LocalWriter(BytesWriter):
     a store's calls pass through. Under a temporary name, so that a chunk is there whole or not at all.
     """
 
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        super().__init__(array)
+        self._process = uuid.uuid4().hex  # which no other writer's temporary files have in their names
+        self._numbers = count()
+        self._parts = Grid(self.inner, block_of_rows(self.inner, PART // self.dtype.itemsize))
+
     def memory(self) -> int:
-        """A part; a whole chunk where some are at the array's edge."""
+        """A part; a whole chunk where some are at the array's edge; a group of small chunks, in both orders."""
+        if self.grouped:
+            return 2 * self.group_memory()
         whole = all(size % chunk == 0 for size, chunk in zip(self.array.shape, self.inner, strict=True))
         return min(PART, self.chunk_bytes) if whole else 2 * self.chunk_bytes
 
@@ -215,32 +246,35 @@ class LocalWriter(BytesWriter):
         """Parts of the chunks, one after the other."""
         path = self.path(region)
         self.check_inside(region)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        temporary = f"{path}.{self._process}{next(self._numbers)}.partial"
         covered = self.covered(region)
         index = self.index(covered)
         size = len(covered) * self.chunk_bytes
+        fd = open_new(temporary)
         try:
-            with temporary.open("wb") as file:
-                reserve(file.fileno(), size + len(index), path, FillError)
-                for i, chunk in enumerate(covered):
-                    for part, made, data, offset in self.pieces(chunk, scratch):
-                        yield within(region, part), made
-                        if data is not made:
-                            self.pad(made, data)
-                        write_all(file.fileno(), data.reshape(-1).view(np.uint8).data, i * self.chunk_bytes + offset)
-                write_all(file.fileno(), memoryview(index), size)
+            try:
+                if size > PART:  # a smaller one finds a full disk when it is written, at once
+                    reserve(fd, size + len(index), Path(path), FillError)
+                for part, made, data, offset in self.pieces(covered, scratch):
+                    yield within(region, part), made
+                    if data is not made:
+                        split(made, self.inner, data, self.fill_value)
+                    write_all(fd, data.reshape(-1).view(np.uint8).data, offset)
+                if index:
+                    write_all(fd, memoryview(index), size)
                 if sync_data:
-                    start_writeback(file.fileno())
-            temporary.replace(path)
+                    start_writeback(fd)
+            finally:
+                os.close(fd)
+            os.replace(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            Path(temporary).unlink(missing_ok=True)
             raise
 
     def there(self, region: Region) -> bool:
         return bool(self.intact(region))
 
-    def path(self, region: Region) -> Path:
+    def path(self, region: Region) -> str:
         """The file of a chunk or shard."""
         path = self.file(region)
         assert path is not None
@@ -252,7 +286,7 @@ class LocalWriter(BytesWriter):
 
     def intact(self, region: Region) -> bool | None:
         try:
-            return self.path(region).stat().st_size == self.size(region)
+            return os.stat(self.path(region)).st_size == self.size(region)
         except FileNotFoundError:
             return False
 
@@ -263,10 +297,9 @@ class LocalWriter(BytesWriter):
         try:
             file = open_file(self.path(region))
         except FileNotFoundError:  # a chunk of the fill value
-            for chunk in covered:
-                for part, made, _, _ in self.pieces(chunk, scratch):
-                    made.fill(self.fill_value)
-                    yield within(region, part), made
+            for part, made, _, _ in self.pieces(covered, scratch):
+                made.fill(self.fill_value)
+                yield within(region, part), made
             return
         with file:
             size, expected = os.fstat(file.fileno()).st_size, self.size(region)
@@ -275,23 +308,42 @@ class LocalWriter(BytesWriter):
                 return
             if size != expected:
                 raise ValueError(f"it has {size} bytes where {expected} were expected")
-            for i, chunk in enumerate(covered):
-                for part, made, data, offset in self.pieces(chunk, scratch):
-                    read_all(file.fileno(), data.reshape(-1).view(np.uint8).data, i * self.chunk_bytes + offset)
-                    if data is not made:
-                        made[...] = data[tuple(slice(0, size) for size in made.shape)]
-                    yield within(region, part), made
+            for part, made, data, offset in self.pieces(covered, scratch):
+                read_all(file.fileno(), data.reshape(-1).view(np.uint8).data, offset)
+                if data is not made:
+                    join(data, self.inner, made)
+                yield within(region, part), made
 
-    def pieces(self, chunk: Region, scratch: Scratch) -> Iterator[tuple[Region, Array, Array, int]]:
-        """What of a chunk is made at once: its part, the array to fill, the array to write, and where."""
-        if extent(chunk) != self.inner:
-            yield chunk, np.empty(extent(chunk), self.dtype), scratch.array(self.inner, self.dtype), 0
-            return
-        parts = Grid(self.inner, block_of_rows(self.inner, PART // self.dtype.itemsize))
-        for part in parts:
-            made = scratch.array(extent(part), self.dtype)
-            start = runs(self.inner, part)[0]
-            yield within(chunk, part), made, made, start * self.dtype.itemsize
+    def pieces(self, covered: Grid, scratch: Scratch) -> Iterator[tuple[Region, Array, Array, int]]:
+        """What is made at once: its region, the array to fill, the array to write (chunk by chunk), and at which byte.
+
+        Both arrays are one where the bytes are those of the region.
+        """
+        for first, counts, chunk in self.together(covered):
+            offset = first * self.chunk_bytes
+            if extent(chunk) == self.inner and len(self._parts) == 1:
+                made = scratch.array(self.inner, self.dtype)
+                yield chunk, made, made, offset
+                continue
+            if extent(chunk) == self.inner:
+                for part in self._parts:
+                    made = scratch.array(extent(part), self.dtype)
+                    yield within(chunk, part), made, made, offset + runs(self.inner, part)[0] * self.dtype.itemsize
+                continue
+            size = math.prod(counts) * self.chunk_bytes
+            scratch.bytes(2 * size)  # so that both arrays lie in one buffer
+            made = scratch.array(extent(chunk), self.dtype, size)
+            yield chunk, made, scratch.array((*counts, *self.inner), self.dtype), offset
+
+
+def open_new(path: str) -> int:
+    """A file that is still to be made, opened to be written; its folder is made where it is missing."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return os.open(path, flags, 0o666)
 
 
 def writer(array: zarr.Array[Any]) -> Writer:
