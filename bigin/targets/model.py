@@ -6,6 +6,7 @@ A region of it names its tensor first: ((i, i + 1), ...) is a region of the i-th
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ class ModelGrid(Grid):
     def of(cls, grids: Sequence[Grid]) -> ModelGrid:
         """The grid of the tensors' grids."""
         checksum = zlib.crc32(json.dumps([[grid.shape, grid.block] for grid in grids]).encode())
-        block = max((grid.block for grid in grids), key=lambda block: int(np.prod(block, dtype=object)), default=(1,))
+        block = max((grid.block for grid in grids), key=math.prod, default=(1,))
         return cls((len(grids), checksum), block, tuple(grids), tuple(accumulate(map(len, grids))))
 
     def __post_init__(self) -> None:

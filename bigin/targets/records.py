@@ -17,6 +17,7 @@ from bigin.core.record import Record as Record
 
 Progress = dict[str, Any]
 KEY = "bigin"  # the attribute of a zarr array that holds its record
+READABLE = 1000  # tensors in a record that people may want to read
 JOURNAL = ".bigin.journal"  # the key beside a zarr array's metadata that holds its progress
 
 
@@ -54,7 +55,8 @@ def parse_record(data: bytes) -> Record | None:
 
 def write_sidecar(path: Path, record: Record) -> None:
     """Replaces the record of a file, whole or not at all."""
-    replace_file(sidecar(path), json.dumps(record, indent=2).encode() + b"\n")
+    indent = 2 if len(record.get("tensors", ())) <= READABLE else None  # Python's encoder is slow where it indents
+    replace_file(sidecar(path), json.dumps(record, indent=indent).encode() + b"\n")
 
 
 def pack_progress(progress: Progress) -> bytes:

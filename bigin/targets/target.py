@@ -63,7 +63,7 @@ class Target(ABC):
     @property
     def nbytes(self) -> int:
         """How many bytes the values take, without any compression."""
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def byte_order(self) -> str:

@@ -37,6 +37,11 @@ TOKEN = re.compile(  # text, an integer, or a sign
     rb"[ \t\r\n]*(?:"
     rb'("[^"\\\x00-\x1f]*+(?:\\["\\/bfnrtu][^"\\\x00-\x1f]*+)*+")|(0|[1-9][0-9]{0,18})(?![0-9.eE])|([{}\[\]:,]))'
 )
+# An entry as writers of the format write it: read at once, where token by token takes 50 times as long.
+COMPACT = re.compile(
+    rb'\{"dtype":"([A-Z0-9_]+)","shape":\[((?:(?:0|[1-9][0-9]{0,18})(?:,(?:0|[1-9][0-9]{0,18}))*)?)\],'
+    rb'"data_offsets":\[(0|[1-9][0-9]{0,18}),(0|[1-9][0-9]{0,18})\]\}'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,12 @@ class _Reader:
         return entries, metadata or {}
 
     def entry(self, name: str) -> Entry:
+        if (match := COMPACT.match(self.data, self.position)) is not None:
+            self.position = match.end()
+            code, sizes, begin, end = match.groups()
+            return self.checked(
+                name, code.decode(), tuple(map(int, sizes.split(b","))) if sizes else (), (int(begin), int(end))
+            )
         fields: dict[str, Any] = {}
         for key in self.keys(fields):
             if key == "dtype":
@@ -145,7 +156,11 @@ class _Reader:
                 raise InputError(f"{name!r} has a key {key!r}, where dtype, shape and data_offsets are all")
         if len(fields) < 3:
             raise InputError(f"{name!r} lacks one of dtype, shape and data_offsets")
-        code, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+        return self.checked(name, fields["dtype"], fields["shape"], fields["data_offsets"])
+
+    def checked(self, name: str, code: str, shape: tuple[int, ...], offsets: tuple[int, ...]) -> Entry:
+        if len(shape) > MOST_DIMENSIONS:
+            raise InputError(f"{name!r} has more than {MOST_DIMENSIONS} dimensions")
         if code not in DTYPES:
             raise InputError(f"{name!r} has a dtype {code[:40]!r}, which the format does not know")
         if len(offsets) != 2 or offsets[0] > offsets[1]:
@@ -184,6 +199,8 @@ class _Reader:
         token = self.token()[1]
         if token is None:
             raise InputError(f"text is expected at byte {self.position}")
+        if b"\\" not in token and token.isascii():
+            return str(token[1:-1], "ascii")
         try:
             text = json.loads(token)
             text.encode()  # no halves of surrogate pairs

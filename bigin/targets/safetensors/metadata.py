@@ -9,6 +9,7 @@ from bigin.targets.records import Record, parse_record
 from bigin.targets.safetensors.header import Header
 
 KEY = "bigin"  # of the metadata, which holds the records
+ENCODE = json.JSONEncoder(sort_keys=True).encode  # json.dumps would make an encoder for every tensor
 
 
 def pack_records(records: Mapping[str, Record]) -> str:
@@ -20,7 +21,7 @@ def pack_records(records: Mapping[str, Record]) -> str:
         fill = {key: value for key, value in record.items() if key not in ("shape", "dtype")}
         if fill.get("name") == name:
             del fill["name"]
-        number = numbers.setdefault(json.dumps(fill, sort_keys=True), len(fills))
+        number = numbers.setdefault(ENCODE(fill), len(fills))
         if number == len(fills):
             fills.append(fill)
         tensors[name] = number
