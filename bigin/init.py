@@ -774,6 +774,343 @@ def delta_orthogonal_(
     )
 
 
+def log_uniform_(
+    tensor: A,
+    a: float,
+    b: float,
+    floor: float = 0.0,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with the exponential of values from U[ln a, ln b), at least floor.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        a, b: lower bound, and upper bound; both positive.
+        floor: values below it are it.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64,), np.float32)
+        >>> bigin.init.log_uniform_(w, 0.001, 0.1).shape
+        (64,)
+    """
+    parameters: dict[str, Any] = {"a": a, "b": b, "floor": floor}
+    limits = Limits.parse(threads, max_memory)
+    return _fill(tensor, "log_uniform", parameters, (generator, seed, name), limits, overwrite=overwrite)
+
+
+def log_of_uniform_(
+    tensor: A,
+    a: float,
+    b: float,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with the logarithm of values from U[a, b], as A_log of Mamba-2.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        a, b: lower bound, which may be 0, and upper bound.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64,), np.float32)
+        >>> bigin.init.log_of_uniform_(w, 1, 16).shape
+        (64,)
+    """
+    parameters: dict[str, Any] = {"a": a, "b": b}
+    limits = Limits.parse(threads, max_memory)
+    return _fill(tensor, "log_of_uniform", parameters, (generator, seed, name), limits, overwrite=overwrite)
+
+
+def inverse_softplus_(
+    tensor: A,
+    a: float,
+    b: float,
+    floor: float = 0.0,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with values whose softplus is log-uniform from a to b, as dt_bias of Mamba.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        a, b: lower bound, and upper bound, of the softplus.
+        floor: a softplus below it is it.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64,), np.float32)
+        >>> bigin.init.inverse_softplus_(w, 0.001, 0.1, 1e-4).shape
+        (64,)
+    """
+    parameters: dict[str, Any] = {"a": a, "b": b, "floor": floor}
+    limits = Limits.parse(threads, max_memory)
+    return _fill(tensor, "inverse_softplus", parameters, (generator, seed, name), limits, overwrite=overwrite)
+
+
+def identity_plus_noise_(
+    tensor: A,
+    gain: float = 1.0,
+    std: float = 0.01,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill a matrix with gain times the identity plus N(0, std^2).
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        gain: the mean of the diagonal.
+        std: standard deviation of the noise.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.identity_plus_noise_(w, std=0.001).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {"gain": gain, "std": std}
+    limits = Limits.parse(threads, max_memory)
+    return _fill(tensor, "identity_plus_noise", parameters, (generator, seed, name), limits, overwrite=overwrite)
+
+
+def arange_(
+    tensor: A,
+    start: float = 0,
+    step: float = 1,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with start + step i along the last axis.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        start, step: the first value, and from one value to the next.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64,), np.float32)
+        >>> bigin.init.arange_(w).shape
+        (64,)
+    """
+    parameters: dict[str, Any] = {"start": start, "step": step}
+    limits = Limits.parse(threads, max_memory)
+    return _fill(tensor, "arange", parameters, (generator, seed, name), limits, overwrite=overwrite)
+
+
+def linspace_(
+    tensor: A,
+    a: float,
+    b: float,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with equal steps from a to b along the last axis.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        a, b: the first and the last value.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64,), np.float32)
+        >>> bigin.init.linspace_(w, 0, 1).shape
+        (64,)
+    """
+    parameters: dict[str, Any] = {"a": a, "b": b}
+    limits = Limits.parse(threads, max_memory)
+    return _fill(tensor, "linspace", parameters, (generator, seed, name), limits, overwrite=overwrite)
+
+
+def log_arange_(
+    tensor: A,
+    start: float = 1.0,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with ln(start + i) along the last axis, as A_log of Mamba.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        start: the first value before the logarithm.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 16), np.float32)
+        >>> bigin.init.log_arange_(w).shape
+        (64, 16)
+    """
+    parameters: dict[str, Any] = {"start": start}
+    limits = Limits.parse(threads, max_memory)
+    return _fill(tensor, "log_arange", parameters, (generator, seed, name), limits, overwrite=overwrite)
+
+
+def rotary_(
+    tensor: A,
+    base: float = 10000.0,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with the inverse frequencies base^(-i / n) of rotary embeddings, along the last axis.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        base: base of the frequencies.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((32,), np.float32)
+        >>> bigin.init.rotary_(w).shape
+        (32,)
+    """
+    parameters: dict[str, Any] = {"base": base}
+    limits = Limits.parse(threads, max_memory)
+    return _fill(tensor, "rotary", parameters, (generator, seed, name), limits, overwrite=overwrite)
+
+
+def sinusoidal_(
+    tensor: A,
+    base: float = 10000.0,
+    layout: str = "interleaved",
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill a matrix with the sinusoidal positions of Vaswani et al. 2017.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        base: base of the frequencies.
+        layout: sines and cosines side by side (interleaved), or in two halves (halves).
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64, 32), np.float32)
+        >>> bigin.init.sinusoidal_(w).shape
+        (64, 32)
+    """
+    parameters: dict[str, Any] = {"base": base, "layout": layout}
+    limits = Limits.parse(threads, max_memory)
+    return _fill(tensor, "sinusoidal", parameters, (generator, seed, name), limits, overwrite=overwrite)
+
+
 glorot_uniform_, glorot_normal_ = xavier_uniform_, xavier_normal_
 he_uniform_, he_normal_ = kaiming_uniform_, kaiming_normal_
 

@@ -138,7 +138,7 @@ def polynomial(name: str, x: float, t: str) -> float:
     if t == "float32":
         return horner(x, tables()[name + "_32"], t)
     coefficients = tables()[name + "_64"]
-    if name in ("SIN", "COS"):
+    if name in ("SIN", "COS", "EXP"):
         return horner(x, coefficients, t)
     powers = coefficients[::-1]
     even, odd = powers[0::2][::-1], powers[1::2][::-1]
@@ -175,6 +175,28 @@ def log_word(x: int, t: str) -> float:
     k -= n
     f = mul(add(from_int(2**n - 1 - x, t), 0.5, t), -(2.0**-n), t) if k == 0 else sub(m, 1.0, t)
     return log_parts(k, f, t)
+
+
+LN2_REST = {"float32": float.fromhex("-0x1.05c610p-29"), "float64": float.fromhex("0x1.abc9e3b39803fp-56")}
+LN2_INVERSE = {"float32": float.fromhex("0x1.715476p+0"), "float64": float.fromhex("0x1.71547652b82fep+0")}
+
+
+def exp_parts(x: float, t: str) -> tuple[float, float]:
+    """(2^k, e^r - 1) with e^x = 2^k e^r."""
+    magic = 1.5 * 2.0 ** (23 if t == "float32" else 52)
+    k = sub(fma(x, LN2_INVERSE[t], magic, t), magic, t)
+    r = fma(-k, LN2_REST[t], fma(-k, LN2[t], x, t), t)
+    return 2.0 ** int(k), fma(mul(r, r, t), polynomial("EXP", r, t), r, t)
+
+
+def exp(x: float, t: str) -> float:
+    scale, rest = exp_parts(x, t)
+    return fma(scale, rest, scale, t)
+
+
+def expm1(x: float, t: str) -> float:
+    scale, rest = exp_parts(x, t)
+    return fma(scale, rest, sub(scale, 1.0, t), t)
 
 
 def sincos_word(x: int, t: str) -> tuple[float, float]:
@@ -278,7 +300,65 @@ def trunc_normal(e: int, stream: int, seed: int, dtype: str, mean: float, std: f
     return clamp(fma(quantile(d, w, t), rounded(std, t), rounded(mean, t), t), first, last)
 
 
-DISTRIBUTIONS = {"uniform": uniform, "normal": normal, "trunc_normal": trunc_normal}
+def ln(x: float) -> Decimal:
+    with decimal.localcontext(DECIMAL):
+        return Decimal(x).ln()
+
+
+@cache
+def logarithms(a: float, b: float, t: str) -> tuple[float, float]:
+    """ln b - ln a, and ln a."""
+    with decimal.localcontext(DECIMAL):
+        return rounded(float(ln(b) - ln(a)), t), rounded(float(ln(a)), t)
+
+
+def between_logarithms(e: int, stream: int, seed: int, t: str, a: float, b: float) -> float:
+    """exp of a uniform from ln a to ln b."""
+    width, low = logarithms(a, b, t)
+    x = drawn_bits(e, stream, seed, t)
+    u = (x >> 8) * 2.0**-24 if t == "float32" else (x >> 11) * 2.0**-53
+    return exp(fma(u, width, low, t), t)
+
+
+def log_uniform(e: int, stream: int, seed: int, dtype: str, a: float, b: float, floor: float) -> float:
+    t = drawn_type(dtype)
+    value = clamp(between_logarithms(e, stream, seed, t, a, b), *uniform_ends(a, b, dtype))
+    return max(value, rounded(floor, t))
+
+
+def log_of_uniform(e: int, stream: int, seed: int, dtype: str, a: float, b: float) -> float:
+    t = drawn_type(dtype)
+    bits = trunc_normal_bits(dtype)
+    x = drawn_bits(e, stream, seed, t) >> (WORD_BITS[t] - bits)
+    value = log(fma(add(from_int(x, t), 0.5, t), rounded((b - a) * 2.0**-bits, t), rounded(a, t), t), t)
+    largest = float(ml_dtypes.finfo(FORMATS[dtype][2]).max)
+    return clamp(
+        value, ceil_to(Fraction(float(ln(a))), dtype) if a else -largest, floor_to(Fraction(float(ln(b))), dtype)
+    )
+
+
+@cache
+def inverse_softplus_ends(a: float, b: float, floor: float, dtype: str) -> tuple[float, float]:
+    with decimal.localcontext(DECIMAL):
+        low, high = (float((Decimal(x).exp() - 1).ln()) for x in (max(a, floor), b))
+    return ceil_to(Fraction(low), dtype), floor_to(Fraction(high), dtype)
+
+
+def inverse_softplus(e: int, stream: int, seed: int, dtype: str, a: float, b: float, floor: float) -> float:
+    t = drawn_type(dtype)
+    x = clamp(between_logarithms(e, stream, seed, t, a, b), *uniform_ends(a, b, t))
+    value = log(expm1(max(x, rounded(floor, t)), t), t)
+    return clamp(value, *inverse_softplus_ends(a, b, floor, dtype))
+
+
+DISTRIBUTIONS = {
+    "uniform": uniform,
+    "normal": normal,
+    "trunc_normal": trunc_normal,
+    "log_uniform": log_uniform,
+    "log_of_uniform": log_of_uniform,
+    "inverse_softplus": inverse_softplus,
+}
 
 
 def drawn_type(dtype: str) -> str:
@@ -443,6 +523,10 @@ def resolve(method: str, parameters: dict, shape: tuple[int, ...]) -> tuple:
         row = "normal", float(p.get("mean", 0.0)), float(p.get("std", 1.0))
     elif method == "trunc_normal":
         row = truncated(p)
+    elif method in ("log_uniform", "inverse_softplus"):
+        row = method, float(p["a"]), float(p["b"]), float(p.get("floor", 0.0))
+    elif method == "log_of_uniform":
+        row = method, float(p["a"]), float(p["b"])
     elif method == "xavier_uniform":
         row = "uniform", -(root * xavier_std(shape, p)), root * xavier_std(shape, p)
     elif method == "xavier_normal":
@@ -489,6 +573,62 @@ def sparse(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) ->
         if std == 0 or permuted(row, rows, block_words(column, stream_id(name, "sparse"), seed)) < zeros:
             return 0.0
         return normal(row * columns + column, stream_id(name), seed, dtype, 0.0, std)
+
+    return value
+
+
+def identity_plus_noise(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) -> Callable:
+    def value(place: tuple[int, ...]) -> float:
+        mean = float(p.get("gain", 1.0)) if place[0] == place[1] else 0.0
+        return normal(flat_index(place, shape), stream_id(name), seed, dtype, mean, float(p["std"]))
+
+    return value
+
+
+def along_rows(value: Callable) -> Callable:
+    """A method whose value follows from the index along the last axis, in float64, and is rounded to what is drawn."""
+
+    def method(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) -> Callable:
+        if dtype not in FORMATS:
+            return lambda place: int(value(p, place[-1], shape[-1]))
+        return lambda place: rounded(float(value(p, place[-1], shape[-1])), drawn_type(dtype))
+
+    return method
+
+
+def arange(p: dict, i: int, n: int) -> float:
+    return p.get("start", 0) + i * p.get("step", 1)
+
+
+def linspace(p: dict, i: int, n: int) -> float:
+    a, b = float(p["a"]), float(p["b"])
+    return b if n > 1 and i == n - 1 else a + i * ((b - a) / max(1, n - 1))
+
+
+FORTY = decimal.Context(prec=40, rounding=decimal.ROUND_HALF_EVEN, Emin=-999999, Emax=999999)
+
+
+def log_arange(p: dict, i: int, n: int) -> Decimal:
+    with decimal.localcontext(FORTY):
+        return (Decimal(float(p.get("start", 1.0))) + i).ln()
+
+
+def rotary(p: dict, i: int, n: int) -> Decimal:
+    with decimal.localcontext(FORTY):
+        return (-Decimal(float(p.get("base", 1e4))).ln() * i / n).exp()
+
+
+def sinusoidal(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str) -> Callable:
+    half = shape[1] // 2
+
+    def value(place: tuple[int, ...]) -> float:
+        row, column = place
+        i, odd = (column % half, column // half) if p.get("layout") == "halves" else divmod(column, 2)
+        with decimal.localcontext(FORTY):
+            turns = float(rotary(p, i, half) * (1 / (2 * pi())))
+        part = row * turns
+        word = int((Fraction(part) - round(Fraction(part))) * 2**64) % 2**64
+        return rounded(sincos_word(word, "float64")[odd], drawn_type(dtype))
 
     return value
 
@@ -546,6 +686,12 @@ def delta_orthogonal(p: dict, shape: tuple[int, ...], dtype: str, seed: int, nam
 
 
 STRUCTURED = {
+    "identity_plus_noise": identity_plus_noise,
+    "arange": along_rows(arange),
+    "linspace": along_rows(linspace),
+    "log_arange": along_rows(log_arange),
+    "rotary": along_rows(rotary),
+    "sinusoidal": sinusoidal,
     "eye": eye,
     "dirac": dirac,
     "sparse": sparse,

@@ -17,17 +17,27 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.regions import Shape
+from bigin.fillers.computed import NoisyIdentityFiller, RowsFiller, SinusoidalFiller, check_rows, row_of
 from bigin.fillers.filler import ConstantFiller, Cost, DrawnFiller, Filler, Stream
 from bigin.fillers.structured import DiracFiller, EyeFiller, SparseFiller
 from bigin.methods import expected as expectations
 from bigin.methods import scalars
 from bigin.methods.distributions import (
+    Arange,
     Constant,
     Dirac,
     Distribution,
     Eye,
+    IdentityPlusNoise,
+    InverseSoftplus,
+    Linspace,
+    LogArange,
+    LogOfUniform,
+    LogUniform,
     Normal,
     Orthogonal,
+    Rotary,
+    Sinusoidal,
     Sparse,
     TruncNormal,
     Uniform,
@@ -128,6 +138,35 @@ def orthogonal_plan(distribution: Orthogonal, shape: Shape, dtype: DType, stream
     return make
 
 
+def rows_plan(distribution: Any, shape: Shape, dtype: DType, stream: Stream) -> Make:
+    """Values that follow from the index along the last axis, or of a row and a column."""
+    low, high = check_rows(distribution, shape, dtype)
+    if dtype.kind in "iu":
+        scalars.constant(int(low), dtype), scalars.constant(int(high), dtype)
+    else:
+        scalars.fits(low, high, dtype)
+    if isinstance(distribution, Sinusoidal):
+        return partial(SinusoidalFiller, shape, dtype, distribution)
+    return lambda: RowsFiller(shape, dtype, row_of(distribution, shape, dtype))
+
+
+def identity_plus_noise_plan(distribution: IdentityPlusNoise, shape: Shape, dtype: DType, stream: Stream) -> Make:
+    """Normal values around 0, and on the diagonal those of the same draws around the gain."""
+    around = (Normal(mean, distribution.std) for mean in (0.0, distribution.gain))
+    values, diagonal = (FAMILIES[Normal].plan(normal, shape, dtype, stream) for normal in around)
+    return lambda: NoisyIdentityFiller(shape, values(), diagonal())  # type: ignore[arg-type]
+
+
+def rows_family(formula: Callable[[Any], str]) -> Family:
+    """The row of values that follow from the index."""
+    return Family(rows_plan, expectations.rows, formula, random=False)
+
+
+def floored(distribution: Any) -> str:
+    """What a floor adds to a formula."""
+    return f", at least {distribution.floor:.6g}" if distribution.floor > distribution.a else ""
+
+
 def orthogonal_cost(distribution: Orthogonal, shape: Shape, dtype: DType) -> Cost:
     """The operations of its two products and of the triangle."""
     rows, columns = distribution.matrix(shape)
@@ -162,6 +201,35 @@ FAMILIES: dict[type, Family] = {
         expected=expectations.trunc_normal,
         formula=lambda d: f"N({d.mean:.6g}, {d.std:.6g}^2) on [{d.a:.6g}, {d.b:.6g}]",
     ),
+    LogUniform: drawn(
+        scalars.log_uniform,
+        4e9,
+        expected=expectations.log_uniform,
+        formula=lambda d: f"exp(U[ln {d.a:.6g}, ln {d.b:.6g})){floored(d)}",
+    ),
+    LogOfUniform: drawn(
+        scalars.log_of_uniform,
+        4e9,
+        expected=expectations.log_of_uniform,
+        formula=lambda d: f"ln(U[{d.a:.6g}, {d.b:.6g}])",
+    ),
+    InverseSoftplus: drawn(
+        scalars.inverse_softplus,
+        2e9,
+        expected=expectations.log_uniform,
+        formula=lambda d: f"ln(e^t - 1), t = exp(U[ln {d.a:.6g}, ln {d.b:.6g})){floored(d)}",
+    ),
+    IdentityPlusNoise: Family(
+        identity_plus_noise_plan,
+        expectations.identity_plus_noise,
+        lambda d: f"{d.gain:g} on the diagonal plus N(0, {d.std:.6g}^2)",
+        cost=lambda d, shape, dtype: Cost(8e9),
+    ),
+    Arange: rows_family(lambda d: f"{d.start:g} + {d.step:g} i"),
+    Linspace: rows_family(lambda d: f"from {d.a:g} to {d.b:g} in equal steps"),
+    LogArange: rows_family(lambda d: f"ln({d.start:g} + i)"),
+    Rotary: rows_family(lambda d: f"{d.base:g}^(-i / n)"),
+    Sinusoidal: rows_family(lambda d: f"sin and cos of p {d.base:g}^(-2 i / d), {d.layout}"),
     Eye: Family(
         eye_plan,
         expectations.eye,
@@ -196,7 +264,7 @@ def family(distribution: Distribution) -> Family:
     return FAMILIES[type(distribution)]
 
 
-def plan(distribution: Distribution, shape: Shape, dtype: DType, seed: int, name: str) -> Make:
+def plan(distribution: Distribution, shape: Shape, dtype: DType, seed: int, name: str, purpose: str = "") -> Make:
     """What makes the filler of a tensor; all checks are done, and nothing is compiled.
 
     Raises InputError where the dtype cannot hold the distribution's values.
@@ -207,7 +275,7 @@ def plan(distribution: Distribution, shape: Shape, dtype: DType, seed: int, name
             f"expected a float dtype for random values, got {dtype.name}; fill it with constant, ones, zeros, eye or "
             "dirac"
         )
-    make = row.plan(distribution, shape, dtype, Stream(seed, name))
+    make = row.plan(distribution, shape, dtype, Stream(seed, name, purpose))
     cost = row.cost(distribution, shape, dtype) if math.prod(shape) else Cost()
 
     def made() -> Filler:

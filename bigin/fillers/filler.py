@@ -46,8 +46,8 @@ class Stream:
     purpose: str = ""
 
     def of(self, purpose: str) -> Stream:
-        """The stream of the same tensor for another purpose."""
-        return replace(self, purpose=purpose)
+        """The stream of the same draw for a purpose of its method."""
+        return replace(self, purpose=f"{self.purpose}/{purpose}" if self.purpose else purpose)
 
     def words(self) -> tuple[np.uint64, np.uint64]:
         """The stream id and the key, as kernels take them."""

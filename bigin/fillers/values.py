@@ -9,6 +9,8 @@ from bigin.fillers.filler import Array, Filler
 class ValuesFiller(Filler):
     """Values that are at hand."""
 
+    on_device = "bigin.fillers.cuda.fillers:HostedOnDevice"
+
     def __init__(self, values: Array) -> None:
         self.values = values
         self.shape = values.shape

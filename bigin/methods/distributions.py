@@ -89,8 +89,81 @@ class Orthogonal:
         return *first, *(axis for axis in range(ndim) if axis not in (*self.out_axes, *first))
 
 
-Random = Uniform | Normal | TruncNormal
-Distribution = Constant | Random | Eye | Dirac | Sparse | Orthogonal
+@dataclass(frozen=True)
+class LogUniform:
+    """The exponential of a uniform between ln a and ln b; values below `floor` are `floor`."""
+
+    a: float
+    b: float
+    floor: float
+
+
+@dataclass(frozen=True)
+class LogOfUniform:
+    """The logarithm of a uniform on [a, b]."""
+
+    a: float
+    b: float
+
+
+@dataclass(frozen=True)
+class InverseSoftplus:
+    """ln(e^t - 1) of a log-uniform t from a to b, at least `floor`: softplus of it is t."""
+
+    a: float
+    b: float
+    floor: float
+
+
+@dataclass(frozen=True)
+class IdentityPlusNoise:
+    """`gain` on the diagonal of a matrix and 0 elsewhere, plus a normal around 0."""
+
+    gain: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Arange:
+    """start + step i along the last axis."""
+
+    start: int | float
+    step: int | float
+
+
+@dataclass(frozen=True)
+class Linspace:
+    """Equal steps from a to b along the last axis."""
+
+    a: float
+    b: float
+
+
+@dataclass(frozen=True)
+class LogArange:
+    """ln(start + i) along the last axis."""
+
+    start: float
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """base^(-i / n) along the last axis, of n elements."""
+
+    base: float
+
+
+@dataclass(frozen=True)
+class Sinusoidal:
+    """Of position p and column pair i of d / 2: sin and cos of p base^(-2 i / d), side by side or in two halves."""
+
+    base: float
+    layout: str
+
+
+Random = Uniform | Normal | TruncNormal | LogUniform | LogOfUniform | InverseSoftplus
+Rows = Arange | Linspace | LogArange | Rotary | Sinusoidal
+Distribution = Constant | Random | Eye | Dirac | Sparse | Orthogonal | IdentityPlusNoise | Rows
 
 
 def uniform(low: float, high: float) -> Distribution:
@@ -126,6 +199,42 @@ def trunc_normal(mean: float, std: float, a: float, b: float) -> Distribution:
             "move the interval or the mean, or raise std"
         )
     return TruncNormal(mean, std, a, b)
+
+
+def log_uniform(a: float, b: float, floor: float) -> LogUniform:
+    """A log-uniform distribution."""
+    positive_bounds(a, b)
+    if not 0 <= floor < b:
+        raise InputError(f"expected a floor from 0 to b, got floor={floor:g} and b={b:g}")
+    return LogUniform(a, b, floor)
+
+
+def log_of_uniform(a: float, b: float) -> LogOfUniform:
+    """The logarithm of a uniform distribution."""
+    finite("a", a)
+    finite("b", b)
+    if not 0 <= a < b:
+        raise InputError(f"expected 0 <= a < b, got a={a:g} and b={b:g}; logarithms are of positive numbers")
+    return LogOfUniform(a, b)
+
+
+LARGEST_SOFTPLUS = 80  # e^80 is a float32
+
+
+def inverse_softplus(a: float, b: float, floor: float) -> InverseSoftplus:
+    """The inverse softplus of a log-uniform distribution."""
+    log_uniform(a, b, floor)
+    if b > LARGEST_SOFTPLUS:
+        raise InputError(f"expected b up to {LARGEST_SOFTPLUS}, got b={b:g}")
+    return InverseSoftplus(a, b, floor)
+
+
+def positive_bounds(a: float, b: float) -> None:
+    """Raise InputError where a and b are not positive and in order."""
+    finite("a", a)
+    finite("b", b)
+    if not 0 < a < b:
+        raise InputError(f"expected 0 < a < b, got a={a:g} and b={b:g}; logarithms are of positive numbers")
 
 
 FARTHEST = 37  # standard deviations; the polynomials of the inverse CDF reach a little further than this

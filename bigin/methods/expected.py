@@ -11,16 +11,32 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.regions import Shape
 from bigin.methods import scalars
-from bigin.methods.distributions import Constant, Dirac, Eye, Normal, Orthogonal, Sparse, TruncNormal, Uniform
+from bigin.methods.distributions import (
+    Constant,
+    Dirac,
+    Eye,
+    IdentityPlusNoise,
+    InverseSoftplus,
+    LogOfUniform,
+    LogUniform,
+    Normal,
+    Orthogonal,
+    Rows,
+    Sparse,
+    TruncNormal,
+    Uniform,
+)
 from bigin.methods.marginals import (
     Array,
     DiscreteMarginal,
+    LogOfUniformMarginal,
     Marginal,
     NormalMarginal,
     SphereMarginal,
     TruncNormalMarginal,
     UniformMarginal,
     WithZeros,
+    log_uniform_marginal,
 )
 
 FINE = 1 << 17  # numbers of a dtype above which rounding to them changes nothing that statistics could see
@@ -109,6 +125,54 @@ def trunc_normal(distribution: TruncNormal, shape: Shape, dtype: np.dtype[Any], 
     bounded = TruncNormal(mean, std, low, high)
     expected = drawn(TruncNormalMarginal(bounded), *scalars.ends(bounded, dtype), dtype)
     return expected if bounded == distribution else replace(expected, reach=0.9 * (furthest - 0.5))
+
+
+def log_uniform(
+    distribution: LogUniform | InverseSoftplus, shape: Shape, dtype: np.dtype[Any], *, whole: bool
+) -> Expected:
+    """Log-uniform draws, and their inverse softplus."""
+    made = scalars.log_uniform if isinstance(distribution, LogUniform) else scalars.inverse_softplus
+    numbers: Any = made(distribution, dtype).values  # type: ignore[arg-type, operator]
+    marginal = log_uniform_marginal(distribution)
+    if isinstance(distribution, LogUniform):
+        floor = float(np.asarray(distribution.floor).astype(scalars.drawn_as(dtype)).astype(dtype))
+        first, last = max(numbers[2], floor), max(numbers[3], floor)
+    else:
+        first, last = numbers[5:]
+    if distribution.floor > distribution.a:  # values gather at the floor, which no smooth distribution says
+        return replace(drawn(marginal, first, last, dtype), known=False)
+    return drawn(marginal, first, last, dtype)
+
+
+def log_of_uniform(distribution: LogOfUniform, shape: Shape, dtype: np.dtype[Any], *, whole: bool) -> Expected:
+    """Logarithms of uniform draws; from a = 0 they end at the generator's reach."""
+    _, a, first, last = scalars.log_of_uniform(distribution, dtype).values
+    marginal = LogOfUniformMarginal(distribution)
+    if a:
+        return drawn(marginal, first, last, dtype)
+    bits = 54 if dtype == np.float64 else 33
+    first = dtypes.smallest_at_or_above(math.log(distribution.b) - bits * math.log(2.0) - 0.01, dtype)
+    reach = (marginal.mean - first) / marginal.std
+    return replace(drawn(marginal, first, last, dtype), reach=0.9 * reach)
+
+
+def identity_plus_noise(
+    distribution: IdentityPlusNoise, shape: Shape, dtype: np.dtype[Any], *, whole: bool
+) -> Expected:
+    """Normal draws, around the gain on the diagonal; of their distribution the bounds alone are checked."""
+    reach = scalars.reach(dtype) * distribution.std
+    ends = np.array([min(0.0, distribution.gain) - reach, max(0.0, distribution.gain) + reach])
+    first, last = (float(end) + 0.0 for end in ends.astype(dtype))
+    expected = drawn(NormalMarginal(Normal(0.0, distribution.std or 1.0)), first, last, dtype)
+    return replace(expected, known=False)
+
+
+def rows(distribution: Rows, shape: Shape, dtype: np.dtype[Any], *, whole: bool) -> Expected:
+    """Values that follow from the index: nothing but their bounds is checked here, `verify` compares each."""
+    low, high = np.asarray(scalars.row_ends(distribution, shape[-1])).astype(scalars.drawn_as(dtype)).astype(dtype)
+    if float(low) == float(high):
+        return Expected(single(float(low)), exact=True, known=False)
+    return Expected(DiscreteMarginal(np.array([low, high], np.float64), np.full(2, 0.5)), exact=True, known=False)
 
 
 def eye(distribution: Eye, shape: Shape, dtype: np.dtype[Any], *, whole: bool) -> Expected:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from bigin.methods import normal_cdf
-from bigin.methods.distributions import Normal, TruncNormal, Uniform
+from bigin.methods.distributions import InverseSoftplus, LogOfUniform, LogUniform, Normal, TruncNormal, Uniform
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -127,6 +128,76 @@ class NormalMarginal(Marginal):
 
     def above(self, x: Array) -> Array:
         return normal_below((self.mean - x) / self.std)
+
+
+class MonotoneMarginal(Marginal):
+    """A rising function of a uniform on [0, 1). Its moments are integrals over u, by Gauss and Legendre's rule.
+
+    value, inverse: the function and its inverse. breaks: where in (0, 1) it has a corner.
+    """
+
+    NODES = 400
+
+    def __init__(self, value: Callable[[Array], Array], inverse: Callable[[Array], Array], breaks: list[float]) -> None:
+        self.value, self.inverse = value, inverse
+        nodes, weights = np.polynomial.legendre.leggauss(self.NODES)
+        edges = [0.0, *breaks, 1.0]
+        u = np.concatenate([(a + b) / 2 + (b - a) / 2 * nodes for a, b in pairwise(edges)])
+        w = np.concatenate([(b - a) / 2 * weights for a, b in pairwise(edges)])
+        x = value(u)
+        self.low, self.high = (float(end) for end in value(np.array([0.0, 1.0])))
+        self.mean = float(w @ x)
+        apart = x - self.mean
+        variance = float(w @ apart**2)
+        self.std, self.kurtosis = math.sqrt(variance), float(w @ apart**4) / variance**2
+
+    def below(self, x: Array) -> Array:
+        return np.where(x <= self.low, 0.0, np.clip(self.inverse(np.clip(x, self.low, self.high)), 0.0, 1.0))
+
+    def above(self, x: Array) -> Array:
+        return np.where(x < self.low, 1.0, 1.0 - np.clip(self.inverse(np.clip(x, self.low, self.high)), 0.0, 1.0))
+
+
+def log_uniform_marginal(distribution: LogUniform | InverseSoftplus) -> Marginal:
+    """exp(ln a + u ln(b / a)), at least the floor; or the inverse softplus of it."""
+    a, b, floor = distribution.a, distribution.b, distribution.floor
+    width = math.log(b / a)
+    at_floor = [math.log(floor / a) / width] if floor > a else []
+    if isinstance(distribution, LogUniform):
+        return MonotoneMarginal(
+            lambda u: np.maximum(a * np.exp(u * width), floor), lambda x: np.log(x / a) / width, at_floor
+        )
+    return MonotoneMarginal(
+        lambda u: np.log(np.expm1(np.maximum(a * np.exp(u * width), floor))),
+        lambda x: np.log(np.logaddexp(0.0, x) / a) / width,
+        at_floor,
+    )
+
+
+class LogOfUniformMarginal(Marginal):
+    """ln of a uniform on [a, b]. The integrals of ln(t)^k are t times a polynomial in ln t."""
+
+    def __init__(self, distribution: LogOfUniform) -> None:
+        self.a, self.b = distribution.a, distribution.b
+        self.low, self.high = (math.log(self.a) if self.a else -math.inf), math.log(self.b)
+        # About ln b, where s = t / b: the moments of ln s.
+        ratio = self.a / self.b
+
+        def integral(k: int, s: float) -> float:
+            terms = ((-1) ** j * math.perm(k, j) * math.log(s) ** (k - j) for j in range(k + 1))
+            return s * sum(terms) if s else 0.0
+
+        m = [(integral(k, 1.0) - integral(k, ratio)) / (1.0 - ratio) for k in range(5)]
+        variance = m[2] - m[1] ** 2
+        self.mean = math.log(self.b) + m[1]
+        self.std = math.sqrt(variance)
+        self.kurtosis = (m[4] - 4 * m[1] * m[3] + 6 * m[1] ** 2 * m[2] - 3 * m[1] ** 4) / variance**2
+
+    def below(self, x: Array) -> Array:
+        return np.clip((np.exp(np.minimum(x, self.high)) - self.a) / (self.b - self.a), 0.0, 1.0)
+
+    def above(self, x: Array) -> Array:
+        return 1.0 - self.below(x)
 
 
 class TruncNormalMarginal(Marginal):

@@ -14,7 +14,19 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.methods import normal_cdf
-from bigin.methods.distributions import Normal, TruncNormal, Uniform
+from bigin.methods.distributions import (
+    Arange,
+    InverseSoftplus,
+    Linspace,
+    LogArange,
+    LogOfUniform,
+    LogUniform,
+    Normal,
+    Rotary,
+    Rows,
+    TruncNormal,
+    Uniform,
+)
 
 # Half-way between two words, where every symmetric interval has its median, the last of the digits must not decide.
 TIES = Context(prec=normal_cdf.DIGITS - 10, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
@@ -90,6 +102,61 @@ def normal(distribution: Normal, dtype: np.dtype[Any]) -> Scalars:
     return Scalars("normal", (mean, std))
 
 
+def ln(value: float) -> Decimal:
+    """The natural logarithm."""
+    return Decimal(value).ln()
+
+
+def log_uniform(distribution: LogUniform, dtype: np.dtype[Any]) -> Scalars:
+    """The width and the start of the logarithms, the first and last number of the dtype in [a, b), and the floor."""
+    a, b = distribution.a, distribution.b
+    fits(a, b, dtype)
+    normal_number(a, dtype)
+    first, last = dtypes.smallest_at_or_above(a, dtype), dtypes.largest_below(b, dtype)
+    if first > last:
+        raise InputError(f"expected [a, b) to hold a {dtype.name}, got [{a!r}, {b!r}), which holds none")
+    with localcontext(normal_cdf.CONTEXT):
+        return Scalars("log_uniform", (float(ln(b) - ln(a)), float(ln(a)), first, last, distribution.floor))
+
+
+def log_of_uniform(distribution: LogOfUniform, dtype: np.dtype[Any]) -> Scalars:
+    """One step of the uniform, its start, and the first and last number of the dtype in [ln a, ln b]."""
+    a, b = distribution.a, distribution.b
+    bits = 53 if dtype == np.float64 else 32
+    step = (b - a) * 2.0**-bits
+    normal_number(a or step / 2, dtype)
+    normal_number(step / 2, dtype)
+    fits(0, b, np.dtype(drawn_as(dtype)))
+    with localcontext(normal_cdf.CONTEXT):
+        low, high = (float(ln(a)) if a else -math.inf), float(ln(b))
+    first = -dtypes.largest(dtype) if low == -math.inf else dtypes.smallest_at_or_above(low, dtype)
+    last = dtypes.largest_at_or_below(high, dtype)
+    if first > last:
+        raise InputError(f"expected [ln a, ln b] to hold a {dtype.name}, got [{low!r}, {high!r}], which holds none")
+    return Scalars("log_of_uniform", (step, a, first, last))
+
+
+def inverse_softplus(distribution: InverseSoftplus, dtype: np.dtype[Any]) -> Scalars:
+    """The width and the start of the logarithms, the first and last t, the floor, and the first and last value."""
+    a, b, floor = distribution.a, distribution.b, distribution.floor
+    normal_number(a, dtype)
+    drawn = np.dtype(drawn_as(dtype))
+    least, most = dtypes.smallest_at_or_above(a, drawn), dtypes.largest_below(b, drawn)
+    with localcontext(normal_cdf.CONTEXT):
+        low, high = (float((Decimal(t).exp() - 1).ln()) for t in (max(a, floor), b))
+        first, last = dtypes.smallest_at_or_above(low, dtype), dtypes.largest_at_or_below(high, dtype)
+        if first > last:
+            raise InputError(f"expected values that a {dtype.name} holds, got [{low!r}, {high!r}], which holds none")
+        return Scalars("inverse_softplus", (float(ln(b) - ln(a)), float(ln(a)), least, most, floor, first, last))
+
+
+def normal_number(value: float, dtype: np.dtype[Any]) -> None:
+    """Raise InputError where a positive number is too small for the logarithm of the type that is drawn."""
+    tiny = float(np.finfo(drawn_as(dtype)).tiny)
+    if value < tiny:
+        raise InputError(f"expected numbers from {tiny:.3g} on for logarithms in {dtype.name}, got {value:g}")
+
+
 def ends(distribution: TruncNormal, dtype: np.dtype[Any]) -> tuple[float, float]:
     """The smallest and the largest number of a dtype in [a, b]."""
     most = dtypes.largest(dtype)
@@ -138,3 +205,20 @@ def trunc_normal(distribution: TruncNormal, dtype: np.dtype[Any]) -> Scalars:
             step,
         )
         return Scalars("trunc_normal", (*map(float, numbers), mean, std, first, last), anchor)
+
+
+def row_ends(distribution: Rows, count: int) -> tuple[float, float]:
+    """The least and the largest value of so many that follow from the index along the last axis."""
+    last = max(0, count - 1)
+    match distribution:
+        case Arange(start, step):
+            ends = (float(start), float(start + step * last))
+        case Linspace(a, b):
+            ends = (a, b if last else a)
+        case LogArange(start):
+            ends = (math.log(start), math.log(start + last))
+        case Rotary(base):
+            ends = (base ** -(last / max(1, count)), 1.0)
+        case _:
+            ends = (-1.0, 1.0)
+    return min(ends), max(ends)

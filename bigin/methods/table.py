@@ -16,7 +16,21 @@ from typing import Any
 from bigin.core.errors import InputError
 from bigin.core.text import similar
 from bigin.methods import distributions
-from bigin.methods.distributions import Constant, Dirac, Distribution, Eye, Orthogonal, Sparse
+from bigin.methods.distributions import (
+    Arange,
+    Constant,
+    Dirac,
+    Distribution,
+    Eye,
+    IdentityPlusNoise,
+    Linspace,
+    LogArange,
+    Orthogonal,
+    Rotary,
+    Rows,
+    Sinusoidal,
+    Sparse,
+)
 from bigin.methods.fans import axes_of, fans
 from bigin.methods.gain import NONLINEARITIES, calculate_gain, parse_gain
 
@@ -98,6 +112,11 @@ PARAMETERS = {
         Parameter("nonlinearity", "choice", "the function behind the layer: " + ", ".join(NONLINEARITIES)),
         Parameter("scale", "number", "scaling factor of the variance"),
         Parameter("distribution", "choice", ", ".join(SCALING_DISTRIBUTIONS)),
+        Parameter("floor", "number", "values below it are it"),
+        Parameter("start", "value", "the first value"),
+        Parameter("step", "value", "from one value to the next"),
+        Parameter("base", "number", "base of the frequencies"),
+        Parameter("layout", "choice", "how sines and cosines lie: interleaved, halves"),
         Parameter("in_axis", "axes", "input axes (torch's layout: 1; JAX's and Keras's: -2)"),
         Parameter("out_axis", "axes", "output axes (torch's layout: 0; JAX's and Keras's: -1)"),
         Parameter("batch_axis", "axes", "axes that count for no fan"),
@@ -305,9 +324,42 @@ def _dimensions(shape: Shape, allowed: tuple[int, ...]) -> None:
         raise InputError(f"expected a shape of {numbers} dimensions, got {shape}")
 
 
+def _identity_plus_noise(shape: Shape, gain: float, std: float) -> Distribution:
+    _dimensions(shape, (2,))
+    distributions.normal(0.0, std)
+    return Eye() if std == 0 and gain == 1 else IdentityPlusNoise(gain, std)
+
+
+def _along_rows(shape: Shape, rows: Rows) -> Distribution:
+    if not shape:
+        raise InputError("expected a shape of 1 or more dimensions, got a scalar; values go along the last axis")
+    return rows
+
+
+def _sinusoidal(shape: Shape, base: float, layout: str) -> Distribution:
+    _dimensions(shape, (2,))
+    if shape[1] % 2:
+        raise InputError(f"expected an even number of columns, half of them sines, got {shape[1]} in shape {shape}")
+    return Sinusoidal(_base(base), layout)
+
+
+def _base(base: float) -> float:
+    if not base > 1:
+        raise InputError(f"expected base > 1, got base={base:g}; 10000 is usual")
+    return base
+
+
+def _log_arange(shape: Shape, start: float) -> Distribution:
+    if start <= 0:
+        raise InputError(f"expected start > 0, got start={start:g}; logarithms are of positive numbers")
+    return _along_rows(shape, LogArange(start))
+
+
 GLOROT = "Glorot and Bengio 2010, Understanding the difficulty of training deep feedforward neural networks"
 HE = "He et al. 2015, Delving deep into rectifiers"
 LECUN = "LeCun et al. 1998, Efficient BackProp"
+MAMBA = "Gu and Dao 2023, Mamba"
+LAYOUTS = ("interleaved", "halves")
 LAYOUT = {"in_axis": [1], "out_axis": [0], "batch_axis": []}
 MATRIX = {"in_axis": [1], "out_axis": [0]}  # the layout, for methods without fans
 KAIMING = {"a": 0.0, "mode": "fan_in", "nonlinearity": "leaky_relu"}
@@ -325,6 +377,79 @@ METHODS = {
             "N(mean, std^2) on [a, b], by default [-2, 2]; or on mean + [lower, upper] std",
             "torch.nn.init.trunc_normal_ (a, b); jax.nn.initializers.truncated_normal (lower, upper)",
             {},
+        ),
+        Method(
+            "log_uniform",
+            {"a": REQUIRED, "b": REQUIRED, "floor": 0.0},
+            lambda shape, a, b, floor: distributions.log_uniform(a, b, floor),
+            "exp(U[ln a, ln b)), at least floor",
+            MAMBA,
+            {},
+        ),
+        Method(
+            "log_of_uniform",
+            {"a": REQUIRED, "b": REQUIRED},
+            lambda shape, a, b: distributions.log_of_uniform(a, b),
+            "ln(U[a, b])",
+            "Dao and Gu 2024, Transformers are SSMs (A_log of Mamba-2)",
+            {},
+        ),
+        Method(
+            "inverse_softplus",
+            {"a": REQUIRED, "b": REQUIRED, "floor": 0.0},
+            lambda shape, a, b, floor: distributions.inverse_softplus(a, b, floor),
+            "ln(e^t - 1) with t = exp(U[ln a, ln b)), at least floor",
+            MAMBA + " (dt_bias)",
+            {},
+        ),
+        Method(
+            "identity_plus_noise",
+            {"gain": 1.0, "std": 0.01},
+            _identity_plus_noise,
+            "gain on the diagonal, else 0, plus N(0, std^2); 2-d",
+            "Le, Jaitly and Hinton 2015, A simple way to initialize recurrent networks of rectified linear units",
+            {},
+        ),
+        Method(
+            "arange",
+            {"start": 0, "step": 1},
+            lambda shape, start, step: _along_rows(shape, Arange(start, step)),
+            "start + step i along the last axis",
+            "torch.arange",
+            {},
+        ),
+        Method(
+            "linspace",
+            {"a": REQUIRED, "b": REQUIRED},
+            lambda shape, a, b: _along_rows(shape, Linspace(a, b)),
+            "equal steps from a to b along the last axis",
+            "torch.linspace",
+            {},
+        ),
+        Method(
+            "log_arange",
+            {"start": 1.0},
+            _log_arange,
+            "ln(start + i) along the last axis",
+            MAMBA + " (A_log: S4D-real)",
+            {},
+        ),
+        Method(
+            "rotary",
+            {"base": 10000.0},
+            lambda shape, base: _along_rows(shape, Rotary(_base(base))),
+            "base^(-i / n) along the last axis, of n elements",
+            "Su et al. 2021, RoFormer (inverse frequencies)",
+            {},
+        ),
+        Method(
+            "sinusoidal",
+            {"base": 10000.0, "layout": "interleaved"},
+            _sinusoidal,
+            "sin and cos of p base^(-2 i / d) of row p, in columns 2 i and 2 i + 1 (interleaved) or i and i + d / 2 "
+            "(halves); 2-d",
+            "Vaswani et al. 2017, Attention is all you need",
+            {"layout": LAYOUTS},
         ),
         Method("constant", {"val": REQUIRED}, _constant, "val", "torch.nn.init.constant_", {}),
         Method("ones", {}, lambda shape: Constant(1), "1", "torch.nn.init.ones_", {}),

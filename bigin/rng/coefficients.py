@@ -217,3 +217,27 @@ QUANTILE_FAR_64 = (
     float.fromhex("-0x1.ecdc20b35bdaap-2"),
     float.fromhex("0x1.65fb7accc6bbap+1"),
 )
+
+# degree 4, error 1.3e-8
+EXP_32 = (
+    float.fromhex("0x1.6beeb60000000p-10"),
+    float.fromhex("0x1.1228fc0000000p-7"),
+    float.fromhex("0x1.5556740000000p-5"),
+    float.fromhex("0x1.5554ae0000000p-3"),
+    float.fromhex("0x1.fffffe0000000p-2"),
+)
+
+# degree 10, error 2.7e-19
+EXP_64 = (
+    float.fromhex("0x1.1ee7fbe489d40p-29"),
+    float.fromhex("0x1.af5fdb0ba4cbep-26"),
+    float.fromhex("0x1.27e5372ca22ecp-22"),
+    float.fromhex("0x1.71ddf7c1bdf2fp-19"),
+    float.fromhex("0x1.a01a017afed3ap-16"),
+    float.fromhex("0x1.a01a01b017c5ap-13"),
+    float.fromhex("0x1.6c16c16c1f409p-10"),
+    float.fromhex("0x1.111111110f643p-7"),
+    float.fromhex("0x1.555555555553ep-5"),
+    float.fromhex("0x1.5555555555559p-3"),
+    float.fromhex("0x1.0000000000000p-1"),
+)

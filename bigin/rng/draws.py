@@ -10,6 +10,10 @@ from typing import Any, NamedTuple
 
 from bigin.rng.portable import (
     clamp,
+    exp_32,
+    exp_64,
+    expm1_32,
+    expm1_64,
     f32,
     f64,
     float_64,
@@ -117,6 +121,54 @@ def trunc_normal_64(x, numbers, anchor):
     return trunc_value_64(x, trunc_tail_64(x, numbers), numbers, anchor)
 
 
+@inlined
+def log_uniform_32(x, numbers, anchor):
+    """exp of a uniform between the logarithms of a and b, within the dtype's values there, and at least `floor`."""
+    width, low, first, last, floor = numbers
+    value = clamp(exp_32(fma(f32(u32(x >> u32(8))) * f32(2.0**-24), width, low)), first, last)
+    return floor if value < floor else value
+
+
+@inlined
+def log_uniform_64(x, numbers, anchor):
+    """log_uniform_32 in float64."""
+    width, low, first, last, floor = numbers
+    value = clamp(exp_64(fma(float_64(u64(x >> u64(11))) * f64(2.0**-53), width, low)), first, last)
+    return floor if value < floor else value
+
+
+@inlined
+def log_of_uniform_32(x, numbers, anchor):
+    """ln of a uniform on [a, b], at u = (x + 1/2) 2^-32, so that a may be 0; `step` is (b - a) 2^-32."""
+    step, low, first, last = numbers
+    return clamp(log_32(fma(f32(x) + f32(0.5), step, low)), first, last)
+
+
+@inlined
+def log_of_uniform_64(x, numbers, anchor):
+    """log_of_uniform_32 in float64, at u = (k + 1/2) 2^-53 with k = x >> 11."""
+    step, low, first, last = numbers
+    return clamp(log_64(fma(float_64(u64(x >> u64(11))) + f64(0.5), step, low)), first, last)
+
+
+@inlined
+def inverse_softplus_32(x, numbers, anchor):
+    """ln(e^t - 1) of a log-uniform t between `least` and `most`, and at least `floor`."""
+    width, low, least, most, floor, first, last = numbers
+    t = clamp(exp_32(fma(f32(u32(x >> u32(8))) * f32(2.0**-24), width, low)), least, most)
+    t = floor if t < floor else t
+    return clamp(log_32(expm1_32(t)), first, last)
+
+
+@inlined
+def inverse_softplus_64(x, numbers, anchor):
+    """inverse_softplus_32 in float64."""
+    width, low, least, most, floor, first, last = numbers
+    t = clamp(exp_64(fma(float_64(u64(x >> u64(11))) * f64(2.0**-53), width, low)), least, most)
+    t = floor if t < floor else t
+    return clamp(log_64(expm1_64(t)), first, last)
+
+
 class Draw(NamedTuple):
     """How a distribution is drawn.
 
@@ -134,6 +186,9 @@ class Draw(NamedTuple):
 DRAWS = {
     "uniform": Draw("each", uniform_32, uniform_64),
     "normal": Draw("pairs", normal_32, normal_64),
+    "log_uniform": Draw("each", log_uniform_32, log_uniform_64),
+    "log_of_uniform": Draw("each", log_of_uniform_32, log_of_uniform_64),
+    "inverse_softplus": Draw("each", inverse_softplus_32, inverse_softplus_64),
     "trunc_normal": Draw(
         "each",
         trunc_normal_32,

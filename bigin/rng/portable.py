@@ -131,7 +131,12 @@ CENTRE_32, CENTRE_64 = _single(table.QUANTILE_CENTRE_32), _halves(table.QUANTILE
 MIDDLE_32, MIDDLE_64 = _single(table.QUANTILE_MIDDLE_32), _halves(table.QUANTILE_MIDDLE_64)
 FAR_32, FAR_64 = _single(table.QUANTILE_FAR_32), _halves(table.QUANTILE_FAR_64)
 
+EXP_32, EXP_64 = _single(table.EXP_32), _double(table.EXP_64)
+
 LN2 = 0.6931471805599453
+LN2_REST_32 = f32(float.fromhex("-0x1.05c610p-29"))  # ln 2 - float32(ln 2)
+LN2_REST_64 = f64(float.fromhex("0x1.abc9e3b39803fp-56"))
+ROUND_32, ROUND_64 = f32(1.5 * 2.0**23), f64(1.5 * 2.0**52)  # added and taken away: the nearest integer
 # The bits of sqrt(1/2): x = 2^k m with m in [sqrt(1/2), sqrt(2)), so that k = 0 on both sides of x = 1.
 ROOT_HALF_32 = i32(0x3F3504F3)
 ROOT_HALF_64 = i64(0x3FE6A09E667F3BCD)
@@ -201,6 +206,54 @@ def log_word_64(x):
     below_one = (float_64(u64(~x)) + f64(0.5)) * f64(-(2.0**-64))
     f = below_one if k == i64(0) else m - f64(1.0)
     return log_parts_64(k, f)
+
+
+@inlined
+def exp_parts_32(x):
+    """(2^k, e^r - 1) with e^x = 2^k e^r and |r| at most about ln 2 / 2, for 2^k within float32's normal numbers."""
+    k = fma(f32(x), f32(1 / LN2), ROUND_32) - ROUND_32
+    r = fma(-k, f32(LN2), f32(x))
+    r = fma(-k, LN2_REST_32, r)
+    scale = i32(i32(i32(k) + i32(127)) << i32(23)).view(np.float32)
+    return scale, fma(r * r, polynomial(r, EXP_32), r)
+
+
+@inlined
+def exp_parts_64(x):
+    """exp_parts_32 for a float64."""
+    k = fma(f64(x), f64(1 / LN2), ROUND_64) - ROUND_64
+    r = fma(-k, f64(LN2), f64(x))
+    r = fma(-k, LN2_REST_64, r)
+    scale = i64(i64(i64(k) + i64(1023)) << i64(52)).view(np.float64)
+    return scale, fma(r * r, polynomial(r, EXP_64), r)
+
+
+@inlined
+def exp_32(x):
+    """e^x, where it is a normal float32."""
+    scale, rest = exp_parts_32(x)
+    return fma(scale, rest, scale)
+
+
+@inlined
+def exp_64(x):
+    """e^x, where it is a normal float64."""
+    scale, rest = exp_parts_64(x)
+    return fma(scale, rest, scale)
+
+
+@inlined
+def expm1_32(x):
+    """e^x - 1 of a float32 that is not negative, with a small relative error also near 0."""
+    scale, rest = exp_parts_32(x)
+    return fma(scale, rest, scale - f32(1.0))
+
+
+@inlined
+def expm1_64(x):
+    """e^x - 1 of a float64 that is not negative, with a small relative error also near 0."""
+    scale, rest = exp_parts_64(x)
+    return fma(scale, rest, scale - f64(1.0))
 
 
 @inlined

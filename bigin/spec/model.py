@@ -15,11 +15,13 @@ from bigin.core.text import counted
 from bigin.fillers.filler import Filler
 from bigin.fillers.model import ModelFiller, Setups, late
 from bigin.spec.fused import FusedSpec
+from bigin.spec.layered import LayeredSpec
 from bigin.spec.spec import STREAM
 from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
 
-TensorValues = TensorSpec | ValuesSpec | FusedSpec
+Composed = FusedSpec | LayeredSpec
+TensorValues = TensorSpec | ValuesSpec | Composed
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class ModelSpec:
             fillers = []
             for spec, parts in zip(self.tensors.values(), makes, strict=True):
                 made = [late(part, setups) for part in parts]
-                fillers.append(spec.filler(made) if isinstance(spec, FusedSpec) else made[0])
+                fillers.append(spec.filler(made) if isinstance(spec, Composed) else made[0])
             return ModelFiller(fillers, setups)
 
         return make
@@ -70,9 +72,9 @@ class ModelSpec:
 
 
 def _plans(spec: TensorValues) -> list[Callable[[], Filler]]:
-    """The plan of a tensor, or of each part of a fused one."""
+    """The plan of a tensor, or of each part of a composed one."""
     plans = []
-    for part in spec.parts if isinstance(spec, FusedSpec) else (spec,):
+    for part in spec.parts if isinstance(spec, Composed) else (spec,):
         try:
             plans.append(part.plan())
         except InputError as error:
@@ -81,9 +83,11 @@ def _plans(spec: TensorValues) -> list[Callable[[], Filler]]:
 
 
 def values_of(record: Mapping[str, Any]) -> TensorValues:
-    """The specification that a tensor's record tells: of one method, of given values, or fused."""
+    """The specification that a tensor's record tells: of one method, of given values, fused or in layers."""
     if "split" in record and record.get("stream") == STREAM:
         return FusedSpec.from_record(record)
+    if "layers" in record and record.get("stream") == STREAM:
+        return LayeredSpec.from_record(record)
     if "values" in record and record.get("stream") == STREAM:
         return ValuesSpec.from_record(record)
     return TensorSpec.from_record(record)

@@ -12,16 +12,14 @@ from bigin.core.record import Record
 from bigin.core.regions import Shape
 from bigin.fillers.filler import Filler
 from bigin.fillers.parts import FlatSliceFiller, RegionFiller
-from bigin.spec.fused import FusedSpec
-from bigin.spec.tensor import TensorSpec
-from bigin.spec.values import ValuesSpec
+from bigin.spec.model import TensorValues
 
 
 @dataclass(frozen=True)
 class RegionSpec:
     """The product of ranges along the axes of a tensor, as a rank's shard is."""
 
-    whole: TensorSpec | ValuesSpec | FusedSpec
+    whole: TensorValues
     ranges: tuple[range, ...]
 
     @property
@@ -52,7 +50,7 @@ class RegionSpec:
 class FlatSliceSpec:
     """The elements of the flat tensor from `offset` on, in an array of any shape, as a rank of FSDP holds them."""
 
-    whole: TensorSpec | ValuesSpec | FusedSpec
+    whole: TensorValues
     offset: int
     shape: Shape
 

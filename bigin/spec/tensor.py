@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ from bigin.spec.spec import STREAM
 class TensorSpec:
     """The values of a tensor: method with all its parameters, seed, name, global shape, dtype.
 
-    padding_idx is the row that is zeros, as in torch.nn.Embedding, or None. name_from says where the name came from,
+    padding_idx is the row that is zeros, as in torch.nn.Embedding, or None. purpose is that of the stream, of a second
+    draw into a tensor of which the first has the stream of its name alone. name_from says where the name came from,
     which decides no value: "caller", "hierarchy", "file" or "unnamed".
     """
 
@@ -39,6 +40,7 @@ class TensorSpec:
     dtype: np.dtype[Any]
     padding_idx: int | None = None
     name_from: str | None = field(default=None, compare=False)
+    purpose: str = ""
 
     @classmethod
     def parse(
@@ -65,7 +67,7 @@ class TensorSpec:
 
     def plan(self) -> Callable[[], Filler]:
         """What makes the filler; raises InputError where the dtype cannot hold the values."""
-        make = plan(self.distribution, self.shape, self.dtype, self.seed, self.name)
+        make = plan(self.distribution, self.shape, self.dtype, self.seed, self.name, self.purpose)
         row = self.padding_idx
         return make if row is None else lambda: PaddedFiller(make(), row)
 
@@ -85,6 +87,8 @@ class TensorSpec:
             record["padding_idx"] = self.padding_idx
         if self.name_from is not None:
             record["name_from"] = self.name_from
+        if self.purpose:
+            record["purpose"] = self.purpose
         return record
 
     @classmethod
@@ -102,7 +106,7 @@ class TensorSpec:
         if not isinstance(parameters, dict) or not isinstance(record["method"], str):
             raise InputError(f"expected a record of a fill, got method {record['method']!r} with {parameters!r}")
         shape = record["shape"] if isinstance(record["shape"], list) else None
-        return cls.parse(
+        spec = cls.parse(
             record["method"],
             parameters,
             record["seed"],
@@ -111,6 +115,7 @@ class TensorSpec:
             dtypes.parse_dtype(record["dtype"]),
             record.get("padding_idx"),
         )
+        return replace(spec, purpose=parse_name(record.get("purpose", "")))
 
     @property
     def call(self) -> str:
@@ -123,6 +128,7 @@ class TensorSpec:
 
     def __str__(self) -> str:
         name = f", name {self.name}" if self.name else ""
+        name += f", {self.purpose}" if self.purpose else ""
         shape = "x".join(map(str, self.shape)) or "scalar"
         return f"{self.call}, seed {self.seed}{name}, {shape} {self.dtype.name}"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bigin.api.models import Out, fill_model
+from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
@@ -23,6 +24,7 @@ from bigin.targets.memory import memory_target
 from bigin.targets.models import Model
 from bigin.torch.defaults import scheme
 from bigin.torch.modules import (
+    Assigning,
     Member,
     Rule,
     Rules,
@@ -32,6 +34,7 @@ from bigin.torch.modules import (
     members,
     padding_of,
     parse_rules,
+    recorded,
     shape_of,
     specify,
 )
@@ -40,11 +43,12 @@ from bigin.torch.modules import (
 def materialize(
     module: Any,
     out: str | os.PathLike[str],
-    rules: Rules | str | os.PathLike[str],
+    rules: Rules | Assigning | str | os.PathLike[str],
     *,
     seed: int | None = None,
     default: Value | None = None,
     variables: Mapping[str, Any] | None = None,
+    dtype: Any = None,
     max_shard_size: int | str | None = None,
     overwrite: bool = False,
     threads: int | None = None,
@@ -64,10 +68,12 @@ def materialize(
         rules: as in init_; or a recipe, its path or the name of one that ships. Buffers without a rule have the values
             that they have in the module. On the meta device they have none and need rules, but for those of batch and
             instance norms, which begin as torch makes them. What a rule leaves as it is (None) has the module's values,
-            and on the meta device is left out of the checkpoint.
+            and on the meta device is left out of the checkpoint. Or what bigin.torch.deferred has recorded, which knows
+            all of them.
         seed: 0 by default, or the recipe's.
         default: as in init_, for rules.
         variables: for a recipe, as in bigin.initialize.
+        dtype: the dtype of all tensors of floats, instead of their own.
         max_shard_size, overwrite, threads, max_memory, sync, progress: as in bigin.initialize.
 
     Returns:
@@ -87,9 +93,10 @@ def materialize(
     shard = None if max_shard_size is None else parse_size(max_shard_size)
     with default_modes():
         kept = saved(module)
-        tensors = {m.name: (str(m.tensor.dtype).removeprefix("torch."), shape_of(m)) for m in kept}
-        model = Model(type(module).__name__, {"": tensors})
-        if isinstance(rules, str | os.PathLike):
+        model = Model(type(module).__name__, {"": {m.name: (dtype_of(m, dtype), shape_of(m)) for m in kept}})
+        if isinstance(rules, Assigning):
+            values = {m.name: spec for m, spec in recorded(rules, kept, seed, default, dtype)}
+        elif isinstance(rules, str | os.PathLike):
             if default is not None:
                 raise InputError("expected no default beside a recipe, which has its own: a [default] rule in it")
             values = by_recipe(Chosen(rules, seed, variables or {}), model, kept)
@@ -97,10 +104,26 @@ def materialize(
             if variables is not None:
                 raise InputError("expected variables only for a recipe, got them beside rules")
             values = by_rules(module, rules, 0 if seed is None else seed, default, kept)
+            values = {name: in_dtype(spec, model.tensors[name][0]) for name, spec in values.items()}
         if not values:
             raise InputError("expected parameters to write, got a module without any")
         path = Path(out) if isinstance(out, os.PathLike) else out
         return fill_model(values, Out(path, model, shard), limits, options)
+
+
+def dtype_of(member: Member, dtype: Any) -> str:
+    """The name of the dtype that a member is written in."""
+    own = member.tensor.dtype
+    wanted = dtypes.parse_dtype(dtype).name if dtype is not None and own.is_floating_point else str(own)
+    return wanted.removeprefix("torch.")
+
+
+def in_dtype(spec: TensorValues, dtype: str) -> TensorValues:
+    """The same values in another dtype."""
+    wanted = dtypes.parse_dtype(dtype)
+    if isinstance(spec, ValuesSpec):
+        return replace(spec, values=spec.values.astype(wanted))
+    return replace(spec, dtype=wanted) if isinstance(spec, TensorSpec) else spec
 
 
 def saved(module: Any) -> list[Member]:

@@ -15,6 +15,7 @@ from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.regions import Shape
 from bigin.jobs.job import FillOptions, Job
+from bigin.spec.model import TensorValues
 from bigin.spec.part import RegionSpec
 from bigin.spec.spec import Spec
 from bigin.spec.tensor import TensorSpec
@@ -68,7 +69,7 @@ def fill_dtensor(
     return dtensor
 
 
-def part_jobs(tensor: Any, spec: TensorSpec, limits: Limits) -> list[Job]:
+def part_jobs(tensor: Any, spec: TensorValues, limits: Limits) -> list[Job]:
     """The jobs that fill what of a tensor lies here; raises InputError where one could not, and nothing is changed."""
     if not is_distributed(tensor):
         pairs: list[tuple[Any, Spec]] = [(tensor, spec)]
@@ -85,7 +86,7 @@ def part_jobs(tensor: Any, spec: TensorSpec, limits: Limits) -> list[Job]:
     return jobs
 
 
-def spec_of_part(spec: TensorSpec, region: tuple[slice, ...]) -> Spec:
+def spec_of_part(spec: TensorValues, region: tuple[slice, ...]) -> Spec:
     """The values of a region of a tensor, which may be all of it."""
     ranges = tuple(range(*axis.indices(size)) for axis, size in zip(region, spec.shape, strict=True))
     whole = all(len(r) == size for r, size in zip(ranges, spec.shape, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,6 +19,7 @@ from bigin.core.limits import Limits
 from bigin.core.regions import Shape
 from bigin.jobs.job import FillOptions
 from bigin.recipes.glob import Glob, parse_glob
+from bigin.spec.model import TensorValues
 from bigin.spec.tensor import TensorSpec
 from bigin.torch.distributed import part_jobs
 
@@ -38,6 +40,14 @@ Value = str | tuple[str, Mapping[str, Any]] | Rule | None
 Rules = Mapping[Key, Value] | Sequence[tuple[Key, Value]]
 
 
+class Assigning(ABC):
+    """What knows the values of a model's parameters, in place of rules."""
+
+    @abstractmethod
+    def assigned(self, chosen: list[Member], dtype: Any = None) -> list[tuple[Member, TensorValues]]:
+        """Members of a model, each with what its values are; all of floats in a dtype, if one is given."""
+
+
 @dataclass(frozen=True)
 class Member:
     """A parameter or buffer of a model: its tensor, the module that holds it, and its full and its own name."""
@@ -51,13 +61,13 @@ class Member:
 
 def init_(
     module: Any,
-    rules: Rules,
-    seed: int = 0,
+    rules: Rules | Assigning,
+    seed: int | None = None,
     *,
     default: Value | None = None,
     threads: int | None = None,
     max_memory: int | str | None = None,
-) -> list[TensorSpec]:
+) -> list[TensorValues]:
     """Fill the parameters of a module in place, each with initial values by the first rule that is for it.
 
     A parameter's stream comes from its own name, as torch.nn.Module.named_parameters tells it: adding, removing or
@@ -71,8 +81,9 @@ def init_(
             the parameters that its modules hold themselves; a pattern of full names, such as "*.bias"; or a class and
             a pattern of the module's own names, such as (nn.LSTM, "weight_*"). Patterns are those of recipes. A value
             is a method's name, a pair of a name and a mapping of parameters, a Rule, or None for what is left as it is.
-            Buffers are left as they are, unless a pattern that is for one ends in its own name: "*running_mean".
-        seed: an integer from 0 to 2^64 - 1.
+            Buffers are left as they are, unless a pattern that is for one ends in its own name: "*running_mean". Or
+            what bigin.torch.deferred has recorded, which fills buffers as well.
+        seed: an integer from 0 to 2^64 - 1, by default 0. What was recorded has its own.
         default: the rule for parameters that no rule is for, which else are an error.
         threads, max_memory: as in bigin.fill.
 
@@ -92,7 +103,10 @@ def init_(
         zeros(), seed 1, name 2.bias, 2 float32
     """
     limits, options = Limits.parse(threads, max_memory), FillOptions()
-    assigned = assign(module, rules, seed, default)
+    if isinstance(rules, Assigning):
+        assigned = recorded(rules, list(members(module)), seed, default)
+    else:
+        assigned = [*assign(module, rules, 0 if seed is None else seed, default)]
     with default_modes(), torch.no_grad():
         jobs = []
         for member, spec in assigned:
@@ -101,6 +115,15 @@ def init_(
         for job in jobs:
             job.fill(options)
     return [spec for _, spec in assigned]
+
+
+def recorded(
+    rules: Assigning, chosen: list[Member], seed: Any, default: Any, dtype: Any = None
+) -> list[tuple[Member, TensorValues]]:
+    """What was recorded of each member; raises InputError for what only rules take."""
+    if seed is not None or default is not None:
+        raise InputError("expected no seed and no default beside what deferred recorded, which has a seed and rules")
+    return rules.assigned(chosen, dtype)
 
 
 def assign(module: Any, rules: Rules, seed: int, default: Value | None) -> list[tuple[Member, TensorSpec]]:

@@ -17,11 +17,12 @@ from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.regions import Region, Shape, extent, flat_slice, place_in, ranges_within, strided_runs
 from bigin.fillers.axes import MovedAxesFiller
+from bigin.fillers.computed import NoisyIdentityFiller
 from bigin.fillers.filler import ConstantFiller, DrawnFiller, Filler, Report
 from bigin.fillers.parts import FlatSliceFiller, PaddedFiller, PartFiller, RegionFiller
 from bigin.fillers.structured import DiracFiller, EyeFiller, SparseFiller
 from bigin.kernels.cuda import fill as cuda
-from bigin.kernels.cuda.device import View, dense
+from bigin.kernels.cuda.device import View, copy_to_device, dense
 
 
 class DeviceFiller(ABC):
@@ -219,6 +220,52 @@ class MovedAxesOnDevice(PartOnDevice):
             row *= self.shape[last]
             part = out.at(offset, (count, *extent(others)), strides)
             self.whole(((row + first, row + stop), *others), part, stream)
+
+
+class NoisyIdentityOnDevice(DeviceFiller):
+    """Normal draws, and on the diagonal those around the gain.
+
+    The diagonal is the first column of the same flat tensor with one more column.
+    """
+
+    def __init__(self, filler: NoisyIdentityFiller, dtype: np.dtype[Any]) -> None:
+        self.values = DrawnOnDevice(filler.values, dtype)
+        rows, columns = filler.shape
+        self.diagonal = DrawnOnDevice(filler.diagonal, dtype).as_shape((min(rows, columns), columns + 1))
+
+    def __call__(self, region: Region, out: View, stream: Any) -> None:
+        self.values(region, out, stream)
+        (top, bottom), (left, right) = region
+        first, stop = max(top, left), min(bottom, right)
+        if first < stop:
+            place = (first - top) * out.strides[0] + (first - left) * out.strides[1]
+            diagonal = out.at(place, (stop - first, 1), (sum(out.strides), 1))
+            self.diagonal(((first, stop), (0, 1)), diagonal, stream)
+
+
+class HostedOnDevice(DeviceFiller):
+    """Values that the CPU makes: they are few, and lie in the tensor as no kernel of the device writes them."""
+
+    def __init__(self, filler: Filler, dtype: np.dtype[Any]) -> None:
+        self.filler, self.dtype = filler, dtype
+
+    def setup(self, stream: Any, report: Report) -> None:
+        if self.filler.has_setup:
+            self.filler.setup(1, 1 << 30, report)
+
+    def __call__(self, region: Region, out: View, stream: Any) -> None:
+        made = np.empty(extent(region), self.dtype)
+        self.filler(region, made)
+        self._copy(made.view(dtypes.unsigned(self.dtype)), out, stream)
+
+    def _copy(self, made: np.ndarray[Any, Any], out: View, stream: Any) -> None:
+        """Copy into a view, by its contiguous parts."""
+        if made.size and out.strides == dense(out.shape):
+            copy_to_device(made, out, stream)
+        elif made.size:
+            for i, row in enumerate(made):
+                part = out.part(((i, i + 1), *((0, size) for size in out.shape[1:])))
+                self._copy(np.ascontiguousarray(row), part.at(0, part.shape[1:], part.strides[1:]), stream)
 
 
 def on_device(filler: Filler, dtype: np.dtype[Any]) -> DeviceFiller:

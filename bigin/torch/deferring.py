@@ -1,0 +1,250 @@
+"""A model whose own code initializes it, without making any value: what it does is recorded, and made later."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules import module as registration
+
+from bigin.core import dtypes
+from bigin.core.errors import InputError
+from bigin.core.generator import parse_seed
+from bigin.core.text import counted
+from bigin.fillers.families import family
+from bigin.spec.fused import FusedSpec
+from bigin.spec.layered import LayeredSpec
+from bigin.spec.model import TensorValues
+from bigin.spec.tensor import TensorSpec
+from bigin.torch.modules import Assigning, Member, Rules, matches, members, naming, parse_rules, shape_of, specify
+from bigin.torch.recording.functions import replaced
+from bigin.torch.recording.lowering import lower, visible
+from bigin.torch.recording.recorder import Factories, Recorder
+from bigin.torch.recording.values import Draw, Write
+
+SHOWN = 200  # rows of a printed table
+
+
+class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is)
+    """Run a model's own code without making any value, and record what it does to each parameter and buffer.
+
+    Within the context every new tensor lies on the meta device, which has shapes and no values. Functions of
+    torch.nn.init, random numbers, fills, copies and arithmetic are recorded, on whole tensors and on views of them. The
+    values follow later: `bigin.torch.materialize` writes them to a checkpoint, `bigin.torch.init_` makes them in a
+    model that has memory by then, however it is sharded. A draw's stream comes from the name of the first parameter
+    that holds it, in the model as it was built, and for a second draw into the same parameter from a purpose as well:
+    nothing else decides a value. Tensors that no random number reaches are computed as the model's code computes them.
+
+    Args:
+        seed: an integer from 0 to 2^64 - 1.
+        rules: rules as bigin.torch.init_ takes them, for parameters whose values no method says, or that are to be
+            others than the model's code makes them.
+
+    Example:
+        >>> with bigin.torch.deferred(seed=42) as init:
+        ...     model = torch.nn.Linear(8, 4)
+        >>> print(init)
+        tensor  shape        values
+        weight  4x8 float32  kaiming_uniform(a=2.23606797749979): U[-0.353553, 0.353553)
+        bias    4 float32    uniform(a=-0.35355339059327373, b=0.35355339059327373): U[-0.353553, 0.353553)
+        2 tensors
+        >>> bigin.torch.materialize(model, "model.safetensors", init).nbytes
+        144
+    """
+
+    def __init__(self, seed: int = 0, *, rules: Rules | None = None) -> None:
+        self.seed = parse_seed(seed)
+        self._rules = parse_rules(rules or {})
+        self._recorder = Recorder()
+        self._stack = ExitStack()
+        self._modules: list[ref[nn.Module]] = []
+        self._built: WeakKeyDictionary[nn.Module, dict[str, Recorded]] = WeakKeyDictionary()
+        self._recorded: dict[str, Recorded] = {}  # by name, of the largest model
+        self._streams: dict[object, tuple[str, str]] = {}
+
+    def __enter__(self) -> deferred:
+        stack, recorder = self._stack, self._recorder
+        self._generators = generator_states()
+        stack.enter_context(collected(self._modules))
+        stack.enter_context(replaced(recorder.method, lambda tensor: tensor.is_meta or recorder.memory.holds(tensor)))
+        stack.enter_context(recorder)
+        stack.enter_context(Factories(recorder))
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        self._stack.close()
+        if kind is None:
+            self._keep()
+            if generator_states() != self._generators:
+                warnings.warn(
+                    "the model's code drew from Python's or numpy's random generator, which is not recorded: seed it, "
+                    "as what follows from it is the same only where its numbers are",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        self._modules.clear()
+
+    def _keep(self) -> None:
+        """Keep what was written into the parameters and buffers of every model, by its modules and by its names."""
+        alive = [module for reference in self._modules if (module := reference()) is not None]
+        built = list({id(module): module for module in alive}.values())
+        inner = {id(child) for module in built for child in module.children()}
+        roots = [(root, [*members(root)]) for root in built if id(root) not in inner]
+        for number, (root, kept) in enumerate(sorted(roots, key=lambda pair: len(pair[1]), reverse=True), 1):
+            lazy = nn.parameter.is_lazy
+            found = {id(m.tensor): self._keep_member(m, number) for m in kept if not lazy(m.tensor)}
+            for owner in root.modules():  # under every name: to_empty makes tied parameters several
+                for attribute, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
+                    if id(tensor) in found:
+                        self._built.setdefault(owner, {})[attribute] = found[id(tensor)]
+
+    def _keep_member(self, member: Member, number: int) -> Recorded:
+        """Keep what one member holds, and name its draws. A model after the first has a purpose of its own."""
+        recorded = Recorded(member.name, member.tensor, visible(self._recorder.memory, member.tensor))
+        again = member.name in self._recorded
+        if not again:
+            self._recorded[member.name] = recorded
+        count = 0
+        for write in recorded.writes:
+            if isinstance(write.value, Draw) and write.value.token not in self._streams:
+                count += 1
+                purposes = [f"model {number}"] * again + [f"draw {count}"] * (count > 1)
+                self._streams[write.value.token] = (member.name, "/".join(purposes))
+        return recorded
+
+    def specs(self, module: Any, *, dtype: Any = None) -> dict[str, TensorValues]:
+        """What the values of each parameter and buffer of a model are.
+
+        Args:
+            module: a model that was built in the context, a part of it, or a copy of either.
+            dtype: the dtype of all parameters and buffers of floats, instead of their own.
+
+        Returns:
+            Specifications by full name, in the order of the module.
+
+        Raises:
+            InputError: a parameter was not built in the context, or no method says its values.
+
+        Example:
+            >>> with bigin.torch.deferred(seed=42, rules={"bias": "zeros"}) as init:
+            ...     model = torch.nn.Linear(8, 4)
+            >>> print(init.specs(model)["bias"])
+            zeros(), seed 42, name bias, 4 float32
+        """
+        return {member.name: spec for member, spec in self.assigned(list(members(module)), dtype)}
+
+    def assigned(self, chosen: list[Member], dtype: Any = None) -> list[tuple[Member, TensorValues]]:
+        """Members of a model, each with what its values are; `specs` is the same by name.
+
+        Args:
+            chosen: parameters and buffers with their names and owners.
+            dtype: as in specs.
+
+        Returns:
+            Pairs of a member and its specification.
+
+        Raises:
+            InputError: as in specs.
+
+        Example:
+            >>> with bigin.torch.deferred() as init:
+            ...     model = torch.nn.Linear(8, 4)
+            >>> init.assigned([])
+            []
+        """
+        assigned = []
+        for member in chosen:
+            with naming(member):
+                assigned.append((member, self._spec(member, dtype)))
+        return assigned
+
+    def _spec(self, member: Member, dtype: Any) -> TensorValues:
+        own = member.tensor.dtype
+        wanted = dtype if dtype is not None and own.is_floating_point else own
+        rule = next((value for key, value in self._rules if value is not None and matches(key, member)), None)
+        if rule is not None:
+            return replace(specify(member, rule, self.seed), dtype=dtypes.parse_dtype(wanted))
+        recorded = self._built.get(member.owner, {}).get(member.attribute) or self._recorded.get(member.name)
+        if recorded is None:
+            raise InputError("expected a model that was built in this context, got a parameter that was not")
+        if shape_of(member) != tuple(recorded.tensor.shape):
+            raise InputError(f"expected shape {tuple(recorded.tensor.shape)}, as it was built, got {shape_of(member)}")
+        return self._lowered(recorded, wanted)
+
+    def _lowered(self, recorded: Recorded, dtype: Any) -> TensorValues:
+        """The specification of what was recorded of one tensor."""
+
+        def stream(draw: Draw | None) -> tuple[str, str]:
+            return (recorded.name, "") if draw is None else self._streams[draw.token]
+
+        return lower(recorded.writes, recorded.tensor, dtype, self.seed, stream)
+
+    def __str__(self) -> str:
+        """A table of all that was recorded."""
+        rows = [("tensor", "shape", "values")]
+        for name, recorded in list(self._recorded.items())[:SHOWN]:
+            dtype = str(recorded.tensor.dtype).removeprefix("torch.")
+            shape = "x".join(map(str, recorded.tensor.shape)) or "scalar"
+            try:
+                values = in_words(self._lowered(recorded, recorded.tensor.dtype))
+            except InputError as error:
+                values = f"error: {error}"
+            rows.append((name, f"{shape} {dtype}", values))
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        lines = [f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {values}".rstrip() for name, shape, values in rows]
+        more = len(self._recorded) - SHOWN
+        return "\n".join([*lines, *([f"and {more} more"] if more > 0 else []), counted(len(self._recorded), "tensor")])
+
+
+class Recorded:
+    """What was written into one tensor, which has this name in its model."""
+
+    def __init__(self, name: str, tensor: torch.Tensor, writes: list[Write]) -> None:
+        self.name, self.tensor, self.writes = name, tensor, writes
+
+
+def in_words(spec: TensorValues) -> str:
+    """A tensor's values in a few words: the method, and its distribution."""
+    if isinstance(spec, TensorSpec):
+        formula = family(spec.distribution).formula(spec.distribution)
+        shared = f" from stream {spec.purpose}" if spec.purpose else ""
+        return f"{spec.call}: {formula}{shared}"
+    if isinstance(spec, LayeredSpec | FusedSpec):
+        return f"{counted(len(spec.parts), 'layer')}: " + "; ".join(map(in_words, spec.parts))
+    return "values as the model computes them"
+
+
+@contextmanager
+def collected(modules: list[ref[nn.Module]]) -> Iterator[None]:
+    """Collects modules that register something while it is open."""
+
+    def hook(module: nn.Module, *_: Any) -> None:
+        modules.append(ref(module))
+
+    def submodule(module: nn.Module, name: str, child: nn.Module) -> None:
+        modules.extend(ref(each) for each in (module, child) if each is not None)
+
+    handles = [
+        registration.register_module_parameter_registration_hook(hook),
+        registration.register_module_buffer_registration_hook(hook),
+        registration.register_module_module_registration_hook(submodule),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def generator_states() -> tuple[Any, ...]:
+    """The states of Python's and of numpy's random generators."""
+    kind, keys, *rest = np.random.get_state()
+    return random.getstate(), kind, keys.tobytes() if hasattr(keys, "tobytes") else keys, *rest

@@ -1,0 +1,224 @@
+"""From what has been written into a tensor to the specification of its values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from bigin.core import dtypes
+from bigin.core.errors import InputError
+from bigin.core.regions import Shape
+from bigin.core.views import Positions, View, along_axes, dense
+from bigin.methods.distributions import Normal, TruncNormal, Uniform
+from bigin.spec.layered import Layer, LayeredSpec, Single
+from bigin.spec.model import TensorValues
+from bigin.spec.tensor import TensorSpec
+from bigin.spec.values import ValuesSpec
+from bigin.torch.recording import algebra
+from bigin.torch.recording.memory import Cell, Memory, read, view_of
+from bigin.torch.recording.values import Computed, Draw, Full, Held, Refused, Unset, Value, Write, evaluate
+
+Naming = Callable[[Draw], tuple[str, str]]  # the name and the purpose of a draw's stream
+REMEDY = "give a rule for it: bigin.torch.deferred(rules={...})"
+ELEMENTWISE = ("log_uniform", "log_of_uniform", "inverse_softplus")  # draws of each element alone, beside the families
+
+
+def visible(memory: Memory, tensor: torch.Tensor) -> list[Write]:
+    """The writes that a tensor shows, the lowest first, each by its view of the tensor."""
+    if tensor.numel() == 0:
+        return [Write(View.whole(tuple(tensor.shape)), Full(0))]
+    if not memory.holds(tensor):
+        value = Unset() if tensor.is_meta else Held(tensor.detach().clone())
+        return [Write(View.whole(tuple(tensor.shape)), value)]
+    cell, view = memory.cell(tensor), view_of(tensor)
+    if tensor.element_size() != cell.itemsize or not view.is_whole(cell.count):
+        return [Write(View.whole(tuple(tensor.shape)), read(cell, view))]
+    if len(cell.writes) == 1:
+        return list(cell.writes) if cell.writes[0].where.covers(cell.count) else [unset(tensor), *cell.writes]
+    return uncovered(cell, tensor)
+
+
+def unset(tensor: torch.Tensor) -> Write:
+    """What lies below all writes."""
+    return Write(View.whole(tuple(tensor.shape)), Unset())
+
+
+def uncovered(cell: Cell, tensor: torch.Tensor) -> list[Write]:
+    """The writes of which something is seen, as others lie above them."""
+    writes = [unset(tensor), *cell.writes]
+    shape = tuple(tensor.shape)
+    try:
+        places = [[axis for axis, _ in along_axes(shape, w.where, w.where)] for w in writes]
+    except InputError:
+        return writes
+    groups = [grouped(size, [place[axis] for place in places]) for axis, size in enumerate(shape)]
+    top = np.full([count for _, count in groups], -1)
+    for number, place in enumerate(places):
+        index = [np.unique(labels[np.asarray(axis)]) for (labels, _), axis in zip(groups, place, strict=True)]
+        top[np.ix_(*index)] = number
+    return [writes[number] for number in np.unique(top).tolist() if number >= 0]
+
+
+def grouped(size: int, places: Sequence[Positions]) -> tuple[np.ndarray[Any, Any], int]:
+    """For each index along an axis a label, equal where the same of the places have it; and how many labels."""
+    labels = np.zeros(size, np.int64)
+    for axis in places:
+        if len(axis) == size:
+            continue
+        inside = np.zeros(size, np.int64)
+        inside[np.asarray(axis)] = 1
+        _, labels = np.unique(2 * labels + inside, return_inverse=True)
+    return labels, int(labels.max(initial=0)) + 1
+
+
+def lower(writes: Sequence[Write], tensor: torch.Tensor, dtype: Any, seed: int, naming: Naming) -> TensorValues:
+    """The specification of a tensor's values; raises InputError where no method says them."""
+    shape = tuple(tensor.shape)
+    kind = dtypes.parse_dtype(dtype)
+    if len(writes) == 1 and writes[0].where.covers(math.prod(shape)):
+        where, value = writes[0].where, writes[0].value
+        whole = single(value, where, shape, tensor.dtype, Target(kind, seed, naming))
+        if whole is not None:
+            return whole
+    layers = [layer(write, shape, tensor.dtype, Target(kind, seed, naming)) for write in writes]
+    return simplified(LayeredSpec(tuple(layers), shape, kind))
+
+
+class Target:
+    """What the values are made in: the dtype, the seed, and the names of streams."""
+
+    def __init__(self, dtype: np.dtype[Any], seed: int, naming: Naming) -> None:
+        self.dtype, self.seed, self.naming = dtype, seed, naming
+
+    def spec(self, method: str, parameters: dict[str, Any], shape: Shape, draw: Draw | None = None) -> TensorSpec:
+        """The specification of a method's values."""
+        name, purpose = ("", "") if draw is None else self.naming(draw)
+        if draw is None:
+            name = self.naming(None)[0]  # type: ignore[arg-type]
+        made = TensorSpec.parse(method, parameters, self.seed, name, shape, self.dtype)
+        return replace(made, purpose=purpose)
+
+
+def refuse(value: Value) -> None:
+    """Raise InputError for values that no method makes."""
+    if isinstance(value, Refused):
+        raise InputError(f"expected values that a method makes, got {value.why} ({value.operation}); {REMEDY}")
+    if isinstance(value, Unset):
+        raise InputError(
+            f"expected code that initializes it, got none: torch would leave what the memory holds; {REMEDY}"
+        )
+    if isinstance(value, Draw) and (operation := algebra.refusal(value)) is not None:
+        raise InputError(
+            f"expected values that a method makes, got a draw ({value.method}) behind {operation}; {REMEDY}"
+        )
+
+
+def single(value: Value, where: View, shape: Shape, dtype: torch.dtype, target: Target) -> TensorValues | None:
+    """The values of a tensor that one write covers; None where only a layer says how they lie in it."""
+    refuse(value)
+    if isinstance(value, Draw):
+        if value.shape == shape and value.source.is_whole(math.prod(shape)) and where.is_whole(math.prod(shape)):
+            return target.spec(value.method, value.parameters, shape, value)
+        plain = elementwise(value)
+        return None if plain is None else target.spec(plain.method, plain.parameters, shape, value)
+    if isinstance(value, Full):
+        return constant(value, shape, target)
+    if isinstance(value, Computed) and value.method is not None and where.sizes == shape:
+        return target.spec(*value.method, shape)
+    if not where.is_whole(math.prod(shape)):
+        return None
+    return given(evaluate(value, where.sizes, dtype).reshape(shape), target)
+
+
+def elementwise(draw: Draw) -> Draw | None:
+    """A draw of each element alone, which has the same distribution in any arrangement; None for others."""
+    if not draw.source.injective():
+        return None
+    if draw.method in ELEMENTWISE:
+        return draw
+    distribution = algebra.resolved(draw)
+    return algebra.as_draw(draw, distribution) if isinstance(distribution, Uniform | Normal | TruncNormal) else None
+
+
+def constant(value: Full, shape: Shape, target: Target) -> TensorSpec:
+    """One number everywhere."""
+    number = value.number
+    number = int(number) if isinstance(number, bool) else number
+    if isinstance(number, float) and target.dtype.kind in "iub" and math.isfinite(number):
+        number = int(number)
+    if isinstance(number, complex):
+        number = number.real
+    method = {0: "zeros", 1: "ones"}.get(number if math.isfinite(number) else 2, "constant")
+    negative = isinstance(number, float) and math.copysign(1, number) < 0
+    if method == "zeros" and negative:
+        method = "constant"
+    return target.spec(method, {"val": number} if method == "constant" else {}, shape)
+
+
+def given(tensor: torch.Tensor, target: Target) -> Single:
+    """Values one by one; or the number, where all are the same."""
+    flat = tensor.reshape(-1)
+    if flat.numel() and not flat.is_complex() and bool((flat == flat[0]).all()) and float(flat[0]) != 0:
+        return constant(Full(flat[0].item()), tuple(tensor.shape), target)
+    if flat.numel() and not flat.is_complex() and not bool(flat.to(torch.float64).ne(0).any()):
+        return constant(Full(0), tuple(tensor.shape), target)
+    name = target.naming(None)[0]  # type: ignore[arg-type]
+    return ValuesSpec(as_numpy(tensor).astype(target.dtype), name, target.seed)
+
+
+def as_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """A tensor of the CPU as an array, in the dtypes that numpy lacks too."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    tensor = tensor.detach().contiguous()
+    if name in dtypes.ML_DTYPES:
+        bits = tensor.view(torch.int16 if tensor.element_size() == 2 else torch.uint8)
+        return np.asarray(bits.numpy()).view(dtypes.parse_dtype(name))
+    return np.asarray(tensor.numpy())
+
+
+def layer(write: Write, shape: Shape, dtype: torch.dtype, target: Target) -> Layer:
+    """One write as a layer."""
+    value, where = write.value, write.where
+    refuse(value)
+    along = [axis for axis, _ in along_axes(shape, where, View.whole(where.sizes))]
+    straight = straight_view(shape, along)
+    if isinstance(value, Draw):
+        plain = elementwise(value)
+        if plain is not None and straight is not None:
+            spec = target.spec(plain.method, plain.parameters, straight.sizes, value)
+            return Layer(spec, straight, View.whole(straight.sizes))
+        return Layer(target.spec(value.method, value.parameters, value.shape, value), where, value.source)
+    if isinstance(value, Full):
+        sizes = where.sizes if straight is None else straight.sizes
+        return Layer(constant(value, sizes, target), straight or where, View.whole(sizes))
+    return Layer(given(evaluate(value, where.sizes, dtype), target), where, View.whole(where.sizes))
+
+
+def straight_view(shape: Shape, along: Sequence[Positions]) -> View | None:
+    """The view that has these indices along the axes, in their order; None where they are no ranges."""
+    strides = dense(shape)
+    if not all(isinstance(axis, range) for axis in along):
+        return None
+    ranges = [axis for axis in along if isinstance(axis, range)]
+    offset = sum(axis.start * stride for axis, stride in zip(ranges, strides, strict=True))
+    steps = tuple(axis.step * stride for axis, stride in zip(ranges, strides, strict=True))
+    return View(offset, tuple(map(len, ranges)), steps)
+
+
+def simplified(spec: LayeredSpec) -> TensorValues:
+    """A method with a row of zeros on top, as an embedding's padding is, in one specification."""
+    if len(spec.layers) != 2 or len(spec.shape) < 1:
+        return spec
+    base, top = spec.layers
+    rows = top.axes(spec.shape)[0][0]
+    others = [positions for positions, _ in top.axes(spec.shape)[1:]]
+    whole_rows = len(rows) == 1 and all(len(p) == size for p, size in zip(others, spec.shape[1:], strict=True))
+    fits = isinstance(base.spec, TensorSpec) and base.spec.shape == spec.shape and base.where.offset == 0
+    if whole_rows and fits and isinstance(top.spec, TensorSpec) and top.spec.method == "zeros":
+        return replace(base.spec, padding_idx=int(rows[0]))  # type: ignore[arg-type]
+    return spec

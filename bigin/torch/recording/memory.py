@@ -1,0 +1,159 @@
+"""What has been written where: the memory of tensors that hold values which are recorded, and not made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+from bigin.core.views import View, dense
+from bigin.torch.recording.values import KNOWN, Draw, Full, Pieces, Refused, Unset, Value, Write
+
+
+@dataclass
+class Cell:
+    """The memory of a tensor, which its views share. It keeps the memory, so that no other gets its address."""
+
+    storage: Any
+    itemsize: int
+    dtype: torch.dtype
+    writes: list[Write] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many elements it has."""
+        return int(self.storage.nbytes()) // self.itemsize
+
+
+class Memory:
+    """The cells of all tensors that are recorded."""
+
+    def __init__(self) -> None:
+        self.cells: dict[int, Cell] = {}
+
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """Whether something has been written into the memory of a tensor."""
+        return key_of(tensor) in self.cells
+
+    def cell(self, tensor: torch.Tensor) -> Cell:
+        """The memory of a tensor."""
+        key = key_of(tensor)
+        cell = self.cells.get(key)
+        if cell is None:
+            storage = tensor.untyped_storage()
+            cell = self.cells[key] = Cell(storage, tensor.element_size(), tensor.dtype)
+        return cell
+
+    def write(self, tensor: torch.Tensor, value: Value) -> None:
+        """Write a value into the elements of a tensor."""
+        cell, where = self.cell(tensor), view_of(tensor)
+        if where.count == 0:
+            return
+        if tensor.element_size() != cell.itemsize:
+            value = Refused("view", "another dtype's view of the memory")
+            where = View.whole((cell.count,))
+        if where.covers(cell.count):
+            cell.writes.clear()
+            cell.dtype = tensor.dtype
+        cell.writes.append(Write(where, value))
+
+    def read(self, tensor: torch.Tensor) -> Value:
+        """What the elements of a tensor hold."""
+        if not self.holds(tensor):
+            return Unset()
+        cell, view = self.cell(tensor), view_of(tensor)
+        if view.count == 0:
+            return Full(0)
+        if tensor.element_size() != cell.itemsize:
+            return Refused("view", "another dtype's view of the memory")
+        return read(cell, view)
+
+
+def key_of(tensor: torch.Tensor) -> int:
+    """What identifies the memory of a tensor."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def view_of(tensor: torch.Tensor) -> View:
+    """Which elements of its memory a tensor has."""
+    return View(int(tensor.storage_offset()), tuple(tensor.shape), tuple(tensor.stride()))
+
+
+def read(cell: Cell, view: View) -> Value:
+    """What a view of a cell holds."""
+    if not cell.writes:
+        return Unset()
+    if len(cell.writes) == 1 or cell.writes[-1].where.normal() == view.normal():
+        return part(cell.writes[-1], cell, view)
+    if len(cell.writes) > 1:
+        top = next((write for write in reversed(cell.writes) if overlaps(write.where, view)), None)
+        if top is None:
+            return Unset()
+        if top.where.normal() == view.normal():
+            return part(top, cell, view)
+    values = [write.value for write in cell.writes]
+    if all(isinstance(value, KNOWN) for value in values):
+        return Pieces(tuple(cell.writes), cell.count, cell.dtype, view)
+    known = tuple(write for write in cell.writes if isinstance(write.value, KNOWN))
+    others = [value for value in values if not isinstance(value, KNOWN)]
+    if isinstance(values[0], Unset) and len(others) == 1 and covered(known, cell.count, view):
+        return Pieces(known, cell.count, cell.dtype, view)
+    numbers = {value.number for value in values if isinstance(value, Full)}
+    if len(numbers) == 1 and all(isinstance(value, Full) for value in values):
+        return values[0]
+    refused = next((value for value in values if isinstance(value, Refused)), None)
+    return refused or Refused("view", "a part of a tensor that was written in parts")
+
+
+MOST = 1 << 26  # elements of a memory of which it is looked up which are written
+
+
+def covered(writes: Sequence[Write], count: int, view: View) -> bool:
+    """Whether writes have every element of a view."""
+    if count > MOST:
+        return False
+    with _disable_current_modes():
+        written = torch.zeros(count, dtype=torch.bool, device="cpu")
+        for write in writes:
+            written.as_strided(write.where.sizes, write.where.strides, write.where.offset).fill_(1)
+        return bool(written.as_strided(view.sizes, view.strides, view.offset).all())
+
+
+def overlaps(one: View, other: View) -> bool:
+    """Whether two views may share an element, by where they begin and end."""
+
+    def span(view: View) -> tuple[int, int]:
+        reach = sum((size - 1) * stride for size, stride in zip(view.sizes, view.strides, strict=True))
+        return view.offset, view.offset + reach
+
+    (first, last), (start, stop) = span(one), span(other)
+    return first <= stop and start <= last
+
+
+def part(write: Write, cell: Cell, view: View) -> Value:
+    """What a view has of what one write wrote."""
+    value, where = write.value, write.where
+    if isinstance(value, Full | Refused | Unset):
+        return value
+    same = where.normal() == view.normal()
+    if isinstance(value, Draw):
+        source = value.source
+        if same and where.sizes == view.sizes:
+            return value
+        if same and source.normal().strides in ((), (1,)):
+            return replace(value, source=View(source.offset, view.sizes, dense(view.sizes)))
+        if where.is_whole(cell.count) and source.normal().strides in ((), (1,)):
+            return replace(value, source=View(source.offset + view.offset, view.sizes, view.strides))
+        if where.covers(cell.count) and sorted(zip(where.strides, where.sizes, strict=True)) == sorted(
+            zip(view.strides, view.sizes, strict=True)
+        ):
+            # The same elements with their axes in another order.
+            order = [where.strides.index(stride) for stride in view.strides]
+            return replace(value, source=View(source.offset, view.sizes, tuple(source.strides[i] for i in order)))
+        return Refused("view", "a part of a draw")
+    if same and where.sizes == view.sizes:
+        return value
+    return Pieces((write,), cell.count, cell.dtype, view)
