@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import generators, models, ours, peers, reliability, small, structured, virtual
+from bench import cliffs, generators, models, ours, peers, reliability, small, structured, virtual
 from bench.check import QUICK
 from bench.measure import Work
 from bench.setting import Setting
@@ -79,6 +79,12 @@ def journal(name: str, side: Side) -> Case:
     """A fill beside the same without its journal."""
     peer = partial(reliability.unjournalled, journalled=side)
     return Case(f"{name}, with its journal", side, "bigin without", peer, 0.97)
+
+
+def cliff(layout: str, goal: float) -> Case:
+    """A layout of many small pieces."""
+    ours_, zarrs = partial(cliffs.in_zarr, name=layout), partial(cliffs.assigned, name=layout)
+    return Case(f"normal into zarr, {layout}, page cache", ours_, "zarr z[...] = ready values", zarrs, goal, "64 MB")
 
 
 CASES = (
@@ -205,5 +211,22 @@ CASES = (
         partial(structured.torch_sparse, shape=(20_000, 2_000)),
         10,
         "in memory",
+    ),
+    *(cliff(layout, 1 if "zstd" in layout else 3) for layout in cliffs.LAYOUTS),
+    Case(
+        "a checkpoint of 50,000 tensors of 8",
+        cliffs.small_tensors,
+        "safetensors save_file",
+        cliffs.saved,
+        0.1,
+        "1.6 MB",
+    ),
+    Case(
+        "verify that checkpoint",
+        partial(cliffs.small_tensors, verified=True),
+        "bigin's init of it",
+        cliffs.small_tensors,
+        1,
+        "1.6 MB",
     ),
 )
