@@ -1,4 +1,4 @@
-// What test_examples_of_the_law.py asks of docs/law: `golden FILE`, `c FILE` or `code`.
+// What test_examples_of_the_law.py asks of docs/law: `golden FILE`, `fma CASES`, `c FILE` or `code`.
 "use strict";
 
 const fs = require("fs");
@@ -32,6 +32,8 @@ const commands = {
     }
     return JSON.stringify({ compared: compared.length, differ });
   },
+
+  fma: (cases) => JSON.stringify(JSON.parse(cases).map(([a, b, c]) => law.fma32(a, b, c))),
 
   // A C program that prints every golden value as a hexadecimal float
   c(file) {

@@ -1,4 +1,4 @@
-"""docs/law: the stream in JavaScript and in C, written from docs/stream-v1.md, against the golden bits; and their page."""
+"""docs/law: the stream in JavaScript and in C against the golden bits, and the page that shows both."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def examples_js(*arguments: object) -> str:
 def compiled(code: str, folder: Path) -> Path:
     source = folder / "values.c"
     source.write_text(code)
-    flags = "-std=c17 -O2 -Wall -Wextra -Werror -Wno-unused-function -ffp-contract=off".split()
+    flags = ["-std=c17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-ffp-contract=off"]
     output(program("gcc"), *flags, f"-I{LAW}", source, "-lm", "-o", folder / "values")
     return folder / "values"
 
@@ -60,6 +60,12 @@ def test_javascript_makes_the_golden_bits():
     made = json.loads(examples_js("golden", GOLDEN))
     assert made["differ"] == []
     assert made["compared"] == sum(len(run.split()) for case in CASES for run in case["runs"].values())
+
+
+def test_fma_of_float32_rounds_once():
+    """A sum that float64 rounds to half-way between two float32 numbers: no golden value is one."""
+    cases = [[97, 172961, 2**-40], [97, 172961, -(2**-40)], [1549, 10831, 2**-40], [1549, 10831, -(2**-40)]]
+    assert json.loads(examples_js("fma", json.dumps(cases))) == [2**24 + 2, 2**24, 2**24 + 4, 2**24 + 2]
 
 
 def test_c_makes_the_golden_bits(tmp_path):
