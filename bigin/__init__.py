@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from bigin.api.filling import fill_flat as fill_flat
     from bigin.api.models import initialize as initialize
     from bigin.api.models import outline as outline
+    from bigin.api.plans import Plan as Plan
+    from bigin.api.plans import plan as plan
+    from bigin.api.plans import plan_initialize as plan_initialize
+    from bigin.api.plans import plan_verify as plan_verify
+    from bigin.api.previewing import preview as preview
     from bigin.api.showing import show as show
     from bigin.api.signals import signal as signal
     from bigin.api.tables import EmbeddingTable as EmbeddingTable
@@ -68,6 +73,11 @@ _HOMES = {
     "TargetError": "bigin.core.errors",
     "initialize": "bigin.api.models",
     "outline": "bigin.api.models",
+    "Plan": "bigin.api.plans",
+    "plan": "bigin.api.plans",
+    "plan_initialize": "bigin.api.plans",
+    "preview": "bigin.api.previewing",
+    "plan_verify": "bigin.api.plans",
     "signal": "bigin.api.signals",
     "calculate_gain": "bigin.methods.gain",
     "register_dtypes": "bigin.targets.zarr.dtypes",

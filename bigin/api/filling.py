@@ -19,7 +19,7 @@ from bigin.jobs.job import FillOptions, Job
 from bigin.jobs.report import Report
 from bigin.jobs.retries import Retries
 from bigin.jobs.what import What
-from bigin.jobs.where import Where, opened
+from bigin.jobs.where import Blocks, Where, opened
 from bigin.spec.part import FlatSliceSpec
 from bigin.spec.tensor import TensorSpec
 from bigin.targets.paths import local_path
@@ -37,6 +37,8 @@ def fill(
     name: str | None = None,
     shape: Any = None,
     dtype: Any = None,
+    chunks: Any = None,
+    shards: Any = None,
     raw: bool = False,
     offset: int = 0,
     region: Any = None,
@@ -66,6 +68,8 @@ def fill(
             file and an array in memory have none. Tensors of other names draw other values.
         shape, dtype: of a target that is made (float32 by default); those of an existing target must match. A raw file
             needs both.
+        chunks, shards: shapes of those of a zarr array that is made, as in `create`; those of an existing one must
+            match.
         region: the target is this part of a tensor of the global `shape`, as a rank's shard is: a slice or a pair of
             (start, stop) for each axis, with steps if needed. Fans, std and structure come from the global shape.
         padding_idx: the row that is zeros, as in torch.nn.Embedding.
@@ -85,8 +89,9 @@ def fill(
             what is free.
         progress: called now and then, from the calling thread, with the bytes made so far and the bytes in all.
         executor: runs the parts of the fill in other processes, which open the target by its path or URL: anything with
-            submit(function, *arguments) -> Future, such as concurrent.futures.ProcessPoolExecutor. By default threads
-            of this process. The values are the same.
+            submit(function, *arguments) -> Future, such as concurrent.futures.ProcessPoolExecutor, a dask Client, the
+            module ray, or a text, "processes:8" or "dask://scheduler:8786". By default threads of this process. The
+            values are the same. `bigin.plan` makes parts that any scheduler may run.
         **parameters: the method's, with torch's names and defaults.
 
     Returns:
@@ -105,7 +110,7 @@ def fill(
         True
     """
     what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
-    where = what.where(target, dtype, raw=raw, offset=offset)
+    where = what.where(target, dtype, raw=raw, offset=offset, blocks=Blocks.parse(chunks, shards))
     limits = Limits.parse(threads, max_memory, device, max_device_memory, requests)
     return fill_job(what, where, limits, FillOptions(overwrite, sync, progress, executor))
 

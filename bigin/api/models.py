@@ -125,9 +125,15 @@ def initialize(
     with default_modes():
         check_recipe(recipe)
         out, like = expand(out), expand(like)
-        model = read_model(out, in_place=True) if like is None else read_model(like)
-        _, specs = resolve(Chosen(recipe, seed, variables or {}, strict), model.label, model.tensors)
+        model, specs = model_of(out, like, Chosen(recipe, seed, variables or {}, strict))
         return fill_model(specs, Out(out, model, shard, in_place=like is None), limits, options)
+
+
+def model_of(out: Any, like: Any, chosen: Chosen) -> tuple[Model, Mapping[str, TensorValues]]:
+    """The model that is filled in place, or that the new one is like, and what its tensors are to hold."""
+    model = read_model(out, in_place=True) if like is None else read_model(like)
+    _, specs = resolve(chosen, model.label, model.tensors)
+    return model, specs
 
 
 @dataclass(frozen=True)
@@ -143,12 +149,12 @@ class Out:
 def fill_model(specs: Mapping[str, TensorValues], out: Out, limits: Limits, options: FillOptions) -> Report:
     """Writes the tensors of a model, each by its specification."""
     spec = ModelSpec(dict(sorted(specs.items())))
-    with _target(out, {name: each.record() for name, each in spec.tensors.items()}) as target:
+    with opened_model(out, {name: each.record() for name, each in spec.tensors.items()}) as target:
         return Job(spec, target, limits).fill(options)
 
 
 @contextmanager
-def _target(out: Out, records: Mapping[str, Record]) -> Iterator[ModelTarget]:
+def opened_model(out: Out, records: Mapping[str, Record]) -> Iterator[ModelTarget]:
     """The target of a new checkpoint or group, or of an existing group, for as long as it is needed."""
     path = local_path(out.path)
     label = str(out.path)

@@ -16,6 +16,7 @@ from bigin.cli.commands import Group
 from bigin.cli.filling import fill
 from bigin.cli.methods import methods
 from bigin.cli.models import init, recipes
+from bigin.cli.plans import finish, plan, status, work
 from bigin.cli.showing import show
 from bigin.cli.signals import signal as signal_command
 from bigin.cli.streams import OutputError, guarded
@@ -60,7 +61,7 @@ def cli(context: click.Context) -> None:
         raise InputError(f"expected numba's compiler, got NUMBA_DISABLE_JIT={disabled} in the environment; unset it")
 
 
-for command in (fill, init, methods, recipes, show, signal_command, table, verify):
+for command in (fill, finish, init, methods, plan, recipes, show, signal_command, status, table, verify, work):
     cli.add_command(command)
 
 

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
 import click
 
 import bigin
 from bigin.cli.commands import Command
 from bigin.cli.options import (
     PATH,
+    BlockOptions,
     DeviceOptions,
     LayoutOptions,
     RunOptions,
     SpecOptions,
+    WriteOptions,
+    block_options,
     device_options,
     filled_with,
+    gathered,
+    json_option,
     layout_options,
     run_options,
-    sync_option,
+    write_options,
 )
 from bigin.cli.printing import progress_bar, summary
+from bigin.core.text import counted, duration_text, size_text
+
+if TYPE_CHECKING:
+    from bigin.jobs.preview import Preview
 
 HELP = """Fill TARGET with the initial values of a method.
 
@@ -32,36 +46,86 @@ bigin fill --method normal --std 0.02 table.zarr \\
 """
 
 
+@dataclass(frozen=True)
+class FillOptions:
+    """The options of this command alone."""
+
+    executor: str | None
+    dry_run: bool
+    as_json: bool
+
+
+how_options = gathered(
+    "how",
+    FillOptions,
+    click.option(
+        "--executor",
+        help="Fill in other processes: processes:8, dask://HOST:PORT, or mpi under mpirun.  [default: none]",
+    ),
+    click.option("--dry-run", is_flag=True, help="Only print what would be done, and how long it would take."),
+    json_option,
+)
+
+
 @click.command(cls=Command, no_args_is_help=True, help=HELP, short_help="Fill an array with the values of a method.")
 @click.argument("target", type=PATH)
 @filled_with
 @layout_options
-@click.option("--overwrite", is_flag=True, help="Fill a target that holds other data.")
-@sync_option
+@block_options
+@write_options
 @device_options
+@how_options
 @run_options
 def fill(
     target: str,
     spec: SpecOptions,
     layout: LayoutOptions,
-    overwrite: bool,
-    sync: bool,
+    blocks: BlockOptions,
+    write: WriteOptions,
     device: DeviceOptions,
+    how: FillOptions,
     run: RunOptions,
 ) -> None:
     """Fill a target."""
     assert spec.method is not None
-    with progress_bar(target, run.quiet) as progress:
-        report = bigin.fill(
-            target,
-            spec.method,
-            **spec.arguments(),
-            **layout.arguments(),
-            **device.arguments(),
-            **run.arguments(),
-            overwrite=overwrite,
-            sync=sync,
-            progress=progress,
-        )
-    if not run.quiet:
+    what = {**spec.arguments(), **layout.arguments(), **blocks.arguments(), **run.arguments()}
+    if how.dry_run:
+        print_preview(bigin.preview(target, spec.method, overwrite=write.overwrite, **what), as_json=how.as_json)
+        return
+    with executing(how.executor) as executor:
+        if executor is None and how.executor is not None:
+            return  # a process of MPI that has worked
+        with progress_bar(target, run.quiet or how.as_json) as progress:
+            more = {**device.arguments(), **write.arguments(), "executor": executor, "progress": progress}
+            report = bigin.fill(target, spec.method, **what, **more)
+    if how.as_json:
+        click.echo(json.dumps(report.as_dict(), indent=2))
+    elif not run.quiet:
         click.echo(summary(report))
+
+
+def executing(executor: str | None) -> AbstractContextManager[Any]:
+    """Return the executor that a text names, for as long as it is needed."""
+    if executor is None:
+        return nullcontext()
+    from bigin.jobs.executors.named import running
+
+    return running(executor)
+
+
+def print_preview(preview: Preview, *, as_json: bool) -> None:
+    """Print what would be done."""
+    if as_json:
+        click.echo(json.dumps(preview.as_dict(), indent=2))
+        return
+    what = {"fill": "would be filled with", "continue": "would be continued: ", "nothing": "is already filled with"}
+    click.echo(f"{preview.target}: {what[preview.action]} {preview.values}; nothing was changed")
+    blocks = f" of {'x'.join(map(str, preview.shards or preview.chunks or ()))}" if preview.chunks else ""
+    kind = "shard" if preview.shards else "chunk" if preview.chunks else "region"
+    click.echo(f"values  {size_text(preview.nbytes)} in {counted(preview.regions, kind)}{blocks}")
+    click.echo(f"parts   up to {preview.parts} on an executor; `bigin plan` cuts as many as there are {kind}s")
+    click.echo(f"memory  {size_text(preview.memory)} of buffers for {counted(preview.threads, 'thread')}")
+    if preview.rate is not None and preview.seconds is not None:
+        first = ", and its preparation first" if preview.prepares else ""
+        time = duration_text(preview.seconds)
+        click.echo(f"time    about {time} at {preview.rate / 1e9:.2f} GB/s, measured beside the target{first}")

@@ -13,10 +13,12 @@ from bigin.cli.options import (
     PATH,
     RecipeOptions,
     RunOptions,
+    WriteOptions,
     recipe_options,
     run_options,
-    sync_option,
+    write_options,
 )
+from bigin.cli.plans import Planning, keep, planned
 from bigin.cli.printing import outcome, print_entries, print_table, progress_bar
 from bigin.core.text import counted, size_text
 
@@ -33,6 +35,7 @@ file, x.zarr for a zarr group.
 bigin init gpt2 --var n_layers=12 --like gpt2/ --dry-run
 bigin init recipe.toml --like checkpoint/ out/
 bigin init recipe.toml model.zarr
+bigin init recipe.toml --like checkpoint/ out/ --parts 500 -o plan.json
 """
 RECIPES_HELP = """List the recipes that ship with bigin, or print one.
 
@@ -53,8 +56,8 @@ bigin recipes gpt2 > my.toml
 @click.option(
     "--max-shard-size", help="Bytes in one file of a checkpoint: 5GB.  [default: the files of --like, else 5GiB]"
 )
-@click.option("--overwrite", is_flag=True, help="Replace a model that holds other data.")
-@sync_option
+@write_options
+@planned
 @run_options
 def init(
     recipe: str,
@@ -62,8 +65,8 @@ def init(
     choice: RecipeOptions,
     dry_run: bool,
     max_shard_size: str | None,
-    overwrite: bool,
-    sync: bool,
+    write: WriteOptions,
+    planning: Planning,
     run: RunOptions,
 ) -> None:
     """Fill a model."""
@@ -74,6 +77,11 @@ def init(
         print_rows(bigin.outline(recipe, model, **choice.arguments()))
         return
     assert out is not None
+    if planning.parts is not None:
+        given = {**choice.arguments(), "max_shard_size": max_shard_size, "overwrite": write.overwrite}
+        made = bigin.plan_initialize(recipe, out, parts=planning.parts, like=choice.like, **given)
+        keep(made, planning.output, run.quiet)
+        return
     with progress_bar(out, run.quiet) as progress:
         report = bigin.initialize(
             recipe,
@@ -82,8 +90,7 @@ def init(
             **choice.arguments(),
             **run.arguments(),
             max_shard_size=max_shard_size,
-            overwrite=overwrite,
-            sync=sync,
+            **write.arguments(),
             progress=progress,
         )
     if not run.quiet:

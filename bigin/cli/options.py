@@ -178,6 +178,28 @@ layout_options = gathered(
 )
 
 
+@dataclass(frozen=True)
+class BlockOptions:
+    """The options that say how a new zarr array is cut."""
+
+    chunks: tuple[int, ...] | None
+    shards: tuple[int, ...] | None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of bigin.fill."""
+        return vars(self)
+
+
+block_options = gathered(
+    "blocks",
+    BlockOptions,
+    click.option("--chunks", type=SHAPE, help="Shape of a chunk of a new zarr array: 16384,256.  [default: 16 MiB]"),
+    click.option(
+        "--shards", type=SHAPE, help="Shape of a shard of a new zarr array, of whole chunks.  [default: none]"
+    ),
+)
+
+
 # How the work is done
 
 
@@ -259,6 +281,26 @@ sample_options = gathered(
 )
 sync_option = click.option(
     "--no-sync", "sync", flag_value=False, default=True, help="Return before the data has reached the disk."
+)
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """The options that say what may be replaced, and what is waited for."""
+
+    overwrite: bool
+    sync: bool
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of bigin.fill."""
+        return vars(self)
+
+
+write_options = gathered(
+    "write",
+    WriteOptions,
+    click.option("--overwrite", is_flag=True, help="Fill a target that holds other data."),
+    sync_option,
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

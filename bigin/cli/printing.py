@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bigin.core.compiling import LONG, clock
-from bigin.core.text import counted, size_text
+from bigin.core.text import counted, duration_text, size_text
 
 if TYPE_CHECKING:
     from bigin.jobs.compare import Verification
@@ -74,14 +75,45 @@ def _wrap(text: str, width: int, indent: int = 0) -> str:
     )
 
 
+LINE = 30.0  # seconds between two lines of progress where there is no terminal
+
+
+class Lines:
+    """Progress for a job's log: a line now and then, and none of what is done before the first is due."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.start = self.last = time.monotonic()
+        self.first: int | None = None  # bytes that were there at the first call
+
+    def __call__(self, done: int, total: int) -> None:
+        """Print a line, if one is due."""
+        now = time.monotonic()
+        if self.first is None:
+            self.first = done
+        if now - self.last < LINE or not total:
+            return
+        self.last = now
+        rate = (done - self.first) / (now - self.start)
+        left = f", {duration_text((total - done) / rate)} left" if rate else ""
+        size = f" of {size_text(total)}, {rate / 1e9:.2f} GB/s" if total > SMALL else ""
+        click.echo(f"{self.label}: {100 * done // total}%{size}{left}", err=True)
+
+
+SMALL = 1 << 20  # below this a total is a number of steps, not of bytes
+
+
 @contextmanager
 def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a live bar on a terminal, and elsewhere nothing but that kernels are compiled, where that takes long."""
-    if not quiet:
-        clock.tell = _tell_compiling
-    if quiet or not sys.stderr.isatty():
+    """Show a live bar on a terminal, and elsewhere a line every half minute; also that compiling takes long."""
+    if quiet:
         yield None
         return
+    if not sys.stderr.isatty():
+        clock.tell = _tell_compiling
+        yield Lines(label)
+        return
+    clock.tell = _tell_compiling
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import click
 
@@ -15,11 +16,13 @@ from bigin.cli.options import (
     SampleOptions,
     SpecOptions,
     compared_with,
+    gathered,
     json_option,
     layout_options,
     run_options,
     sample_options,
 )
+from bigin.cli.plans import Planning, keep, planned
 from bigin.cli.printing import progress_bar, verdict
 
 HELP = """Compute the values of TARGET again and compare them with the stored ones, bit for bit.
@@ -29,7 +32,24 @@ The exit code is 0 if everything is equal or was repaired, and 1 if something di
 \b
 bigin verify table.zarr
 bigin verify table.zarr --sample 1%
+bigin verify table.zarr --parts 500 -o plan.json    # then bigin work and finish
 """
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """The options of this command alone."""
+
+    repair: bool
+    as_json: bool
+
+
+verify_options = gathered(
+    "how",
+    VerifyOptions,
+    click.option("--repair", is_flag=True, help="Fill the chunks that differ again."),
+    json_option,
+)
 
 
 @click.command(
@@ -39,9 +59,9 @@ bigin verify table.zarr --sample 1%
 @compared_with
 @layout_options
 @sample_options
-@click.option("--repair", is_flag=True, help="Fill the chunks that differ again.")
+@verify_options
+@planned
 @run_options
-@json_option
 @click.pass_context
 def verify(
     context: click.Context,
@@ -49,12 +69,20 @@ def verify(
     spec: SpecOptions,
     layout: LayoutOptions,
     sample: SampleOptions,
-    repair: bool,
+    how: VerifyOptions,
+    planning: Planning,
     run: RunOptions,
-    as_json: bool,
 ) -> None:
     """Verify a target."""
-    with progress_bar(target, run.quiet or as_json) as progress:
+    if planning.parts is not None:
+        if how.repair:
+            raise click.UsageError(
+                "expected --parts without --repair; what differs is repaired by `bigin verify --repair`"
+            )
+        given = {**spec.arguments(), **layout.arguments(), **sample.arguments()}
+        keep(bigin.plan_verify(target, spec.method, parts=planning.parts, **given), planning.output, run.quiet)
+        return
+    with progress_bar(target, run.quiet or how.as_json) as progress:
         result = bigin.verify(
             target,
             spec.method,
@@ -62,10 +90,10 @@ def verify(
             **layout.arguments(),
             **sample.arguments(),
             **run.arguments(),
-            repair=repair,
+            repair=how.repair,
             progress=progress,
         )
-    if as_json:
+    if how.as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     elif not run.quiet:
         click.echo(verdict(result))

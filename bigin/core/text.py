@@ -29,6 +29,17 @@ def size_text(size: float) -> str:
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
+def duration_text(seconds: float) -> str:
+    """Return seconds as text, in the unit that people would use."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    if minutes < 100:
+        return f"{minutes:.0f} min"
+    hours = minutes / 60
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
 def parse_size(text: str | int) -> int:
     """Return a number of bytes, given an integer or a text such as 512MiB, 2GB or 1.5G."""
     if isinstance(text, int) and not isinstance(text, bool):

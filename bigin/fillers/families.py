@@ -70,7 +70,8 @@ class Family:
 
     plan: (shape, dtype, stream) to what makes the filler, with all checks done and nothing compiled. expected: (shape,
     dtype, whole=) to what the values should be like. formula: the distribution with its numbers, as people write it.
-    cost: (shape, dtype) to an estimate. random: whether values depend on the stream. grows: whether a table may grow,
+    cost: (shape, dtype) to an estimate. random: whether values depend on the stream. region_bytes: the filler's,
+    which is made late. grows: whether a table may grow,
     from the distributions of the old and the new size.
 
     The filler class names the class that makes the same values on a CUDA device (Filler.on_device).
@@ -81,6 +82,7 @@ class Family:
     formula: Callable[[Any], str]
     cost: Callable[[Any, Shape, DType], Cost] = no_cost
     random: bool = True
+    region_bytes: int = 0
     grows: Callable[[Distribution, Distribution], bool] = unchanged
 
 
@@ -254,6 +256,7 @@ FAMILIES: dict[type, Family] = {
         expectations.orthogonal,
         lambda d: f"{d.gain:g} Q" + (" at the centre" if d.delta else ""),
         cost=orthogonal_cost,
+        region_bytes=16 << 20,  # that of OrthogonalFiller, which is imported late
         grows=never,
     ),
 }

@@ -53,6 +53,7 @@ class Tiles:
     def __init__(self, n: int, in_memory: bool, folder: str | None = None) -> None:
         self.n = n
         self.count = -(-n // TILE)
+        self.in_memory = in_memory
         self._tiles: dict[tuple[int, int], Array] = {}
         self._file = None if in_memory else tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (lives as long as this)
         if self._file is not None:
@@ -112,10 +113,14 @@ class Reflections:
         tiles = Tiles(self.n, in_memory)
         self._gram(tiles, threads, report)
         self._scalars(tiles)
-        self._triangle(tiles, threads)
-        self._solve(tiles, threads, report)
+        self._triangle(tiles, list(tiles.pairs()), threads)
+        self._solve(tiles, range(tiles.count), threads, report)
+        self.use(tiles, threads, max_memory)
+
+    def use(self, tiles: Tiles, threads: int, max_memory: int) -> None:
+        """Takes a triangle, and packs it where it is in memory."""
         self.triangle = tiles
-        if in_memory:
+        if tiles.in_memory:
             pairs = list(tiles.pairs())
             self.packed = dict(zip(pairs, map_threads(lambda pair: self._packed(*pair), pairs, threads), strict=True))
             self.bands = Bands(min(KEPT, max_memory - self.memory()))
@@ -176,8 +181,11 @@ class Reflections:
         return total
 
     def _scalars(self, tiles: Tiles) -> None:
+        """What follows from the diagonal of S."""
+        self.set_scalars(np.concatenate([np.diagonal(tiles.get(i, i)) for i in range(tiles.count)]))
+
+    def set_scalars(self, squares: Array) -> None:
         """The reflectors' heads, scales and signs, and how far a head is from the element that it replaces."""
-        squares = np.concatenate([np.diagonal(tiles.get(i, i)) for i in range(tiles.count)])
         diagonal = np.empty(self.n)
         for k in range(0, self.n, SHORT):
             span = (k, min(k + SHORT, self.n))
@@ -187,8 +195,8 @@ class Reflections:
         reflectors.reflector_scalars(squares, diagonal, self.heads, self.scales, self.signs, drawn)
         self.steps = self.heads - diagonal
 
-    def _triangle(self, tiles: Tiles, threads: int) -> None:
-        """S to inv(T), in place."""
+    def _triangle(self, tiles: Tiles, pairs: Sequence[tuple[int, int]], threads: int) -> None:
+        """S to inv(T), in place, of some tiles."""
 
         def work(pair: tuple[int, int]) -> None:
             i, j = pair
@@ -197,23 +205,26 @@ class Reflections:
             reflectors.triangle_tile(gram, top, self.scales, self.steps, i * TILE, j * TILE)
             tiles.put(i, j, gram)
 
-        map_threads(work, list(tiles.pairs()), threads)
+        map_threads(work, pairs, threads)
 
-    def _solve(self, tiles: Tiles, threads: int, report: Report) -> None:
-        """inv(T) W = V1', row of tiles by row of tiles from the last; W takes the place of inv(T)."""
+    def _solve(self, tiles: Tiles, columns: Sequence[int], threads: int, report: Report) -> None:
+        """inv(T) W = V1', row of tiles by row of tiles from the last; W takes the place of inv(T).
+
+        Columns of tiles do not depend on each other: only some, in order, may be solved.
+        """
         inverses: dict[int, Array] = {}
-        for i in reversed(range(tiles.count)):
+        for i in reversed(range(columns[-1] + 1 if columns else 0)):
             if i not in inverses:
                 group = range(max(0, i - threads + 1), i + 1)
                 found = map_threads(lambda k: spaced(inverted(tiles.get(k, k))), group, threads)
                 inverses.update(zip(group, found, strict=True))
-            self._solve_row(tiles, i, inverses.pop(i), threads)
+            self._solve_row(tiles, i, [j for j in columns if j >= i], inverses.pop(i), threads)
             report(0.4 + 0.6 * (1 - (i / tiles.count) ** 2))
 
-    def _solve_row(self, tiles: Tiles, i: int, inverse: Array, threads: int) -> None:
-        """W[i, j] for every j, from the rows below; `inverse` is that of inv(T)[i, i]."""
-        factors = {k: spaced(tiles.get(i, k)) for k in range(i + 1, tiles.count)}
-        columns = range(i, tiles.count)[::-1]  # the longest sum first
+    def _solve_row(self, tiles: Tiles, i: int, columns: Sequence[int], inverse: Array, threads: int) -> None:
+        """W[i, j] for some columns, from the rows below; `inverse` is that of inv(T)[i, i]."""
+        factors = {k: spaced(tiles.get(i, k)) for k in range(i + 1, columns[-1] + 1)}
+        columns = columns[::-1]  # the longest sum first
         row = map_threads(lambda j: self._solve_tile(tiles, i, j, factors, inverse), columns, threads)
         for j, tile in zip(columns, row, strict=True):
             tiles.put(i, j, tile)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,9 +19,10 @@ from bigin.fillers.filler import Filler
 from bigin.fillers.model import ModelFiller
 from bigin.jobs.compare import BUFFERS, Difference, Sample, Verification, compare
 from bigin.jobs.device import Choice, choose
+from bigin.jobs.executors.named import check_executor, limits_for, running
 from bigin.jobs.executors.submitted import run_submitted
 from bigin.jobs.journal import Journal, done_regions
-from bigin.jobs.parts import fill_part, parts_of
+from bigin.jobs.parts import Part, fill_part, parts_of
 from bigin.jobs.report import Report
 from bigin.jobs.resume import identity, plan_on, state_of
 from bigin.jobs.retries import Retries
@@ -52,11 +53,8 @@ class FillOptions:
             if not isinstance(value, bool):
                 raise InputError(f"expected {what} to be True or False, got {value!r}")
         check_progress(self.progress)
-        if self.executor is not None and not hasattr(self.executor, "submit"):
-            raise InputError(
-                "expected an executor with submit(function, *arguments), such as a ProcessPoolExecutor of "
-                f"concurrent.futures, got {type(self.executor).__name__}"
-            )
+        if self.executor is not None:
+            check_executor(self.executor)
 
 
 def check_progress(progress: Any) -> None:
@@ -186,12 +184,10 @@ class Job:
         """Runs the parts of a plan on the executor of the options; this process keeps the journal."""
         target = self.target
         assert self.where is not None
-        parts = parts_of(self.where, self._kept(record), plan, self.limits)
+        parts = parts_of(self.where, self._kept(record), plan, limits_for(self.limits, options.executor))
         tasks = [0, *(part.tasks.stop for part in parts)]
         return journalled(
-            lambda report: run_submitted(
-                options.executor, fill_part, parts, lambda size, front: report(size, tasks[front])
-            ),
+            lambda report: run_by(options.executor, parts, lambda size, front: report(size, tasks[front])),
             Journal(target, plan.grid, plan.start, plan.fill, self.retries),
             target,
             plan,
@@ -275,6 +271,12 @@ class Job:
         else:
             self.retries.attempt(lambda: apart(lambda: ledger.checkpoint({})))  # to the disk
             ledger.forget()
+
+
+def run_by(executor: Any, parts: Sequence[Part], report: Callable[[int, int], None]) -> int:
+    """Fills parts by an executor, which is started and ended here where a text names it."""
+    with running(executor) as pool:
+        return run_submitted(pool, fill_part, parts, report)
 
 
 def _stopped(kind: type[KeyboardInterrupt]) -> str:

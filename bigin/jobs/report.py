@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from bigin.core.record import Record
 
@@ -30,3 +31,11 @@ class Report:
     retries: int = 0
     device: str = "cpu"
     compiling: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as `bigin fill --json` prints it.
+
+        Returns:
+            A dict of what JSON can hold.
+        """
+        return {**vars(self), "record": dict(self.record)}

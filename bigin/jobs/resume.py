@@ -20,7 +20,7 @@ from bigin.spec.record import spec_of
 from bigin.targets.target import Target
 
 # What a record says beyond the values: the fill continues if these alone are other than before.
-ASIDE = ("complete", "name_from", "bigin")
+ASIDE = ("complete", "name_from", "bigin", "plan")
 SPOTS = 8  # regions that must be as the journal says, if it is to be believed
 
 

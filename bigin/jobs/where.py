@@ -11,6 +11,7 @@ from bigin.core.errors import FillError, InputError, RecordError
 from bigin.core.handlers import let_through
 from bigin.core.paths import expand, is_path
 from bigin.core.regions import Shape
+from bigin.core.text import parse_shape
 from bigin.core.threads import after_stragglers
 from bigin.jobs.retries import Retries, explain
 from bigin.spec.record import spec_of
@@ -21,11 +22,27 @@ from bigin.targets.target import Target
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """The shapes of the chunks and shards of a zarr array that is made, or that must be those of one that is there."""
+
+    chunks: Shape | None = None
+    shards: Shape | None = None
+
+    @classmethod
+    def parse(cls, chunks: Any, shards: Any) -> Blocks | None:
+        """The shapes as a caller gives them; None where neither is given."""
+        if chunks is None and shards is None:
+            return None
+        given = (None if blocks is None else parse_shape(blocks) for blocks in (chunks, shards))
+        return cls(*given)
+
+
+@dataclass(frozen=True)
 class Where:
     """A target as a caller names it: a path, a URL, a store or an array, and what it is, where it cannot say so itself.
 
     shape: of the target. raw, offset: a file of values without a header, from a byte on. damaged: whether a file that
-    ends too early is opened, too. models: whether a whole checkpoint or group is one target.
+    ends too early is opened, too. models: whether a whole checkpoint or group is one target. blocks: chunks and shards.
     """
 
     target: Any
@@ -35,6 +52,7 @@ class Where:
     offset: int = 0
     damaged: bool = False
     models: bool = False
+    blocks: Blocks | None = None
 
     @property
     def remote(self) -> bool:
@@ -66,6 +84,7 @@ class Where:
             offset=self.offset,
             damaged=self.damaged,
             models=self.models,
+            blocks=None if self.blocks is None else (self.blocks.chunks, self.blocks.shards),
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -212,6 +213,15 @@ class FileTarget(Target):
         """Reserves the space; raises an error of this kind where there is too little."""
         assert self.file is not None
         reserve(self.file.fileno(), self.offset + self.nbytes, self.path, kind)
+
+    def beside(self) -> FileTarget:
+        """A file of the same layout in the same folder, of holes, to try how fast it is written."""
+        path = self.path.with_name(f".bigin-trial-{uuid.uuid4().hex}")
+        other = FileTarget(path, self.shape, self.stored_dtype, self.offset, fortran=self.fortran)
+        other.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        assert other.file is not None
+        other.file.truncate(self.offset + self.nbytes)
+        return other
 
     def flush(self) -> None:
         """fsync."""

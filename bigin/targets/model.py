@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 import numpy as np
 
@@ -108,6 +108,10 @@ class ModelTarget(Target):
     def intact(self, region: Region) -> bool | None:
         return self._members[region[0][0]].intact(region[1:])
 
+    def settle(self, regions: Sequence[Region]) -> None:
+        for number, group in groupby(regions, key=lambda region: region[0][0]):
+            self._members[number].settle([region[1:] for region in group])
+
     def where(self, region: Region) -> str:
         """The tensor, and where in it."""
         number = region[0][0]
@@ -125,6 +129,10 @@ class ModelTarget(Target):
     def holds_data(self) -> bool:
         """Whether any tensor holds data."""
         return any(member.holds_data() for member in self._members)
+
+    def outline(self) -> dict[str, object]:
+        """What another process needs beside the path to open what is being written, for JSON."""
+        return {"kind": "group"}
 
     def tensors(self) -> dict[str, tuple[list[int], str]]:
         """Shape and dtype of every tensor, as a record keeps them."""

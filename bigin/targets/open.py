@@ -24,6 +24,7 @@ from bigin.targets.safetensors.folder import SUFFIX, is_checkpoint, is_index, te
 from bigin.targets.safetensors.tensor import tensor_target
 from bigin.targets.target import Target
 
+Blocks = tuple[Shape | None, Shape | None]  # chunks, shards
 MAGIC = b"\x93NUMPY"
 
 
@@ -36,13 +37,15 @@ def open_target(
     offset: int = 0,
     damaged: bool = False,
     models: bool = False,
+    blocks: Blocks | None = None,
 ) -> Target:
     """The target that a path, a URL, an array in memory or on a CUDA device, a zarr array or a zarr store names.
 
     A path that ends in .npy or holds a .npy file is one; CHECKPOINT#NAME is a tensor of a safetensors file, an index or
     a folder of some; with `raw` it is a file of values from `offset` bytes on; everything else is zarr. With `models`,
     a whole checkpoint or group is one target, too. What is missing is made by its ledger's `begin` if a shape is given,
-    in the dtype and its byte order (float32 by default). A file that ends too early is refused unless `damaged`.
+    in the dtype and its byte order (float32 by default), and in these `blocks`. A file that ends too early is refused
+    unless `damaged`.
 
     Raises InputError where the target contradicts shape or dtype, or is none.
     """
@@ -50,14 +53,29 @@ def open_target(
         raise InputError("expected an offset only for a raw file; add --raw (raw=True)")
     if is_path(target):
         check_path(target)
-        opened = (
-            _raw(target, shape, dtype, offset) if raw else _named(target, shape, dtype, damaged=damaged, models=models)
-        )
+        if raw:
+            opened = _raw(target, shape, dtype, offset)
+        elif (named := _named(target, shape, dtype, damaged=damaged, models=models)) is not None:
+            opened = named
+        else:
+            opened = _zarr(target, shape, dtype, blocks)
     else:
         lent = memmap_target(target) if isinstance(target, np.memmap) else None
-        opened = lent or device_target(target) or memory_target(target) or _zarr(target, shape, dtype)
+        opened = lent or device_target(target) or memory_target(target) or _zarr(target, shape, dtype, blocks)
     _check(opened, shape, dtype)
+    if blocks is not None:
+        _check_blocks(opened, blocks)
     return opened
+
+
+def _check_blocks(target: Target, blocks: Blocks) -> None:
+    """Raises InputError where a target has other chunks or shards than were asked for, or has none."""
+    held = target.blocks
+    if held is None:
+        raise InputError(f"{target.label}: expected no chunks or shards, as it is one piece; leave them out")
+    for what, wanted, has in zip(("chunks", "shards"), blocks, held, strict=True):
+        if wanted is not None and wanted != has:
+            raise InputError(f"{target.label}: expected {what} of {wanted}, got an existing array with {has or 'none'}")
 
 
 def _raw(target: Any, shape: Shape | None, dtype: np.dtype[Any] | None, offset: int) -> Target:
@@ -69,14 +87,16 @@ def _raw(target: Any, shape: Shape | None, dtype: np.dtype[Any] | None, offset: 
     return raw_target(local_file(target), shape, dtype, offset)
 
 
-def _named(target: Any, shape: Shape | None, dtype: np.dtype[Any] | None, *, damaged: bool, models: bool) -> Target:
-    """What a path or a URL names."""
+def _named(
+    target: Any, shape: Shape | None, dtype: np.dtype[Any] | None, *, damaged: bool, models: bool
+) -> Target | None:
+    """What a path or a URL names; None for a zarr array."""
     if models and (model := open_model(target)) is not None:
         return model
     if (tensor := tensor_path(target)) is not None:
         return tensor_target(*tensor)
     if not is_npy(target):
-        return _zarr(target, shape, dtype)
+        return None
     path = local_file(target)
     if path.exists():
         return npy_target(path, shape, dtype, damaged=damaged)
@@ -85,12 +105,12 @@ def _named(target: Any, shape: Shape | None, dtype: np.dtype[Any] | None, *, dam
     return npy_target(path, shape, dtype or np.dtype(np.float32))
 
 
-def _zarr(target: Any, shape: Shape | None, dtype: np.dtype[Any] | None) -> Target:
+def _zarr(target: Any, shape: Shape | None, dtype: np.dtype[Any] | None, blocks: Blocks | None) -> Target:
     """A zarr array."""
     store = local_or_url(target)
     from bigin.targets.zarr.make import zarr_target  # zarr takes a third of a second to import
 
-    return zarr_target(store, shape, dtype or np.dtype(np.float32))
+    return zarr_target(store, shape, dtype or np.dtype(np.float32), blocks)
 
 
 def _check(target: Target, shape: Shape | None, dtype: np.dtype[Any] | None) -> None:

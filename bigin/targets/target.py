@@ -70,6 +70,11 @@ class Target(ABC):
         """The byte order of the stored values, as numpy writes it: = for the machine's own."""
         return "="
 
+    @property
+    def blocks(self) -> tuple[Shape, Shape | None] | None:
+        """The shapes of its chunks and shards, where it has any."""
+        return None
+
     def bytes_of(self, region: Region) -> int:
         """How many bytes the values of a region take."""
         return math.prod(extent(region)) * self.dtype.itemsize
@@ -142,6 +147,10 @@ class Target(ABC):
 
     def flush(self) -> None:  # noqa: B027
         """Called after the last region, where there is no ledger: brings the data to the disk if `sync` is set."""
+
+    def settle(self, regions: Sequence[Region]) -> None:
+        """Brings some regions, which were stored, to the disk: what a process does that fills a part of a target."""
+        self.flush()
 
     def advance(self) -> None:  # noqa: B027
         """Called now and then while the regions are filled: the time to start bringing data to the disk."""

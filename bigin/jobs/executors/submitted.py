@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any
+
+from bigin.jobs.executors.waiting import cancel, done_of
 
 REPORT = 0.1  # seconds between two reports of progress
 
@@ -21,14 +22,14 @@ def run_submitted(
     left = set(futures)
     try:
         while left:
-            done, left = wait(left, timeout=REPORT, return_when=FIRST_COMPLETED)
+            done = done_of(left, REPORT)
+            left -= done
             for future in done:
                 future.result()
             size = sum(future.result() for future in futures if future not in left)
             front = next((i for i, future in enumerate(futures) if future in left), len(futures))
             report(size, front)
     except BaseException:
-        for future in left:
-            future.cancel()
+        cancel(left)
         raise
     return sum(future.result() for future in futures)

@@ -85,12 +85,27 @@ class CheckpointTarget(ModelTarget):
     def whole(self) -> bool:
         return all(file.whole() for file in self.files)
 
+    def start(self) -> None:
+        """Opens the files that an earlier call or another process has begun."""
+        allow_open_files(len(self.files), self.label)
+        for file in self.files:
+            file.reopen()
+
     def advance(self) -> None:
         """Starts to bring what is written to the disk."""
         if self.sync:
             for file in self.files:
                 if file.file is not None:
                     start_writeback(file.file.fileno())
+
+    def outline(self) -> dict[str, object]:
+        """What another process needs to open a checkpoint that is being written, for JSON."""
+        files = {
+            file.path.name: {name: [tensor.dtype.name, list(tensor.shape)] for name, tensor in file.tensors.items()}
+            for file in self.files
+        }
+        index = None if self.index is None else self.index.name
+        return {"kind": "checkpoint", "folder": str(self.files[0].path.parent), "files": files, "index": index}
 
     def index_text(self) -> bytes:
         """The index: the file of every tensor."""
@@ -166,9 +181,7 @@ class CheckpointLedger(Ledger):
         """Opens the files. Where one was cut off, all is filled from the start, and the journal goes first."""
         if not self.target.whole():
             self.forget()
-        allow_open_files(len(self.files), self.label)
-        for file in self.files:
-            file.reopen()
+        self.target.start()
 
     def clean(self) -> None:
         """Removes what a checkpoint of other files has left."""

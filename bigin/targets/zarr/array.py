@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from zarr.codecs import ShardingCodec
 from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from bigin.core import dtypes
+from bigin.core.disk import open_file
 from bigin.core.errors import InputError
-from bigin.core.regions import Grid, Region, slices
+from bigin.core.regions import Grid, Region, Shape, slices
 from bigin.targets.records import JOURNAL, Record
 from bigin.targets.target import Array, Parts, Scratch, Target
 from bigin.targets.zarr.chunks import LocalWriter, is_big_endian, is_plain, writer
@@ -57,6 +59,10 @@ class ZarrTarget(Target):
     @property
     def byte_order(self) -> str:
         return ">" if is_big_endian(self.array) else "="
+
+    @property
+    def blocks(self) -> tuple[Shape, Shape | None] | None:
+        return self.array.chunks, self.array.shards
 
     def grid(self, size: int = 0) -> Grid:
         """The grid of the shards, or of the chunks where there are none."""
@@ -138,6 +144,14 @@ class ZarrTarget(Target):
             sync_regions(store.root, [(self.writer, self.grid())])
 
     flush = bring_to_disk
+
+    def settle(self, regions: Sequence[Region]) -> None:
+        """Only these chunks' files: other processes are at work in the file system, and bring their own to the disk."""
+        for region in regions:
+            path = self.writer.file(region)
+            if path is not None:
+                with open_file(path) as file:
+                    os.fsync(file.fileno())
 
 
 async def _holds_chunk(array: zarr.Array[Any]) -> bool:

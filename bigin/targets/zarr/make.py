@@ -44,7 +44,10 @@ class ZarrLayout:
 
 
 def zarr_target(
-    target: str | Path | Store | zarr.Array[Any], shape: Shape | None, dtype: np.dtype[Any] | None
+    target: str | Path | Store | zarr.Array[Any],
+    shape: Shape | None,
+    dtype: np.dtype[Any] | None,
+    blocks: tuple[Shape | None, Shape | None] | None = None,
 ) -> ZarrTarget:
     """The array at a path, a URL or the root of a store; a missing one is made later if it is given a shape."""
     if isinstance(target, zarr.Array):
@@ -56,7 +59,7 @@ def zarr_target(
         return zip_target(there, target) if isinstance(target, Path) and target.suffix == ZIP else there
     if shape is None or dtype is None:
         raise NotFoundError(f"{label}: expected a zarr array, got nothing; give --shape (shape=) to make one")
-    return missing(target, label, ZarrLayout(shape, dtype))
+    return missing(target, label, ZarrLayout(shape, dtype, *(blocks or ())))
 
 
 def missing(path: str | Path | Store, label: str, layout: ZarrLayout) -> ZarrTarget:

@@ -1,0 +1,358 @@
+"""bigin.plan and its kin: a job cut into parts, as data that any machines work on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bigin.api.models import Out, model_of, opened_model
+from bigin.api.opening import existing
+from bigin.api.verifying import wanted
+from bigin.core.errors import InputError
+from bigin.core.floats import default_modes
+from bigin.core.limits import Limits
+from bigin.core.paths import expand
+from bigin.core.text import parse_size
+from bigin.jobs.compare import Sample, Verification
+from bigin.jobs.executors.named import running
+from bigin.jobs.job import check_progress
+from bigin.jobs.plans.begin import absolute, begin_fill, begin_reading, plan_fill, plan_reading
+from bigin.jobs.plans.finish import Status, done_text, finish, status_of
+from bigin.jobs.plans.numbers import parse_parts, parts_here
+from bigin.jobs.plans.plan import FILL, WorkPlan, read_plan
+from bigin.jobs.plans.run import run_plan
+from bigin.jobs.plans.work import Done, Options, work
+from bigin.jobs.report import Report
+from bigin.jobs.retries import Retries
+from bigin.jobs.what import What
+from bigin.jobs.where import Blocks, opened
+from bigin.recipes.specs import Chosen
+from bigin.spec.model import ModelSpec
+
+
+class Plan:
+    """A job cut into parts, each of which any process on any machine does, in any order and as often as it likes.
+
+    The target is made by then, and its record says that it is not complete. `bigin.plan` makes a plan, `Plan.read`
+    reads one that was written to a file.
+
+    Example:
+        >>> plan = bigin.plan("table.npy", "normal", std=0.02, shape=(40000, 64), parts=4)
+        >>> plan.write("plan.json")
+        >>> [done.part for done in bigin.Plan.read("plan.json").work("0,2-3")]
+        [0, 2, 3]
+        >>> plan.status().missing
+        [1]
+        >>> [done.nbytes for done in plan.work([1])]
+        [2621440]
+        >>> plan.finish().record["complete"]
+        True
+    """
+
+    def __init__(self, data: WorkPlan) -> None:
+        self._data = data
+
+    @classmethod
+    def read(cls, path: str | Path) -> Plan:
+        """Read a plan from a file.
+
+        Args:
+            path: of what `write` or `bigin plan` has written.
+
+        Returns:
+            The plan.
+
+        Raises:
+            InputError: there is no plan, or it was made by another version of bigin or of the stream.
+        """
+        return cls(read_plan(expand(path)))
+
+    def write(self, path: str | Path) -> None:
+        """Write the plan to a file, of about a kilobyte.
+
+        Args:
+            path: of the file, which is replaced.
+        """
+        self._data.write(Path(expand(path)))
+
+    @property
+    def target(self) -> str:
+        """The target's path or URL."""
+        return self._data.target
+
+    @property
+    def parts(self) -> int:
+        """The number of parts."""
+        return self._data.parts
+
+    @property
+    def rounds(self) -> dict[str, int]:
+        """The rounds of preparation that come first, in their order, each with its number of parts."""
+        return dict(self._data.rounds)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the plan from others, also from one of the same values in other parts."""
+        return self._data.fingerprint
+
+    def __repr__(self) -> str:
+        return f"<bigin.Plan {self.fingerprint}: {self._data.task} {self.target} in {self.parts} parts>"
+
+    def parts_of(self, text: str | None = None, round: str = FILL, *, one_based: bool = False) -> Sequence[int]:
+        """The numbers of parts that a text names, or that the environment assigns to this process.
+
+        Args:
+            text: such as "17,40-60". Without, the number of a task of a job array (SLURM_ARRAY_TASK_ID,
+                JOB_COMPLETION_INDEX, AWS_BATCH_JOB_ARRAY_INDEX, SGE_TASK_ID, PBS_ARRAY_INDEX) or of a rank (RANK,
+                OMPI_COMM_WORLD_RANK) in the environment.
+            round: of which round.
+            one_based: whether the text, or the scheduler, counts from 1.
+
+        Returns:
+            The numbers, from 0.
+        """
+        count = self._count(round)
+        if text is not None:
+            return parse_parts(text, count, one_based=one_based)
+        return parts_here(os.environ, count, one_based=one_based)
+
+    def _count(self, which: str) -> int:
+        if which != FILL and which not in self._data.rounds:
+            rounds = ", ".join([*self._data.rounds, FILL])
+            raise InputError(f"expected a round among {rounds}, got {which!r}")
+        return self._data.count(which)
+
+    def work(
+        self,
+        parts: Sequence[int] | str | int | None = None,
+        *,
+        round: str = FILL,
+        again: bool = False,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        sync: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Done]:
+        """Do some parts, in this process. Any two attempts at a part write the same bytes.
+
+        Args:
+            parts: numbers, or a text such as "17,40-60". Without, what the environment assigns to this process.
+            round: the round of preparation that the parts are of; by default the last, which fills.
+            again: do parts again that are marked as done.
+            threads, max_memory, progress: as in `bigin.fill`; progress is that of a part.
+            sync: bring a part to the disk before it is marked as done.
+
+        Returns:
+            What was done, for each part.
+        """
+        options = Options(Limits.parse(threads, max_memory), again, sync)
+        check_progress(progress)
+        if isinstance(parts, int):
+            parts = [parts]
+        numbers = self.parts_of(parts, round) if parts is None or isinstance(parts, str) else parts
+        for number in numbers:
+            parse_parts(str(number), self._count(round))
+        return [work(self._data, int(number), round, options, progress) for number in numbers]
+
+    def status(self) -> Status:
+        """Count the parts that are done.
+
+        Returns:
+            Their number, what is missing, bytes and rate.
+        """
+        return status_of(self._data)
+
+    def finish(self, *, threads: int | None = None, max_memory: int | str | None = None) -> Any:
+        """End the plan: count what is stored, and only where all is there mark the target as complete.
+
+        It may be repeated.
+
+        Args:
+            threads, max_memory: as in `bigin.fill`.
+
+        Returns:
+            What was done: a Report, or of a plan that reads, what it has found.
+        """
+        return finish(self._data, Limits.parse(threads, max_memory))
+
+    def run(
+        self,
+        executor: Any,
+        *,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        sync: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Any:
+        """Do all parts that are left on an executor, and finish the plan.
+
+        Args:
+            executor: anything with submit(function, *arguments) -> Future: of concurrent.futures, mpi4py.futures, Parsl
+                or submitit; a dask.distributed Client; the module ray; or a text, "processes:8" or
+                "dask://scheduler:8786". Parts whose worker is lost are done again by others.
+            threads: of a worker at a part. By default one, or its share of this machine's cores where the executor's
+                processes are here.
+            max_memory: bytes of buffers that a worker may add to its process.
+            sync: bring a part to the disk before it is marked as done.
+            progress: called now and then with the work that is done and the work in all.
+
+        Returns:
+            As `finish`.
+        """
+        limits = Limits.parse(threads, max_memory)
+        check_progress(progress)
+        with running(executor) as pool:
+            if pool is None:  # a process of MPI that has worked
+                raise SystemExit(0)
+            run_plan(self._data, pool, Options(limits, sync=sync), progress)
+        return self.finish(threads=threads, max_memory=max_memory)
+
+
+def plan(
+    target: Any,
+    method: str,
+    *,
+    parts: int,
+    seed: int = 0,
+    name: str | None = None,
+    shape: Any = None,
+    dtype: Any = None,
+    chunks: Any = None,
+    shards: Any = None,
+    raw: bool = False,
+    offset: int = 0,
+    region: Any = None,
+    padding_idx: int | None = None,
+    overwrite: bool = False,
+    **parameters: Any,
+) -> Plan:
+    """Cut a fill into parts, and make its target, so that many machines may fill it.
+
+    Args:
+        target: a path or a URL, which every machine sees: as in `fill`.
+        parts: how many; each has whole chunks or shards.
+        method, seed, name, shape, dtype, chunks, shards, raw, offset, region, padding_idx, **parameters: as in `fill`.
+        overwrite: whether a target that holds other data, or that another plan has begun, may be filled.
+
+    Returns:
+        The plan. The same call gives the same plan, and forgets no part that is done.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> plan = bigin.plan("table.npy", "normal", std=0.02, shape=(40000, 64), parts=4)
+        >>> plan.run("processes:2").nbytes
+        10240000
+    """
+    what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
+    place = absolute(expand(target))
+    where = what.where(place, dtype, raw=raw, offset=offset, blocks=Blocks.parse(chunks, shards))
+    retries = Retries(where.remote)
+    with default_modes(), opened(where, retries) as there:
+        spec = what.spec(there)
+        spec.plan()  # refuses what the dtype cannot hold
+        data = plan_fill(spec, there, place, parts, layout={"raw": raw, "offset": where.offset})
+        begin_fill(data, there, retries, overwrite=overwrite)
+    return Plan(data)
+
+
+def plan_initialize(
+    recipe: str | os.PathLike[str],
+    out: Any,
+    *,
+    parts: int,
+    like: Any = None,
+    seed: int | None = None,
+    variables: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    max_shard_size: int | str | None = None,
+    overwrite: bool = False,
+) -> Plan:
+    """Cut the filling of a whole model into parts, and make its files, so that many machines may fill it.
+
+    Args:
+        recipe, out, like, seed, variables, strict, max_shard_size, overwrite: as in `initialize`; `out` is a path or a
+            URL, which every machine sees.
+        parts: as in `plan`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        InputError: something is wrong with the recipe, or with what it is asked to fill; nothing was changed.
+
+    Example:
+        >>> group = zarr.open_group("model.zarr", mode="w")
+        >>> array = group.create_array("fc1.weight", shape=(120, 400), chunks=(10, 400), dtype="float32")
+        >>> with open("recipe.toml", "w") as file:
+        ...     n = file.write('[[rule]]\\nmatch = "*.weight"\\nmethod = "kaiming_normal"\\n')
+        >>> plan = bigin.plan_initialize("recipe.toml", "model.zarr", parts=3)
+        >>> [done.nbytes for done in plan.work("0-2")]
+        [64000, 64000, 64000]
+        >>> plan.finish().nbytes
+        192000
+    """
+    shard = None if max_shard_size is None else parse_size(max_shard_size)
+    place = absolute(expand(out))
+    with default_modes():
+        model, specs = model_of(place, expand(like), Chosen(recipe, seed, variables or {}, strict))
+        spec = ModelSpec(dict(sorted(specs.items())))
+        records = {name: each.record() for name, each in spec.tensors.items()}
+        with opened_model(Out(place, model, shard, in_place=like is None), records) as target:
+            retries = Retries(target.remote)
+            data = plan_fill(spec, target, place, parts, layout={}, model=target.outline() | {"records": records})
+            begin_fill(data, target, retries, overwrite=overwrite)
+    return Plan(data)
+
+
+def plan_verify(
+    target: Any,
+    method: str | None = None,
+    *,
+    parts: int,
+    seed: int = 0,
+    name: str | None = None,
+    shape: Any = None,
+    dtype: Any = None,
+    raw: bool = False,
+    offset: int = 0,
+    region: Any = None,
+    padding_idx: int | None = None,
+    sample: float = 1.0,
+    sample_seed: int = 0,
+    **parameters: Any,
+) -> Plan:
+    """Cut a verification into parts, which many machines may do. `finish` returns what they have found.
+
+    Args:
+        target: as in `verify`, a path or a URL, which every machine sees.
+        parts: as in `plan`.
+        method, seed, name, shape, dtype, raw, offset, region, padding_idx, sample, sample_seed, **parameters: as in
+            `verify`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        InputError: there is nothing to compare with, or something is wrong with what was asked for.
+
+    Example:
+        >>> report = bigin.fill("table.npy", "normal", std=0.02, shape=(40000, 64))
+        >>> bigin.plan_verify("table.npy", parts=4).run("processes:2").equal
+        True
+    """
+    what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
+    place, chosen = absolute(expand(target)), Sample(sample, sample_seed)
+    where = what.where(place, dtype, raw=raw, offset=offset, damaged=True, models=method is None)
+    with existing(where, "verify") as (there, retries):
+        spec, record = wanted(what, there, retries)
+        layout = {"raw": raw, "offset": where.offset}
+        data = plan_reading("verify", spec, there, place, parts, {"layout": layout, "record": record, "sample": chosen})
+        begin_reading(data, retries)
+    return Plan(data)
+
+
+__all__ = ["Done", "Plan", "Report", "Status", "Verification", "done_text", "plan", "plan_initialize", "plan_verify"]

@@ -1,0 +1,215 @@
+"""bigin plan, work, status and finish: one store, filled by many machines."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import bigin
+from bigin.cli.commands import Command
+from bigin.cli.options import (
+    PATH,
+    BlockOptions,
+    LayoutOptions,
+    RunOptions,
+    SpecOptions,
+    block_options,
+    filled_with,
+    gathered,
+    json_option,
+    layout_options,
+    run_options,
+    sync_option,
+)
+from bigin.cli.printing import outcome, pace, progress_bar, summary, verdict
+from bigin.core.text import counted, size_text
+
+if TYPE_CHECKING:
+    from bigin.api.plans import Plan
+    from bigin.jobs.plans.work import Done
+
+PLAN_HELP = """Cut the fill of TARGET into parts, which many machines may do, and create TARGET.
+
+The plan is a small file. Every machine runs `bigin work` for its parts, in any order and as often as it likes, and
+`bigin finish` marks TARGET as complete when all is stored.
+
+\b
+bigin plan table.zarr --method normal --std 0.02 --shape 10000000000,256 \\
+    --dtype bfloat16 --parts 500 -o plan.json
+bigin work plan.json --part 17
+bigin status plan.json
+bigin finish plan.json
+"""
+WORK_HELP = """Do parts of PLAN: --part, or what a scheduler's environment says.
+
+\b
+SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX (Kubernetes), AWS_BATCH_JOB_ARRAY_INDEX,
+SGE_TASK_ID, PBS_ARRAY_INDEX: the part of that number; with a step, those up to the next task's.
+RANK with WORLD_SIZE (torchrun), OMPI_COMM_WORLD_RANK with _SIZE: every so many-th part.
+
+Parts that are done are skipped. Two attempts at a part, even at once, write the same bytes.
+"""
+
+parts_option = click.option("--parts", type=int, required=True, help="Number of parts, of whole chunks or shards.")
+out_option = click.option(
+    "--output", "-o", type=PATH, default="plan.json", show_default=True, help="File that the plan is written to."
+)
+
+
+@dataclass(frozen=True)
+class Planning:
+    """The options that make a plan of a command."""
+
+    parts: int | None
+    output: str | None
+
+
+planned = gathered(
+    "planning",
+    Planning,
+    click.option("--parts", type=int, help="Only plan it, in so many parts for `bigin work`; see `bigin plan`."),
+    click.option("--output", "-o", type=PATH, help="File that the plan is written to.  [default: plan.json]"),
+)
+
+
+def keep(plan: Plan, output: str | None, quiet: bool) -> None:
+    """Write a plan to its file, and print what to do with it."""
+    path = output or "plan.json"
+    plan.write(path)
+    if quiet:
+        return
+    click.echo(f"{path}: {counted(plan.parts, 'part')} of {plan.target}, plan {plan.fingerprint}")
+    for name, count in plan.rounds.items():
+        click.echo(f"first: bigin work {path} --round {name} --part 0-{count - 1}    (by as many machines as you like)")
+    click.echo(f"then:  bigin work {path} --part 0-{plan.parts - 1}, and bigin finish {path}")
+
+
+@click.command(cls=Command, no_args_is_help=True, help=PLAN_HELP, short_help="Cut a fill into parts for many machines.")
+@click.argument("target", type=PATH)
+@filled_with
+@layout_options
+@block_options
+@parts_option
+@out_option
+@click.option("--overwrite", is_flag=True, help="Fill a target that holds other data, or that another plan has begun.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
+def plan(
+    target: str,
+    spec: SpecOptions,
+    layout: LayoutOptions,
+    blocks: BlockOptions,
+    parts: int,
+    output: str,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Plan a fill."""
+    assert spec.method is not None
+    made = bigin.plan(
+        target,
+        spec.method,
+        parts=parts,
+        **spec.arguments(),
+        **layout.arguments(),
+        **blocks.arguments(),
+        overwrite=overwrite,
+    )
+    keep(made, output, quiet)
+
+
+plan_argument = click.argument("path", metavar="PLAN", type=PATH)
+
+
+@click.command(cls=Command, no_args_is_help=True, help=WORK_HELP, short_help="Do parts of a plan.")
+@plan_argument
+@click.option("--part", help="Parts to do: 17 or 17,40-60.  [default: what the environment says]")
+@click.option("--one-based", is_flag=True, help="The parts of --part or of the scheduler are counted from 1.")
+@click.option("--round", default="fill", show_default=True, help="Round of preparation: see `bigin status`.")
+@click.option("--again", is_flag=True, help="Do parts that are marked as done, too.")
+@sync_option
+@run_options
+@json_option
+def work(
+    path: str,
+    part: str | None,
+    one_based: bool,
+    round: str,
+    again: bool,
+    sync: bool,
+    run: RunOptions,
+    as_json: bool,
+) -> None:
+    """Do parts."""
+    held = bigin.Plan.read(path)
+    for number in held.parts_of(part, round, one_based=one_based):
+        label = f"{held.target}, part {number + one_based}"
+        with progress_bar(label, run.quiet or as_json) as progress:
+            (done,) = held.work([number], round=round, again=again, sync=sync, progress=progress, **run.arguments())
+        if as_json:
+            click.echo(json.dumps(vars(done) | {"host": socket.gethostname()}))
+        elif not run.quiet:
+            click.echo(f"{label}: {said(done)}")
+
+
+def said(done: Done) -> str:
+    """Return what became of a part."""
+    if done.stored:
+        return "is done already"
+    return pace(done.nbytes, done.seconds) if done.nbytes else f"round {done.round}, {done.seconds:.2f} s"
+
+
+@click.command(cls=Command, no_args_is_help=True, short_help="Count the parts of a plan that are done.")
+@plan_argument
+@json_option
+@click.pass_context
+def status(context: click.Context, path: str, as_json: bool) -> None:
+    """Count the parts of PLAN that are done: bytes, rate and what is left.
+
+    The exit code is 0 if all parts are done, and 1 otherwise.
+    """
+    from bigin.api.plans import done_text
+
+    held = bigin.Plan.read(path).status()
+    click.echo(json.dumps(held.as_dict(), indent=2) if as_json else done_text(held))
+    if not held.complete:
+        context.exit(1)
+
+
+@click.command(cls=Command, no_args_is_help=True, short_help="End a plan whose parts are all done.")
+@plan_argument
+@run_options
+@json_option
+@click.pass_context
+def finish(context: click.Context, path: str, run: RunOptions, as_json: bool) -> None:
+    """End PLAN: count what is stored, and only where all is there mark the target as complete.
+
+    It lists parts that are missing or short and then changes nothing. It may be repeated.
+    """
+    found = bigin.Plan.read(path).finish(**run.arguments())
+    if as_json:
+        click.echo(json.dumps(as_dict(found), indent=2))
+    elif not run.quiet:
+        click.echo(told(found))
+    if getattr(found, "equal", True) is False or getattr(found, "looks_right", True) is False:
+        context.exit(1)
+
+
+def as_dict(found: Any) -> dict[str, Any]:
+    """Return what was found or done, for JSON."""
+    return found.as_dict()  # type: ignore[no-any-return]
+
+
+def told(found: Any) -> str:
+    """Return what was found or done, in words."""
+    if hasattr(found, "equal"):
+        return verdict(found, "`bigin verify --repair` fills it again")
+    record = found.record
+    if "tensors" in record:
+        if found.stored and not found.nbytes:
+            return f"{found.target}: already finished, {size_text(found.stored)}"
+        return outcome(found, counted(len(record["tensors"]), "tensor"), "filled by a recipe")
+    return summary(found)

@@ -1,0 +1,261 @@
+"""How far a plan has come, and its end: what is stored is counted, and only then the record says complete."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bigin.core.errors import DamagedError, FillError
+from bigin.core.floats import default_modes
+from bigin.core.limits import Limits
+from bigin.core.regions import Grid
+from bigin.core.text import duration_text, size_text
+from bigin.core.threads import apart, map_threads
+from bigin.fillers.model import ModelFiller
+from bigin.jobs.compare import Verification
+from bigin.jobs.plans.numbers import as_text
+from bigin.jobs.plans.opening import begun, check_grid, opened_plan
+from bigin.jobs.plans.plan import FILL, WorkPlan
+from bigin.jobs.plans.preparation import filler_of
+from bigin.jobs.plans.reading import difference_of, sampled
+from bigin.jobs.plans.work import marked, marker, read_marker
+from bigin.jobs.report import Report
+from bigin.jobs.retries import Retries
+from bigin.jobs.where import as_fill_error
+from bigin.spec.record import spec_of
+from bigin.targets.files import FileTarget
+from bigin.targets.model import ModelTarget
+from bigin.targets.paths import local_path
+from bigin.targets.safetensors.checkpoint import CheckpointTarget
+from bigin.targets.target import Target
+
+READERS = 16  # markers that are read at once: in a store on a network they are waited for
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a plan has come.
+
+    Attributes:
+        target: the target's path or URL.
+        task: fill, grow, verify or show.
+        complete: whether the plan was finished, or nothing is left to do but to finish it.
+        finished: whether the plan was finished.
+        parts: the number of parts, of each round in the order in which they are done.
+        done: the number of parts that are done, of each round.
+        missing: the parts of the first round that is not done.
+        round: that round.
+        nbytes: bytes of values in the parts that are done.
+        total: bytes of values in all parts.
+        seconds: from the first attempt's begin to the last one's end.
+        rate: bytes per second over that time.
+        left: estimated seconds until the last part is done, or None where nothing is done yet.
+    """
+
+    target: str
+    task: str
+    finished: bool
+    parts: dict[str, int]
+    done: dict[str, int]
+    round: str
+    missing: list[int] = field(repr=False)
+    nbytes: int
+    total: int
+    seconds: float
+    rate: float
+    left: float | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all parts are done."""
+        return self.finished or not self.missing
+
+    def as_dict(self) -> dict[str, Any]:
+        """The status as `bigin status --json` prints it.
+
+        Returns:
+            A dict of what JSON can hold.
+        """
+        return vars(self) | {"complete": self.complete, "missing": as_text(self.missing, shown=1 << 30)}
+
+
+def retries_of(plan: WorkPlan) -> Retries:
+    """What retries the operations of a plan's store."""
+    return Retries(local_path(plan.ledger) is None)
+
+
+def is_finished(plan: WorkPlan, target: Target) -> bool:
+    """Whether a plan was finished: what it fills says that it is complete."""
+    return plan.task == "fill" and not begun(plan, target)
+
+
+def status_of(plan: WorkPlan) -> Status:
+    """How far a plan has come, by the markers of its parts."""
+    retries = retries_of(plan)
+    with default_modes(), as_fill_error(plan.target):
+        with opened_plan(plan, retries) as target:
+            finished, total = is_finished(plan, target), target.nbytes
+        parts = {which: plan.count(which) for which in (*plan.rounds, FILL)}
+        if finished:
+            return Status(plan.target, plan.task, finished, parts, parts, FILL, [], total, total, 0.0, 0.0, 0.0)
+        held = {which: retries.attempt(lambda: marked(plan, which)) for which in parts}  # noqa: B023
+        rounds = [which for which in parts if len(held[which]) < parts[which]]
+        first = rounds[0] if rounds else FILL
+        missing = sorted(set(range(parts[first])) - held[first])
+        said = markers(plan, sorted(held[FILL]), retries)
+    nbytes = sum(each["bytes"] for each in said)
+    timed = [each for each in said if "began" in each and "ended" in each]
+    seconds = max(each["ended"] for each in timed) - min(each["began"] for each in timed) if timed else 0.0
+    rate = nbytes / seconds if seconds else 0.0
+    left = (total - nbytes) / rate if rate else None
+    done = {which: len(held[which]) for which in parts}
+    return Status(plan.target, plan.task, finished, parts, done, first, missing, nbytes, total, seconds, rate, left)
+
+
+def markers(plan: WorkPlan, parts: Sequence[int], retries: Retries) -> list[dict[str, Any]]:
+    """What the markers of some parts say."""
+
+    def read(part: int) -> dict[str, Any]:
+        data = retries.attempt(lambda: plan.notes.get(marker(FILL, part)))
+        return read_marker(data or b"")
+
+    return map_threads(read, parts, READERS)
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """What is not there of a plan: parts without a marker, and parts of which something is missing or short."""
+
+    unmarked: list[int]
+    short: dict[int, str]  # what of the part is the first
+
+    def __bool__(self) -> bool:
+        return bool(self.unmarked or self.short)
+
+    def __str__(self) -> str:
+        texts = []
+        if self.unmarked:
+            texts.append(
+                f"parts {as_text(self.unmarked)} are not done: `bigin work` with --part {as_text(self.unmarked)}"
+            )
+        if self.short:
+            first, what = next(iter(sorted(self.short.items())))
+            parts = as_text(sorted(self.short))
+            texts.append(
+                f"parts {parts} are marked, but missing or short ({what} of part {first}): `bigin work` with --again "
+                f"--part {parts}"
+            )
+        return "; ".join(texts)
+
+
+def lacking(plan: WorkPlan, target: Target, grid: Grid, retries: Retries) -> Lacking:
+    """What is not there of a fill: every part's marker is looked for, and every chunk's size."""
+    unmarked = sorted(set(range(plan.parts)) - retries.attempt(lambda: marked(plan, FILL)))
+    without = set(unmarked)
+    short: dict[int, str] = {}
+    if isinstance(target, FileTarget | CheckpointTarget) and not target.whole():
+        return Lacking(unmarked, dict.fromkeys(sorted(set(range(plan.parts)) - without), "the end of a file"))
+    if target.remote:
+        gone: Sequence[int] = retries.attempt(lambda: target.unstored(grid))
+    else:
+        gone = [number for number in range(len(grid)) if target.intact(grid[number]) is False]
+    for number in gone:
+        part = plan.part_of(number)
+        if part not in without:
+            short.setdefault(part, target.where(grid[number]))
+    return Lacking(unmarked, short)
+
+
+def finish(plan: WorkPlan, limits: Limits) -> Report | Verification | Any:
+    """Ends a plan whose parts are all done; raises FillError, and changes nothing, where something is not there."""
+    retries = retries_of(plan)
+    with default_modes(), opened_plan(plan, retries) as target, as_fill_error(target.label):
+        return {"fill": finish_fill, "verify": finish_verify}[plan.task](plan, target, limits, retries)
+
+
+def finish_fill(plan: WorkPlan, target: Target, limits: Limits, retries: Retries) -> Report:
+    """Counts what is stored; then brings it to the disk and keeps the complete record. May be repeated."""
+    record = {**plan.record, "complete": True}
+    if is_finished(plan, target):
+        retries.attempt(plan.notes.clear)
+        return Report(target.label, 0, 0.0, record, target.nbytes)
+    ledger = target.ledger
+    assert ledger is not None
+    grid = planned_grid(plan, target)
+    if missing := lacking(plan, target, grid, retries):
+        raise FillError(f"{target.label}: expected all {plan.parts} parts to be stored; {missing}")
+    said = markers(plan, range(plan.parts), retries)
+    ledger.lock()
+    if not begun(plan, target):  # finished by another process before the lock
+        return Report(target.label, 0, 0.0, record, target.nbytes)
+    target.start()
+    ledger.clean()
+    retries.attempt(lambda: apart(lambda: ledger.finish(record)))
+    retries.attempt(plan.notes.clear)
+    seconds = max((each.get("ended", 0.0) for each in said), default=0.0) - min(
+        (each.get("began", time.time()) for each in said), default=0.0
+    )
+    return Report(target.label, sum(each["bytes"] for each in said), max(0.0, seconds), record)
+
+
+def planned_grid(plan: WorkPlan, target: Target) -> Grid:
+    """The grid of a plan's target, as it was planned."""
+    size = 0
+    if isinstance(target, ModelTarget):
+        filler = filler_of(plan)
+        assert isinstance(filler, ModelFiller)
+        target.region_bytes, size = filler.sizes, filler.region_bytes
+    else:
+        from bigin.jobs.plans.begin import region_bytes
+
+        size = region_bytes(spec_of(plan.record))
+    grid: Grid = check_grid(plan, target, size)
+    return grid
+
+
+def finish_verify(plan: WorkPlan, target: Target, limits: Limits, retries: Retries) -> Verification:
+    """What the parts have found together."""
+    said = all_said(plan, target, retries)
+    differences = [difference_of(held) for each in said for held in each["result"]]
+    nbytes = sum(each["bytes"] for each in said)
+    seconds = max(each["ended"] for each in said) - min(each["began"] for each in said) if said else 0.0
+    regions = sum(len(sampled(plan, part)) for part in range(plan.parts))
+    record = dict(plan.record)
+    return Verification(target.label, record, regions, plan.regions, nbytes, seconds, differences)
+
+
+def all_said(plan: WorkPlan, target: Target, retries: Retries) -> list[dict[str, Any]]:
+    """What every part's marker says; raises FillError where one is not done, DamagedError where one is damaged."""
+    missing = sorted(set(range(plan.parts)) - retries.attempt(lambda: marked(plan, FILL)))
+    if missing:
+        raise FillError(f"{target.label}: expected all {plan.parts} parts to be done; {Lacking(missing, {})}")
+    said = markers(plan, range(plan.parts), retries)
+    damaged = [part for part, each in enumerate(said) if "result" not in each]
+    if damaged:
+        raise DamagedError(
+            f"{plan.ledger}: expected the results of all parts, got damaged ones; run `bigin work` with --again --part "
+            f"{as_text(damaged)}"
+        )
+    return said
+
+
+def done_text(status: Status) -> str:
+    """A status in words."""
+    lines = []
+    for which, count in status.parts.items():
+        name = "" if which == FILL else f"round {which}: "
+        lines.append(f"{name}{status.done[which]} of {count} parts done")
+    text = f"{status.target}: {status.task}: {'; '.join(lines)}"
+    if status.finished:
+        return f"{text}; finished"
+    text += f"; {size_text(status.nbytes)} of {size_text(status.total)}"
+    if status.rate:
+        text += f", {status.rate / 1e9:.2f} GB/s"
+    if not status.missing:
+        return f"{text}; `bigin finish` ends it"
+    if status.left is not None:
+        text += f", about {duration_text(status.left)} left at that rate"
+    where = "" if status.round == FILL else f" of round {status.round}"
+    return f"{text}\nmissing{where}: {as_text(status.missing)}"

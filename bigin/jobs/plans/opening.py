@@ -1,0 +1,110 @@
+"""The target of a plan, opened by a process that does a part of it or finishes it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bigin.core.errors import NotFoundError, RecordError
+from bigin.core.record import Record
+from bigin.core.threads import after_stragglers
+from bigin.jobs.plans.plan import WorkPlan
+from bigin.jobs.resume import values
+from bigin.jobs.retries import Retries
+from bigin.jobs.where import as_fill_error, opened
+from bigin.targets.model import ModelTarget
+from bigin.targets.paths import local_path
+from bigin.targets.safetensors.checkpoint import Plan as Files
+from bigin.targets.safetensors.checkpoint import new_checkpoint
+from bigin.targets.target import Target, record_of
+
+PLAN = "plan"  # what an incomplete record says beside the values: the fingerprint of the plan that it is filled by
+
+
+@contextmanager
+def opened_plan(plan: WorkPlan, retries: Retries) -> Iterator[Target]:
+    """The target of a plan; raises NotFoundError where this machine does not see it."""
+    check_seen(plan)
+    if plan.model is not None:
+        with as_fill_error(plan.target):
+            target: Target = retries.attempt(lambda: model_target(plan.target, plan.model or {}))
+        try:
+            retries.remote = target.remote
+            yield target
+        finally:
+            after_stragglers(target.close)
+        return
+    reads = plan.task in ("verify", "show")
+    with opened(plan.where(damaged=reads, models=plan.task == "verify"), retries) as target:
+        retries.remote = target.remote
+        yield target
+
+
+def check_seen(plan: WorkPlan) -> None:
+    """Refuses to work where the target is on a file system that this machine does not have."""
+    if plan.model is None and plan.where().missing:
+        raise NotFoundError(
+            f"{plan.target}: expected the target of the plan, got nothing on {socket.gethostname()}; put it on a "
+            "file system that every worker sees under the same path, or make the plan anew if it was removed"
+        )
+
+
+def model_target(label: str, model: Mapping[str, Any]) -> ModelTarget:
+    """The target of a model that is made: a checkpoint under its temporary names, or a group that is there."""
+    if model["kind"] == "checkpoint":
+        files = {
+            name: {tensor: (dtype, tuple(shape)) for tensor, (dtype, shape) in tensors.items()}
+            for name, tensors in model["files"].items()
+        }
+        return new_checkpoint(label, Files(Path(model["folder"]), files, model["index"]), model["records"])
+    from bigin.targets.zarr.groups import group_arrays, group_target, open_group
+
+    group = open_group(local_path(label) or label, label)
+    if group is None:
+        raise NotFoundError(
+            f"{label}: expected the group of the plan, got none on {socket.gethostname()}; put it on a file system "
+            "that every worker sees, or make the plan anew if it was removed"
+        )
+    return group_target(group, label, group_arrays(group), model["records"])
+
+
+def begun(plan: WorkPlan, target: Target) -> bool:
+    """Whether the fill of a plan is still to be finished; False where it is complete.
+
+    Raises RecordError where the target holds anything else.
+    """
+    held = record_of(target)
+    if held is None or values(held) != values(plan.record):
+        raise RecordError(
+            f"{target.label}: expected the fill that plan {plan.fingerprint} began, got "
+            f"{'none' if held is None else 'another one'}; make the plan anew"
+        )
+    if held.get("complete") is True:
+        return False
+    if held.get(PLAN) != plan.fingerprint:
+        raise RecordError(f"{target.label}: {other_plan(plan.fingerprint, held)}")
+    return True
+
+
+def other_plan(fingerprint: str, held: Record) -> str:
+    """What is wrong where a target is filled by something else than a plan."""
+    other = held.get(PLAN)
+    by = "a fill without a plan" if other is None else f"plan {other}"
+    return (
+        f"expected to be filled by plan {fingerprint}, but it is being filled by {by}; finish that one, or begin anew "
+        "with --overwrite (overwrite=True)"
+    )
+
+
+def check_grid(plan: WorkPlan, target: Target, size: int) -> Any:
+    """The grid of a target; raises RecordError where its chunks are no longer those that were planned."""
+    grid = target.grid(size)
+    if not plan.fits(grid, plan.regions if plan.task == "grow" else len(grid)):
+        raise RecordError(
+            f"{target.label}: expected chunks of {plan.grid['block']} of shape {plan.grid['shape']}, as planned, "
+            f"got {list(grid.block)} of {list(grid.shape)}; the target has changed: make the plan anew"
+        )
+    return grid

@@ -1,0 +1,61 @@
+"""Parts of plans that read a target: what differs in each, or the statistics of each."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from bigin.core.limits import Limits
+from bigin.fillers.model import ModelFiller
+from bigin.jobs.compare import BUFFERS, Difference, Sample, compare
+from bigin.jobs.plans.opening import check_grid
+from bigin.jobs.plans.plan import WorkPlan
+from bigin.jobs.retries import Retries
+from bigin.jobs.run import Progress, set_up
+from bigin.jobs.workers import workers_within
+from bigin.spec.record import spec_of
+from bigin.targets.model import ModelTarget
+from bigin.targets.target import Target
+
+
+def sampled(plan: WorkPlan, part: int) -> Sequence[int]:
+    """The regions of the sample that a part reads."""
+    chosen = Sample(plan.given["sample"], plan.given["sample_seed"]).of(plan.regions)
+    return chosen[len(chosen) * part // plan.parts : len(chosen) * (part + 1) // plan.parts]
+
+
+def compare_part(
+    plan: WorkPlan, target: Target, part: int, limits: Limits, retries: Retries, progress: Progress
+) -> tuple[int, list[dict[str, Any]]]:
+    """Compares the regions of a part with their values made again: the bytes, and what differs."""
+    filler = spec_of(plan.record).plan()()
+    if isinstance(filler, ModelFiller) and isinstance(target, ModelTarget):
+        target.region_bytes = filler.sizes
+    workers = workers_within(target, filler, limits, BUFFERS)
+    grid, tasks = check_grid(plan, target, filler.region_bytes), sampled(plan, part)
+    set_up(target, filler, workers, limits, None)
+    total = sum(target.bytes_of(grid[task]) for task in tasks)
+    differences = compare(target, filler, grid, tasks, workers, retries, lambda size: progress(size, total))
+    return total, [asdict(difference) for difference in differences]
+
+
+def difference_of(held: dict[str, Any]) -> Difference:
+    """A difference from a marker."""
+    return Difference(**(held | {"first": tuple(held["first"])}))
+
+
+def measure_part(
+    plan: WorkPlan, target: Target, part: int, limits: Limits, retries: Retries, progress: Progress
+) -> tuple[int, dict[str, Any]]:
+    """Reads the regions of a part: the bytes, and their statistics as they are to be joined."""
+    raise NotImplementedError
+
+
+def packed(array: np.ndarray[Any, Any]) -> str:
+    """An array as text for a marker."""
+    return base64.b64encode(zlib.compress(array.tobytes(), 1)).decode()
