@@ -180,7 +180,8 @@ def test_status():
 def test_orthogonal_in_rounds_has_the_bits_of_one_process(shape, monkeypatch):
     monkeypatch.setattr("bigin.fillers.orthogonal_parts.COLUMNS", 1)
     bigin.fill("alone.npy", "orthogonal", shape=shape, name="w")
-    plan = bigin.plan("w.npy", "orthogonal", shape=shape, parts=2)
+    chunks = (-(-shape[0] // 4), *shape[1:])
+    plan = bigin.plan("w.zarr", "orthogonal", shape=shape, chunks=chunks, parts=2)
     assert list(plan.rounds) == ["gram", "triangle"]
     with pytest.raises(InputError, match=r"expected round gram to be done before fill, got no parts 0.*--round gram"):
         plan.work([0])
@@ -189,8 +190,8 @@ def test_orthogonal_in_rounds_has_the_bits_of_one_process(shape, monkeypatch):
         plan.work([0], round=name)
     plan.work("1,0", max_memory="100MiB")
     plan.finish()
-    assert Path("w.npy").read_bytes() == Path("alone.npy").read_bytes()
-    assert not Path("w.npy.bigin.parts").exists()
+    np.testing.assert_array_equal(zarr.open_array("w.zarr")[:], np.load("alone.npy"))
+    assert not Path("w.zarr.bigin.parts").exists()
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 5, 8, 13])
@@ -427,8 +428,9 @@ def test_a_part_out_of_range():
         plan.work([0], round="gram")
 
 
-def test_a_million_parts_of_a_petabyte():
+def test_a_million_parts_of_a_petabyte(monkeypatch):
     """Its size, and that nothing in it is a list; the time is measured by bench/scale.py."""
+    monkeypatch.setattr("bigin.targets.zarr.ledger.require_space", lambda folder, size: None)
     tracemalloc.start()
     plan = bigin.plan(
         "t.zarr", "normal", shape=(2_000_000_000_000, 256), dtype="bfloat16", chunks=(500_000, 256), parts=1_000_000
@@ -514,6 +516,8 @@ def test_the_text_of_parts_is_read_back(numbers):
 
 def test_docs_have_every_variable():
     text = (ROOT / "docs" / "scale.md").read_text()
-    for environment, _ in HERE:
-        for name in environment:
-            assert name.split("_TASK_ST")[0].split("_TASK_M")[0].split("_TASK_L")[0] in text
+    for number in (
+        "SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "AWS_BATCH_JOB_ARRAY_INDEX", "SGE_TASK_ID", "PBS_ARRAY_INDEX",
+        "RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
+    ):  # fmt: skip
+        assert f"`{number}`" in text

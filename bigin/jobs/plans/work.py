@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from bigin.core.errors import DamagedError, InputError, NotFoundError
+from bigin.core.errors import DamagedError, FillError, InputError, NotFoundError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.regions import Region
@@ -56,11 +56,11 @@ class Done:
     stored: bool = False
 
 
-class DoneElsewhere(Exception):  # noqa: N818 (good news)
+class DoneElsewhere(FillError):  # noqa: N818 (good news)
     """Another attempt has finished the part that this one is at."""
 
 
-class Finished(Exception):  # noqa: N818 (good news, too)
+class Finished(FillError):  # noqa: N818 (good news, too)
     """The plan was finished, and so every part is done."""
 
 
@@ -145,7 +145,7 @@ def read_marker(data: bytes) -> dict[str, Any]:
 
 def _finished(plan: WorkPlan, done: Done) -> Done:
     """A part whose plan was finished while it was done; raises NotFoundError where it was not finished."""
-    with opened_plan(plan, Retries(False)) as target:
+    with opened_plan(plan, Retries(remote=False)) as target:
         if plan.task == "fill" and not begun(plan, target):
             return replace(done, stored=True)
     raise NotFoundError(f"{plan.ledger}: expected the folder of a plan, got nothing; make the plan anew")
@@ -196,12 +196,12 @@ def _watched(
 def _do(plan: WorkPlan, which: str, part: int, options: Options, progress: Progress) -> tuple[int, Any]:
     """Does a part; returns the bytes of values, and what the marker is to say beside."""
     if which != FILL:
-        with opened_plan(plan, Retries(False)) as target:
+        with opened_plan(plan, Retries(remote=False)) as target:
             if not begun(plan, target):
                 raise Finished
         prepare_part(plan, which, part, options.limits, lambda share: progress(int(1000 * share), 1000))
         return 0, None
-    retries = Retries(False)
+    retries = Retries(remote=False)
     with opened_plan(plan, retries) as target, as_fill_error(target.label):
         if plan.task == "fill":
             return _fill(plan, target, part, options, (retries, progress)), None
