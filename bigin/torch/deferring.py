@@ -68,7 +68,6 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         self._modules: list[ref[nn.Module]] = []
         self._built: WeakKeyDictionary[nn.Module, dict[str, Recorded]] = WeakKeyDictionary()
         self._recorded: dict[str, Recorded] = {}  # by name, of the largest model
-        self._streams: dict[object, tuple[str, str]] = {}
 
     def __enter__(self) -> deferred:
         stack, recorder = self._stack, self._recorder
@@ -114,10 +113,10 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
             self._recorded[member.name] = recorded
         count = 0
         for write in recorded.writes:
-            if isinstance(write.value, Draw) and write.value.token not in self._streams:
+            if isinstance(write.value, Draw) and write.value.token.stream is None:
                 count += 1
                 purposes = [f"model {number}"] * again + [f"draw {count}"] * (count > 1)
-                self._streams[write.value.token] = (member.name, "/".join(purposes))
+                write.value.token.stream = (self.seed, member.name, "/".join(purposes))
         return recorded
 
     def specs(self, module: Any, *, dtype: Any = None) -> dict[str, TensorValues]:
@@ -183,7 +182,9 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         """The specification of what was recorded of one tensor."""
 
         def stream(draw: Draw | None) -> tuple[str, str]:
-            return (recorded.name, "") if draw is None else self._streams[draw.token]
+            if draw is None or draw.token.stream is None:
+                return recorded.name, ""
+            return draw.token.stream[1:]
 
         return lower(recorded.writes, recorded.tensor, dtype, self.seed, stream)
 

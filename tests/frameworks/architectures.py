@@ -159,6 +159,8 @@ def numpy_of(tensor: Any) -> np.ndarray:
 def bits(values: np.ndarray) -> np.ndarray:
     """Their bits."""
     values = np.ascontiguousarray(values)
+    if not values.size:
+        return values
     return values.view(np.uint8).reshape(*values.shape, -1).view(f"V{values.dtype.itemsize}")[..., 0]
 
 

@@ -186,3 +186,14 @@ def test_torch_is_as_before_afterwards():
     w = trunc_normal_(torch.empty(100))
     assert w.device.type == "cpu"
     assert len({*w.tolist()}) > 90
+
+
+def test_weight_norm_begins_with_the_norms_of_its_draw():
+    with bigin.torch.deferred(seed=5) as init:
+        model = nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 6, 3), dim=2)
+    model.to_empty(device="cpu")
+    bigin.torch.init_(model, init)
+    held = dict(model.named_parameters())
+    direction = held["parametrizations.weight.original1"].double()
+    expected = direction.square().sum((0, 1), keepdim=True).sqrt().float()
+    assert torch.allclose(held["parametrizations.weight.original0"], expected, rtol=1e-6)

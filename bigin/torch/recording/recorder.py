@@ -25,6 +25,7 @@ from bigin.torch.recording.values import (
     Draw,
     Full,
     Held,
+    Norm,
     Refused,
     Unset,
     Value,
@@ -481,6 +482,22 @@ def within(operation: Operation, draws: Any) -> Value | None:
     return algebra.clamped(draws[0].value, ends[0], ends[1])
 
 
+def norm(operation: Operation, draws: Any) -> Value | None:
+    """norm and linalg_vector_norm, of order 2."""
+    order = operation.given(1, "p" if operation.name == "norm" else "ord", 2)
+    dims = operation.given(2, "dim", None)
+    draw = draws[0].value
+    plain = (
+        not draw.steps
+        and draw.source.sizes == draws[0].sizes
+        and draws[0].dtype in (torch.float32, torch.float16, torch.bfloat16)
+    )
+    if (2 if order is None else order) != 2 or not plain:
+        return None
+    axes = range(len(draws[0].sizes)) if not dims else [dims] if isinstance(dims, int) else dims
+    return Norm(draw, tuple(sorted(axis % len(draws[0].sizes) for axis in axes)), draws[0].dtype)
+
+
 def single(operation: Operation, draws: Any) -> Value | None:
     """Functions of one number."""
     return algebra.transformed(draws[0].value, operation.name.removeprefix("special_"))
@@ -491,6 +508,8 @@ OF_DRAWS: dict[str, Callable[[Operation, Any], Value | None]] = {
     "div": lambda operation, draws: times(operation, draws, inverse=True),
     "add": plus,
     "sub": lambda operation, draws: plus(operation, draws, -1.0),
+    "norm": norm,
+    "linalg_vector_norm": norm,
     "rsub": reversed_minus,
     "neg": lambda operation, draws: algebra.scaled(draws[0].value, -1.0),
     "clamp": within,

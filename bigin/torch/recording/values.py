@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
+from bigin.core import dtypes
+from bigin.core.errors import InputError
 from bigin.core.regions import Shape
 from bigin.core.views import View
+from bigin.spec.tensor import TensorSpec
 
 
 class Value:
@@ -38,6 +43,13 @@ class Full(Value):
     number: Any
 
 
+@dataclass(eq=False)
+class Token:
+    """One draw, which copies of its values share. stream: its seed, name and purpose, once they are known."""
+
+    stream: tuple[int, str, str] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Draw(Value):
     """A method's random values: those of a tensor of `shape`, of which `source` says which elements these are.
@@ -50,7 +62,7 @@ class Draw(Value):
     parameters: dict[str, Any]
     shape: Shape
     source: View
-    token: object = field(default_factory=object)
+    token: Token = field(default_factory=Token)
     steps: tuple[tuple[Any, ...], ...] = ()
 
 
@@ -111,7 +123,42 @@ class Argument:
     dtype: torch.dtype
 
 
-KNOWN = (Full, Held, Computed, Pieces)
+@dataclass(frozen=True, eq=False)
+class Norm(Value):
+    """Euclidean norms of a draw along some axes, as weight_norm begins with.
+
+    The squares of float32 are exact in float64, and the sum and its root are rounded once: no machine differs.
+    """
+
+    draw: Draw
+    dims: tuple[int, ...]
+    dtype: torch.dtype
+
+    def compute(self) -> torch.Tensor:
+        """The norms, with the axes that they are taken along of length 1."""
+        draw = self.draw
+        if draw.token.stream is None:
+            raise InputError("expected a draw that a parameter holds, got norms of one that none does")
+        seed, name, purpose = draw.token.stream
+        kind = str(self.dtype).removeprefix("torch.")
+        spec = TensorSpec.parse(draw.method, draw.parameters, seed, name, draw.shape, dtypes.parse_dtype(kind))
+        made = np.empty(draw.shape, spec.dtype)
+        filler = replace(spec, purpose=purpose).plan()()
+        filler.setup(1, 1 << 30, lambda part: None)
+        filler(tuple((0, size) for size in draw.shape), made)
+        flat = made.reshape(-1).astype(np.float64)
+        source = draw.source
+        values = np.lib.stride_tricks.as_strided(
+            flat[source.offset :], source.sizes, tuple(8 * stride for stride in source.strides)
+        )
+        kept = [axis for axis in range(values.ndim) if axis not in self.dims]
+        rows = np.transpose(values, (*kept, *self.dims)).reshape(*(values.shape[axis] for axis in kept), -1)
+        sums = np.array([math.sqrt(math.fsum((row * row).tolist())) for row in rows.reshape(-1, rows.shape[-1])])
+        shape = [1 if axis in self.dims else size for axis, size in enumerate(values.shape)]
+        return torch.from_numpy(sums.reshape(shape))
+
+
+KNOWN = (Full, Held, Computed, Pieces, Norm)
 
 
 def evaluate(value: Value, sizes: Shape, dtype: torch.dtype) -> torch.Tensor:
@@ -125,7 +172,7 @@ def _evaluate(value: Value, sizes: Shape, dtype: torch.dtype) -> torch.Tensor:
         return torch.full(sizes, value.number, dtype=dtype, device="cpu")
     if isinstance(value, Held):
         made = value.tensor.detach().cpu()
-    elif isinstance(value, Computed):
+    elif isinstance(value, Computed | Norm):
         made = value.compute()
     else:
         assert isinstance(value, Pieces)
