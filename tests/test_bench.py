@@ -8,7 +8,7 @@ import sys
 import pytest
 from common import ROOT
 
-from bench import against
+from bench import against, growth
 from bench.measure import Spread
 
 
@@ -119,3 +119,14 @@ def test_a_run_is_compared_with_an_earlier_one(tmp_path):
     ran = bench("--only", "numpy random", "--against", "fast.json")
     assert ran.returncode == 1, ran.stderr
     assert ran.stdout.splitlines()[-1].startswith("slower: float32 uniform, one core, numpy random(out=): ")
+
+
+def test_growth_compares_like_with_like(tmp_path):
+    npy, by_size, by_chunks = growth.layouts(16 << 30, 10_000)
+    assert [one.nbytes >> 30 for one in npy] == [one.nbytes >> 30 for one in by_size] == [1, 4, 16]
+    assert [one.rows // one.chunks[0] for one in by_chunks] == [100, 1000, 10_000]
+    small = growth.Layout("small", "w.zarr", 64, (4, growth.COLUMNS))
+    seconds, peak = growth.measured(small, tmp_path)
+    assert seconds > 0
+    assert peak > 1 << 20
+    assert not list(tmp_path.iterdir())
