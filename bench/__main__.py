@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from bench import against, check, report
+from bench import measure as measuring
 from bench.cases import CACHED, CASES, SMALLEST, Case
 from bench.measure import WrongError, compare
 from bench.setting import Setting, switches
@@ -34,6 +35,13 @@ from bigin.core.text import parse_size, size_text
     help="Say what is "
     "slower than in this file of --json by more than the noise of both; exit code 1 where something is.",
 )
+@click.option(
+    "--clock",
+    type=click.Choice(["wall", "cpu"]),
+    default="wall",
+    show_default=True,
+    help="cpu: the process's CPU time, for cases of one core in memory on a machine that is busy.",
+)
 @click.option("--instructions", type=click.Choice(["avx2"]), help="Have bigin and its peers use no newer instructions.")
 @click.option("--markdown", is_flag=True, help="Print the README's table.")
 def main(
@@ -44,6 +52,7 @@ def main(
     quick: bool,
     json_path: Path | None,
     earlier: Path | None,
+    clock: str,
     instructions: str | None,
     markdown: bool,
 ) -> None:
@@ -65,7 +74,8 @@ def main(
         raise click.UsageError(f"expected {size_text(nbytes)} of disk in {folder}, got {size_text(free)} free")
 
     progress = Console(stderr=True)
-    machine = report.machine()
+    measuring.clock = clock
+    machine = report.machine() | {"clock": clock}
     before = None
     if earlier is not None:
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-SAME = ("cpu", "instructions", "cores")  # of the machine: figures of another are not comparable
+SAME = ("cpu", "instructions", "cores", "clock")  # of the machine: figures of another are not comparable
+
+MISSING = {"clock": "wall"}  # what a file of before the key existed means
 
 
 class OtherMachineError(Exception):
@@ -14,7 +16,7 @@ class OtherMachineError(Exception):
 def require_same(machine: dict[str, Any], earlier: dict[str, Any]) -> None:
     """Raises OtherMachineError where the earlier figures cannot be compared with this machine's."""
     for key in SAME:
-        now, then = (run.get(key, "unknown") for run in (machine, earlier["machine"]))
+        now, then = (run.get(key, MISSING.get(key, "unknown")) for run in (machine, earlier["machine"]))
         if now != then:
             raise OtherMachineError(f"expected figures of this machine ({key} {now}), got those of {key} {then}")
 
