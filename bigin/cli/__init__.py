@@ -13,6 +13,7 @@ import click
 
 from bigin import __version__
 from bigin.cli.commands import Group
+from bigin.cli.doctor import doctor
 from bigin.cli.filling import fill
 from bigin.cli.methods import methods
 from bigin.cli.models import init, recipes
@@ -26,7 +27,7 @@ from bigin.core.errors import FillError, InputError, TargetError, Terminated
 
 LONGEST = 300  # characters of an unexpected error's text
 REPORT = "please report this defect with the traceback that BIGIN_TRACEBACK=1 prints"
-LISTS = ("methods", "recipes")  # commands that compute nothing
+LISTS = ("doctor", "methods", "recipes")  # commands that compute nothing
 HELP = """Write the initial values of weights that do not fit in memory.
 
 A value depends on the seed, the tensor's name, the method, the global shape and the index, and on nothing else: not
@@ -61,7 +62,7 @@ def cli(context: click.Context) -> None:
         raise InputError(f"expected numba's compiler, got NUMBA_DISABLE_JIT={disabled} in the environment; unset it")
 
 
-for command in (fill, finish, init, methods, plan, recipes, show, signal_command, status, table, verify, work):
+for command in (doctor, fill, finish, init, methods, plan, recipes, show, signal_command, status, table, verify, work):
     cli.add_command(command)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
 
+from bigin.cli.options import json_option
 from bigin.cli.printing import print_entries
-from bigin.methods.table import ALIASES, METHODS, REQUIRED
+from bigin.methods.table import ALIASES, METHODS, REQUIRED, Method
 
 HELP = "List the methods: formula, parameters with their defaults, source."
 FOOTER = (
@@ -17,14 +19,35 @@ FOOTER = (
 
 
 @click.command(help=HELP, short_help="List the methods.")
-def methods() -> None:
+@json_option
+def methods(as_json: bool) -> None:
     """List the methods."""
+    if as_json:
+        click.echo(json.dumps([as_dict(row) for row in METHODS.values()], indent=2))
+        return
     entries = []
     for row in METHODS.values():
-        names = [row.name, *(alias for alias, name in ALIASES.items() if name == row.name)]
+        names = [row.name, *aliases(row)]
         parameters = [f"{key}={default_text(value)}" for key, value in row.defaults.items()]
         entries.append((", ".join(names), (row.formula, f"parameters: {', '.join(parameters) or 'none'}", row.source)))
     print_entries(entries, FOOTER)
+
+
+def aliases(row: Method) -> list[str]:
+    """Return the other names of a method."""
+    return [alias for alias, name in ALIASES.items() if name == row.name]
+
+
+def as_dict(row: Method) -> dict[str, Any]:
+    """Return a method as JSON; a parameter without a default is in `required`."""
+    return {
+        "name": row.name,
+        "aliases": aliases(row),
+        "formula": row.formula,
+        "parameters": {key: value for key, value in row.defaults.items() if value != REQUIRED},
+        "required": [key for key, value in row.defaults.items() if value == REQUIRED],
+        "source": row.source,
+    }
 
 
 def default_text(value: Any) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +17,7 @@ from bigin.cli.options import (
     RecipeOptions,
     RunOptions,
     WriteOptions,
+    json_option,
     recipe_options,
     run_options,
     write_options,
@@ -115,12 +119,17 @@ def print_rows(rows: Sequence[Row]) -> None:
 
 @click.command(help=RECIPES_HELP, short_help="List the recipes that ship, or print one.")
 @click.argument("name", required=False)
-def recipes(name: str | None) -> None:
+@json_option
+def recipes(name: str | None, as_json: bool) -> None:
     """List recipes, or print one."""
     from bigin.recipes.presets import outlines, preset_text
 
     if name is not None:
-        click.echo(preset_text(name), nl=False)
+        text = preset_text(name)
+        click.echo(json.dumps(tomllib.loads(text), indent=2) if as_json else text, nl=as_json)
+        return
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in outlines()], indent=2))
         return
     entries = [
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
@@ -87,7 +87,7 @@ class TableOptions:
 
 
 table_options = gathered(
-    "layout",
+    "rows",
     TableOptions,
     click.option("--num-embeddings", type=int, required=True, help="Number of rows."),
     click.option("--embedding-dim", type=int, required=True, help="Elements in a row."),
@@ -104,21 +104,24 @@ table_options = gathered(
 @filled_with
 @sync_option
 @run_options
-def create(path: str, layout: TableOptions, spec: SpecOptions, sync: bool, run: RunOptions) -> None:
+@json_option
+def create(path: str, rows: TableOptions, spec: SpecOptions, sync: bool, run: RunOptions, as_json: bool) -> None:
     """Create a table."""
     assert spec.method is not None
-    with progress_bar(path, run.quiet) as progress:
+    with progress_bar(path, run.quiet or as_json) as progress:
         created = bigin.EmbeddingTable.create(
             path,
             method=spec.method,
             **spec.arguments(),
-            **layout.arguments(),
+            **rows.arguments(),
             **run.arguments(),
             sync=sync,
             progress=progress,
         )
     assert created.report is not None
-    if not run.quiet:
+    if as_json:
+        click.echo(json.dumps(asdict(created.report), indent=2))
+    elif not run.quiet:
         click.echo(summary(created.report))
 
 
@@ -127,12 +130,16 @@ def create(path: str, layout: TableOptions, spec: SpecOptions, sync: bool, run: 
 @click.argument("num_embeddings", type=int)
 @sync_option
 @run_options
-def grow(path: str, num_embeddings: int, sync: bool, run: RunOptions) -> None:
+@json_option
+def grow(path: str, num_embeddings: int, sync: bool, run: RunOptions, as_json: bool) -> None:
     """Grow a table."""
-    with progress_bar(path, run.quiet) as progress:
+    with progress_bar(path, run.quiet or as_json) as progress:
         grown = bigin.EmbeddingTable.open(path)
         before = len(grown)
         report = grown.grow(num_embeddings, **run.arguments(), sync=sync, progress=progress)
+    if as_json:
+        click.echo(json.dumps(asdict(report) | {"rows": [before, len(grown)]}, indent=2))
+        return
     if run.quiet:
         return
     if not report.nbytes:
@@ -162,24 +169,31 @@ def rows(path: str, ids: list[int], as_json: bool) -> None:
 @click.argument("ids", type=IDS)
 @sync_option
 @run_options
-def reset(path: str, ids: list[int], sync: bool, run: RunOptions) -> None:
+@json_option
+def reset(path: str, ids: list[int], sync: bool, run: RunOptions, as_json: bool) -> None:
     """Reset rows of a table."""
     start = time.perf_counter()
     count = bigin.EmbeddingTable.open(path).reset(ids, **run.arguments(), sync=sync)
-    if not run.quiet:
-        click.echo(f"{path}: {counted(count, 'row')} reset in {time.perf_counter() - start:.2f} s")
+    seconds = time.perf_counter() - start
+    if as_json:
+        click.echo(json.dumps({"target": path, "rows": count, "seconds": seconds}, indent=2))
+    elif not run.quiet:
+        click.echo(f"{path}: {counted(count, 'row')} reset in {seconds:.2f} s")
 
 
 @table.command(cls=Command, no_args_is_help=True, help=VERIFY_HELP)
 @click.argument("path", type=PATH)
 @sample_options
 @run_options
+@json_option
 @click.pass_context
-def verify(context: click.Context, path: str, sample: SampleOptions, run: RunOptions) -> None:
+def verify(context: click.Context, path: str, sample: SampleOptions, run: RunOptions, as_json: bool) -> None:
     """Verify a table."""
-    with progress_bar(path, run.quiet) as progress:
+    with progress_bar(path, run.quiet or as_json) as progress:
         result = bigin.EmbeddingTable.open(path).verify(**sample.arguments(), **run.arguments(), progress=progress)
-    if not run.quiet:
+    if as_json:
+        click.echo(json.dumps(result.as_dict(), indent=2))
+    elif not run.quiet:
         click.echo(verdict(result, "`bigin table reset` restores rows"))
     if not result.equal:
         context.exit(1)

@@ -1,0 +1,97 @@
+"""bigin doctor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from bigin.cli.options import PATH, json_option
+from bigin.cli.printing import print_entries
+from bigin.core.text import size_text
+
+HELP = """Show what this machine offers: versions, CPU, GPU, memory, the cache of kernels, disk, stores.
+
+The disk is measured in FOLDER, by default the current one: a file is written for two seconds and removed.
+"""
+
+
+@click.command(help=HELP, short_help="Show versions, CPU, GPU, memory, cache and disk speed.")
+@click.argument("folder", type=PATH, default=".")
+@json_option
+def doctor(folder: str, as_json: bool) -> None:
+    """Show what this machine offers."""
+    from bigin.inspect.machine import examine
+
+    facts = examine(folder)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        print_entries((name, list(lines)) for name, lines in sections(facts))
+
+
+def sections(facts: dict[str, Any]) -> Iterator[tuple[str, Iterator[str]]]:
+    """Yield each section's title and lines."""
+    yield "versions", _versions(facts["versions"])
+    yield "CPU", _cpu(facts["cpu"])
+    yield "GPU", _gpu(facts["gpu"])
+    yield "memory", _memory(facts["memory"])
+    yield "compiled kernels", _cache(facts["cache"])
+    yield "disk", _disk(facts["disk"])
+    yield "stores", _stores(facts["stores"])
+
+
+def _versions(versions: dict[str, str | None]) -> Iterator[str]:
+    yield ", ".join(f"{package} {version}" for package, version in versions.items() if version)
+    yield "not installed: " + (", ".join(package for package, version in versions.items() if not version) or "none")
+
+
+def _cpu(cpu: dict[str, Any]) -> Iterator[str]:
+    yield f"{cpu['name']}, {cpu['usable_cores']} of {cpu['cores']} cores usable, {' '.join(cpu['features'])}"
+    tiles = ", ".join(f"{rows} x {columns} in {dtype}" for dtype, (rows, columns) in cpu["tile"].items())
+    yield f"kernels for {cpu['instruction_set']}; tile of matrix products: {tiles}"
+
+
+def _gpu(gpu: dict[str, Any]) -> Iterator[str]:
+    if gpu["usable"]:
+        yield f"{gpu['name']}, {gpu['count']} in all, {size_text(gpu['free'])} free"
+    else:
+        yield f"none: {gpu['reason']}"
+
+
+def _memory(memory: dict[str, Any]) -> Iterator[str]:
+    default = size_text(memory["default_max_memory"])
+    yield f"{size_text(memory['available'])} available; --max-memory is {default} by default"
+    limits = {
+        "address space": memory["address_space_limit"],
+        "file size": memory["file_size_limit"],
+    }
+    texts = [f"{what} {size_text(limit)}" for what, limit in limits.items() if limit is not None]
+    files = memory["open_files_limit"]
+    yield "limits: " + ", ".join([*texts, f"open files {'unlimited' if files is None else files}"])
+
+
+def _cache(cache: dict[str, Any]) -> Iterator[str]:
+    if cache["folder"] is None:
+        yield "not kept, as BIGIN_CACHE_DIR is empty"
+        return
+    written = "" if cache["writable"] else "; cannot be written: set BIGIN_CACHE_DIR to another folder"
+    yield f"{cache['folder']}: {cache['files']} files, {size_text(cache['bytes'])}{written}"
+
+
+def _disk(disk: dict[str, Any]) -> Iterator[str]:
+    if disk["write_speed"] is None:
+        speed = f"not measured: {disk['reason'] or 'too little space'}"
+    else:
+        speed = f"writes {disk['write_speed'] / 1e9:.2f} GB/s, synced every 16 MiB"
+    yield f"{disk['folder']}: {size_text(disk['free'])} free; {speed}"
+
+
+def _stores(stores: dict[str, bool]) -> Iterator[str]:
+    from bigin.inspect.machine import STORES
+
+    yield "can be opened: " + ", ".join(["local folders", *(store for store, there in stores.items() if there)])
+    if missing := [f"{store} ({STORES[store]})" for store, there in stores.items() if not there]:
+        yield "need a package: " + ", ".join(missing)
