@@ -1,0 +1,137 @@
+"""What is recorded of models of transformers is like what their own code makes: tiny models, every parameter."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
+pytest.importorskip("transformers", reason="transformers is not installed: pip install transformers")
+pytest.importorskip("scipy", reason="scipy is not installed: pip install scipy")
+import architectures
+
+QUICK = ("llama", "mamba2")
+LISTED = (
+    "bamba",
+    "bart",
+    "beam",
+    "beit",
+    "bert",
+    "bert-generation",
+    "biogpt",
+    "bitnet",
+    "bloom",
+    "camembert",
+    "clip",
+    "deepseek_v3",
+    "doge",
+    "dory",
+    "dpr",
+    "dpt",
+    "electra",
+    "embedding_gemma2_text",
+    "ernie",
+    "ernie4_5",
+    "eurobert",
+    "exaone_moe",
+    "falcon_mamba",
+    "flaubert",
+    "flint",
+    "fnet",
+    "gemma3_text",
+    "glm_ocr_text",
+    "glmasr_encoder",
+    "gpt2",
+    "lfm3_vl_vision",
+    "megatron-bert",
+    "mellum",
+    "minimax_m2",
+    "ministral3",
+    "mistral",
+    "mixtral",
+    "modernbert",
+    "modernbert-decoder",
+    "molmo2_text",
+    "moshi",
+    "moss_transcribe_diarize_audio",
+    "mpnet",
+    "mpt",
+    "mra",
+    "muse_glimmer_vision",
+    "nemotron3_5_transcribe_word_timestamp",
+    "nomic_bert",
+    "nystromformer",
+    "olmo",
+    "olmo2",
+    "olmo3",
+    "openai-gpt",
+    "patchtsmixer",
+    "persimmon",
+    "phi",
+    "phi3",
+    "phimoe",
+    "pixio",
+    "pixtral",
+    "pocket_tts",
+    "qianfan_ocr_vision",
+    "qwen2_5_vl_text",
+    "qwen3_moe",
+    "qwen3_next",
+    "rembert",
+    "roberta",
+    "roberta-prelayernorm",
+    "rwkv",
+    "sam3_lite_text_text_model",
+    "sarvam_moe",
+    "seed_oss",
+    "siglip2_vision_model",
+    "siglip_vision_model",
+    "smollm3",
+    "smolvlm_vision",
+    "solar_open",
+    "speecht5",
+    "splinter",
+    "stablelm",
+    "starcoder2",
+    "swin",
+    "t5",
+    "tapas",
+    "timesfm",
+    "timesfm2_5",
+    "ultrabert",
+    "vilt",
+    "visual_bert",
+    "vit",
+    "voxtral_encoder",
+    "wav2vec2",
+    "wav2vec2-bert",
+    "whisper",
+    "xglm",
+    "xlm",
+    "xlm-roberta-xl",
+    "xmod",
+    "yolos",
+    "yoso",
+)
+
+
+@pytest.mark.parametrize("kind", [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in LISTED)])
+def test_a_model_is_as_its_own_code_makes_it(kind):
+    outcome = architectures.compare(kind, architectures.transformers_build(kind))
+    assert not outcome.problems
+    assert outcome.tensors > 5
+    assert outcome.tests > 10
+
+
+def test_another_initialization_is_noticed(monkeypatch):
+    """A comparison must be able to fail."""
+    import torch
+    from torch import nn
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.empty(64, 64))
+            std = 0.02 if torch.empty(1).device.type == "meta" else 0.025
+            nn.init.normal_(self.w, std=std)
+
+    assert architectures.compare("other", Model).problems
