@@ -13,8 +13,10 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.errors import ExistsError, InputError
 from bigin.core.floats import default_modes
+from bigin.core.html import card
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
+from bigin.core.text import counted, size_text
 from bigin.core.threads import after_stragglers
 from bigin.jobs.compare import Verification
 from bigin.jobs.grow import TableJob, open_table, parse_ids
@@ -200,6 +202,18 @@ class EmbeddingTable:
 
     def __repr__(self) -> str:
         return f"EmbeddingTable({self.label}: {self.specification})"
+
+    def _repr_html_(self) -> str:
+        spec = self.specification
+        rows, columns = self.shape
+        facts = {
+            "rows": f"{rows:,}, each of {counted(columns, 'element')}, {self.dtype.name}",
+            "size": size_text(rows * columns * self.dtype.itemsize),
+            "initial values": spec.call,
+            "seed": spec.seed,
+            "name": spec.name,
+        }
+        return card(f"embedding table, {self.label}", facts)
 
     def rows(self, ids: Any) -> np.ndarray[Any, Any]:
         """Read rows, in the order asked; an id may come more than once. What other processes have written is seen.

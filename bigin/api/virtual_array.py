@@ -11,10 +11,11 @@ import numpy as np
 
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
+from bigin.core.html import card
 from bigin.core.indexing import Picked, pick
 from bigin.core.limits import Limits
 from bigin.core.regions import Grid, block_of_rows, slices
-from bigin.core.text import parse_shape, parse_size
+from bigin.core.text import parse_shape, parse_size, size_text
 from bigin.core.threads import map_threads
 from bigin.fillers.filler import Array, Filler
 from bigin.fillers.parts import LatticeFiller, RegionFiller, flat_axes
@@ -171,6 +172,17 @@ class VirtualArray:
         given = {key: value for key, value in spec.parameters.items() if value != defaults[key]}
         given |= {"seed": spec.seed} | ({"name": spec.name} if spec.name else {}) | {"dtype": self.dtype.name}
         return f"bigin.virtual({self.shape}, {spec.method!r}, {', '.join(f'{k}={v!r}' for k, v in given.items())})"
+
+    def _repr_html_(self) -> str:
+        spec = self.specification
+        shape = "x".join(map(str, self.shape)) or "scalar"
+        facts = {
+            "values": spec.call,
+            "seed": spec.seed,
+            "name": spec.name,
+            "size": f"{size_text(self.nbytes)}, computed where it is read and stored nowhere",
+        }
+        return card(f"virtual array, {shape} {self.dtype.name}", facts)
 
     def __reduce__(self) -> Any:
         return VirtualArray, (self.specification, replace(self._limits))  # without what this machine said

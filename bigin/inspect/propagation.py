@@ -16,6 +16,7 @@ import numpy as np
 
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
+from bigin.core.html import card, listing
 from bigin.core.limits import Limits
 from bigin.core.regions import Shape
 from bigin.fillers.filler import Filler
@@ -104,6 +105,15 @@ class Signal:
         for layer in layers:
             layer |= {key: None for key in ("activation", "gradient") if not math.isfinite(layer[key])}
         return {"nonlinearity": self.nonlinearity, "layers": layers}
+
+    def _repr_html_(self) -> str:
+        rows = [[layer.name, f"{layer.activation:.3g}", f"{layer.gradient:.3g}"] for layer in self.layers]
+        facts = {}
+        if self.layers:
+            facts["activations"] = ", ".join(trend([layer.activation for layer in chain]) for chain in self.chains())
+            facts["gradients"] = ", ".join(trend([layer.gradient for layer in chain[::-1]]) for chain in self.chains())
+        below = listing(["layer", "variance of outputs", "of gradients"], rows)
+        return card(f"signal through {self.nonlinearity}, from a variance of 1", facts, below)
 
     def chains(self) -> list[list[Measured]]:
         """Return the layers of each batch."""

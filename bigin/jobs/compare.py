@@ -11,8 +11,10 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.errors import FillError, InputError
+from bigin.core.html import card, listing
 from bigin.core.record import Record
 from bigin.core.regions import Grid, Region, Shape, extent
+from bigin.core.text import counted, size_text
 from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
 from bigin.jobs.executors.threads import ThreadExecutor
@@ -90,6 +92,17 @@ class Verification:
             A dict of what JSON can hold.
         """
         return asdict(self) | {"equal": self.equal}
+
+    def _repr_html_(self) -> str:
+        count = len(self.differences)
+        differ = f"{counted(count, 'region')} of {self.regions} {'differs' if count == 1 else 'differ'}"
+        facts = {
+            "result": "equal, bit for bit" if self.equal else differ + (", repaired" if self.repaired else ""),
+            "compared with": self.wanted,
+            "regions": f"{self.regions} of {self.total}, {size_text(self.nbytes)} in {self.seconds:.2f} s",
+        }
+        rows = [[str(difference)] for difference in self.differences]
+        return card(self.target, facts, listing(["differences"], rows) if rows else "")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from bigin.core.html import card
 from bigin.core.record import Record
+from bigin.core.text import size_text
+from bigin.spec.record import spec_of
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,17 @@ class Report:
             A dict of what JSON can hold.
         """
         return {**vars(self), "record": dict(self.record)}
+
+    def _repr_html_(self) -> str:
+        speed = (
+            f"{size_text(self.nbytes)} in {self.seconds:.2f} s, {self.nbytes / max(self.seconds, 1e-9) / 1e9:.2f} GB/s"
+        )
+        facts = {
+            "values": spec_of(self.record),
+            "written": speed,
+            "already stored": size_text(self.stored) if self.stored else None,
+            "compiling": f"{self.compiling:.1f} s, once on this machine" if self.compiling else None,
+            "retried operations": self.retries or None,
+            "computed on": self.device,
+        }
+        return card(self.target, facts)

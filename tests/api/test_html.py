@@ -1,0 +1,80 @@
+"""What notebooks show: short, well-formed, escaped, and readable on light and dark pages."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import bigin
+from bigin.core.html import card, listing
+from bigin.inspect.propagation import Measured, Signal
+
+
+class Text(HTMLParser):
+    """The text of a piece of HTML, whose tags must be closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.open.append(tag)
+        assert tag in ("div", "table", "tbody", "thead", "tr", "th", "td"), tag
+        assert not re.search(r"(?<!-)\bcolor:|background:(?!none)", dict(attributes).get("style", "")), attributes
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def text_of(result: object) -> list[str]:
+    html = result if isinstance(result, str) else result._repr_html_()
+    assert len(html) < 12_000
+    return Text(html).text
+
+
+def test_a_fill_and_its_verification():
+    report = bigin.fill("w.npy", "normal", std=0.02, seed=7, shape=(30, 20), name="<b>&")
+    text = text_of(report)
+    assert text[0] == "w.npy"
+    assert "normal(std=0.02), seed 7, name <b>&, 30x20 float32" in text
+    assert any("2.3 KiB in " in part for part in text)
+    assert "equal, bit for bit" in text_of(bigin.verify("w.npy"))
+    values = np.load("w.npy", mmap_mode="r+")
+    values[3, 4] = 9
+    values.flush()
+    text = text_of(bigin.verify("w.npy"))
+    assert "1 region of 1 differs" in text
+    assert any("1 element differs, the first at [3, 4]" in part for part in text)
+
+
+def test_a_virtual_array_and_a_table():
+    text = text_of(bigin.virtual((10**9, 128), "xavier_uniform", seed=3, name="<i>"))
+    assert text[0] == "virtual array, 1000000000x128 float32"
+    assert {"xavier_uniform()", "3", "<i>"} <= set(text)
+    table = bigin.EmbeddingTable.create("t.npy", num_embeddings=5, embedding_dim=3, method="normal")
+    text = text_of(table)
+    assert text[0] == "embedding table, t.npy"
+    assert "5, each of 3 elements, float32" in text
+
+
+@pytest.mark.parametrize("count", [0, 3, 100])
+def test_a_signal(count):
+    layers = [Measured(f"<{i}>", (4, 4), 2.0**-i, 2.0 ** (i - count), i == 0) for i in range(count)]
+    text = text_of(Signal("relu", layers))
+    assert ("<0>" in text) == (count > 0)
+    assert (f"... {count - 12} more" in text) == (count > 12)
+    assert ("vanishing" in text) == (count == 100)
+
+
+def test_cards_are_escaped():
+    assert text_of(card("<script>", {"<a>": "</td>", "none": None, "empty": ""})) == ["<script>", "<a>", "</td>"]
+    assert text_of(listing(["a"], [["<b>"]])) == ["a", "<b>"]
