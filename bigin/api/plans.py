@@ -132,6 +132,7 @@ class Plan:
         again: bool = False,
         threads: int | None = None,
         max_memory: int | str | None = None,
+        requests: int | None = None,
         sync: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Done]:
@@ -141,13 +142,13 @@ class Plan:
             parts: numbers, or a text such as "17,40-60". Without, what the environment assigns to this process.
             round: the round of preparation that the parts are of; by default the last, which fills.
             again: do parts again that are marked as done.
-            threads, max_memory, progress: as in `bigin.fill`; progress is that of a part.
+            threads, max_memory, requests, progress: as in `bigin.fill`; progress is that of a part.
             sync: bring a part to the disk before it is marked as done.
 
         Returns:
             What was done, for each part.
         """
-        options = Options(Limits.parse(threads, max_memory), again, sync)
+        options = Options(Limits.parse(threads, max_memory, requests=requests), again, sync)
         check_progress(progress)
         if isinstance(parts, int):
             parts = [parts]
@@ -164,18 +165,20 @@ class Plan:
         """
         return status_of(self._data)
 
-    def finish(self, *, threads: int | None = None, max_memory: int | str | None = None) -> Any:
+    def finish(
+        self, *, threads: int | None = None, max_memory: int | str | None = None, requests: int | None = None
+    ) -> Any:
         """End the plan: count what is stored, and only where all is there mark the target as complete.
 
         It may be repeated.
 
         Args:
-            threads, max_memory: as in `bigin.fill`.
+            threads, max_memory, requests: as in `bigin.fill`.
 
         Returns:
             What was done: a Report, or of a plan that reads, what it has found.
         """
-        return finish(self._data, Limits.parse(threads, max_memory))
+        return finish(self._data, Limits.parse(threads, max_memory, requests=requests))
 
     def run(
         self,
@@ -183,6 +186,7 @@ class Plan:
         *,
         threads: int | None = None,
         max_memory: int | str | None = None,
+        requests: int | None = None,
         sync: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Any:
@@ -195,13 +199,14 @@ class Plan:
             threads: of a worker at a part. By default one, or its share of this machine's cores where the executor's
                 processes are here.
             max_memory: bytes of buffers that a worker may add to its process.
+            requests: as in `bigin.fill`, of a worker.
             sync: bring a part to the disk before it is marked as done.
             progress: called now and then with the work that is done and the work in all.
 
         Returns:
             As `finish`.
         """
-        limits = Limits.parse(threads, max_memory)
+        limits = Limits.parse(threads, max_memory, requests=requests)
         check_progress(progress)
         with running(executor) as pool:
             if pool is None:  # a process of MPI that has worked

@@ -30,6 +30,7 @@ def preview(
     overwrite: bool = False,
     threads: int | None = None,
     max_memory: int | str | None = None,
+    requests: int | None = None,
     **parameters: Any,
 ) -> Preview:
     """Describe what `fill` would do: bytes, chunks, memory, and a time by a rate that is measured.
@@ -39,7 +40,7 @@ def preview(
 
     Args:
         target, method, seed, name, shape, dtype, chunks, shards, raw, offset, region, padding_idx, overwrite, threads,
-            max_memory, **parameters: as in `fill`.
+            max_memory, requests, **parameters: as in `fill`.
 
     Returns:
         What would be done.
@@ -53,6 +54,6 @@ def preview(
     """
     what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
     where = what.where(target, dtype, raw=raw, offset=offset, blocks=Blocks.parse(chunks, shards))
-    limits, retries = Limits.parse(threads, max_memory), Retries(where.remote)
+    limits, retries = Limits.parse(threads, max_memory, requests=requests), Retries(where.remote)
     with default_modes(), opened(where, retries) as there, as_fill_error(there.label):
         return preview_of(what, there, limits, retries, overwrite=overwrite)

@@ -1,0 +1,40 @@
+"""bigin plan, work, status and finish, and what bigin fill says beforehand, as a user gives them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from common import BIGIN, run
+
+TABLE = ("--method", "normal", "--shape", "700,1000", "--chunks", "64,1000")
+
+
+def test_a_job_array():
+    run("plan", "w.zarr", *TABLE, "--parts", 4, "-o", "p.json")
+    assert "1 of 4" not in run("status", "p.json", code=1).stdout
+    for number in (3, 0):
+        environment = os.environ | {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_ARRAY_TASK_MAX": "3"}
+        done = subprocess.run([*BIGIN, "work", "p.json"], env=environment, capture_output=True, text=True)
+        assert f"part {number}: " in done.stdout
+    assert "parts 1-2 are not done" in run("finish", "p.json", code=1).stderr
+    assert "missing: 1-2" in run("status", "p.json", code=1).stdout
+    assert run("work", "p.json", "--part", "2-3", "--one-based", "--threads", 1).stdout.count("part ") == 2
+    assert json.loads(run("status", "p.json", "--json").stdout)["complete"] is True
+    assert json.loads(run("finish", "p.json", "--json").stdout)["nbytes"] == 2_800_000
+    assert "already filled" in run("finish", "p.json").stdout
+    assert "expected parts from 0 to 3" in run("work", "p.json", "--part", 4, code=2).stderr
+    run("verify", "w.zarr", "--parts", 2, "-o", "v.json")
+    run("work", "v.json", "--part", "0-1")
+    assert "equal" in run("finish", "v.json").stdout
+
+
+def test_a_dry_run_changes_nothing():
+    said = run("fill", "w.zarr", *TABLE, "--dry-run").stdout
+    assert "2.7 MiB in 11 chunks of 64x1000" in said
+    assert "measured beside the target" in said
+    assert json.loads(run("fill", "w.npy", *TABLE[:4], "--dry-run", "--json").stdout)["action"] == "fill"
+    assert not list(Path().iterdir())
+    assert json.loads(run("fill", "w.zarr", *TABLE, "--json").stdout)["record"]["complete"] is True
