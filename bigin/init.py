@@ -1076,7 +1076,7 @@ def rotary_(
 def sinusoidal_(
     tensor: A,
     base: float = 10000.0,
-    layout: str = "interleaved",
+    order: str = "interleaved",
     generator: Generator | None = None,
     *,
     seed: int | None = None,
@@ -1090,7 +1090,7 @@ def sinusoidal_(
     Args:
         tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
         base: base of the frequencies.
-        layout: sines and cosines side by side (interleaved), or in two halves (halves).
+        order: sines and cosines side by side (interleaved), or in two halves (halves).
         generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
         seed, name: of the stream, instead of the next one of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
@@ -1106,7 +1106,7 @@ def sinusoidal_(
         >>> bigin.init.sinusoidal_(w).shape
         (64, 32)
     """
-    parameters: dict[str, Any] = {"base": base, "layout": layout}
+    parameters: dict[str, Any] = {"base": base, "order": order}
     limits = Limits.parse(threads, max_memory)
     return _fill(tensor, "sinusoidal", parameters, (generator, seed, name), limits, overwrite=overwrite)
 

@@ -623,7 +623,7 @@ def sinusoidal(p: dict, shape: tuple[int, ...], dtype: str, seed: int, name: str
 
     def value(place: tuple[int, ...]) -> float:
         row, column = place
-        i, odd = (column % half, column // half) if p.get("layout") == "halves" else divmod(column, 2)
+        i, odd = (column % half, column // half) if p.get("order") == "halves" else divmod(column, 2)
         with decimal.localcontext(FORTY):
             turns = float(rotary(p, i, half) * (1 / (2 * pi())))
         part = row * turns

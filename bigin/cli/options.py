@@ -19,6 +19,9 @@ Function = Callable[..., None]
 Decorator = Callable[[Function], Function]
 
 
+GATHERED = "gathered options"  # no option has a name with a space
+
+
 def gathered(into: str, build: Callable[..., Any], *options: Decorator) -> Decorator:
     """Add options to a command, which gets what `build` makes of their values as its argument `into`."""
 
@@ -29,11 +32,16 @@ def gathered(into: str, build: Callable[..., Any], *options: Decorator) -> Decor
     names = [parameter.name for parameter in probe.__click_params__]  # type: ignore[attr-defined]
 
     def decorate(command: Function) -> Function:
+        # An outer group's value waits under GATHERED, as an option of an inner group may have its name.
         @functools.wraps(command)
         def call(**values: Any) -> None:
-            values[into] = build(**{name: values.pop(name) for name in names})
-            command(**values)
+            made = values.pop(GATHERED, {}) | {into: build(**{name: values.pop(name) for name in names})}
+            if getattr(command, "gathers", False):
+                command(**values, **{GATHERED: made})
+            else:
+                command(**values, **made)
 
+        call.gathers = True  # type: ignore[attr-defined]
         for option in reversed(options):
             option(call)
         return call

@@ -105,12 +105,11 @@ SMALL = 1 << 20  # below this a total is a number of steps, not of bytes
 
 @contextmanager
 def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a live bar on a terminal, and elsewhere a line every half minute; also that compiling takes long."""
+    """Show a live bar on a terminal, and that compiling takes long; elsewhere a line every half minute."""
     if quiet:
         yield None
         return
     if not sys.stderr.isatty():
-        clock.tell = _tell_compiling
         yield Lines(label)
         return
     clock.tell = _tell_compiling

@@ -41,7 +41,7 @@ class SinusoidalFiller(Filler):
     on_device = "bigin.fillers.cuda.fillers:HostedOnDevice"
 
     def __init__(self, shape: Shape, dtype: np.dtype[Any], distribution: Sinusoidal) -> None:
-        self.shape, self.dtype, self.halves = shape, dtype, distribution.layout == "halves"
+        self.shape, self.dtype, self.halves = shape, dtype, distribution.order == "halves"
         self.base = distribution.base
 
     @cached_property

@@ -231,7 +231,7 @@ FAMILIES: dict[type, Family] = {
     Linspace: rows_family(lambda d: f"from {d.a:g} to {d.b:g} in equal steps"),
     LogArange: rows_family(lambda d: f"ln({d.start:g} + i)"),
     Rotary: rows_family(lambda d: f"{d.base:g}^(-i / n)"),
-    Sinusoidal: rows_family(lambda d: f"sin and cos of p {d.base:g}^(-2 i / d), {d.layout}"),
+    Sinusoidal: rows_family(lambda d: f"sin and cos of p {d.base:g}^(-2 i / d), {d.order}"),
     Eye: Family(
         eye_plan,
         expectations.eye,

@@ -158,7 +158,7 @@ class Sinusoidal:
     """Of position p and column pair i of d / 2: sin and cos of p base^(-2 i / d), side by side or in two halves."""
 
     base: float
-    layout: str
+    order: str
 
 
 Random = Uniform | Normal | TruncNormal | LogUniform | LogOfUniform | InverseSoftplus

@@ -116,7 +116,7 @@ PARAMETERS = {
         Parameter("start", "value", "the first value"),
         Parameter("step", "value", "from one value to the next"),
         Parameter("base", "number", "base of the frequencies"),
-        Parameter("layout", "choice", "how sines and cosines lie: interleaved, halves"),
+        Parameter("order", "choice", "how sines and cosines lie: interleaved, halves"),
         Parameter("in_axis", "axes", "input axes (torch's layout: 1; JAX's and Keras's: -2)"),
         Parameter("out_axis", "axes", "output axes (torch's layout: 0; JAX's and Keras's: -1)"),
         Parameter("batch_axis", "axes", "axes that count for no fan"),
@@ -336,11 +336,11 @@ def _along_rows(shape: Shape, rows: Rows) -> Distribution:
     return rows
 
 
-def _sinusoidal(shape: Shape, base: float, layout: str) -> Distribution:
+def _sinusoidal(shape: Shape, base: float, order: str) -> Distribution:
     _dimensions(shape, (2,))
     if shape[1] % 2:
         raise InputError(f"expected an even number of columns, half of them sines, got {shape[1]} in shape {shape}")
-    return Sinusoidal(_base(base), layout)
+    return Sinusoidal(_base(base), order)
 
 
 def _base(base: float) -> float:
@@ -359,7 +359,7 @@ GLOROT = "Glorot and Bengio 2010, Understanding the difficulty of training deep 
 HE = "He et al. 2015, Delving deep into rectifiers"
 LECUN = "LeCun et al. 1998, Efficient BackProp"
 MAMBA = "Gu and Dao 2023, Mamba"
-LAYOUTS = ("interleaved", "halves")
+ORDERS = ("interleaved", "halves")
 LAYOUT = {"in_axis": [1], "out_axis": [0], "batch_axis": []}
 MATRIX = {"in_axis": [1], "out_axis": [0]}  # the layout, for methods without fans
 KAIMING = {"a": 0.0, "mode": "fan_in", "nonlinearity": "leaky_relu"}
@@ -444,12 +444,12 @@ METHODS = {
         ),
         Method(
             "sinusoidal",
-            {"base": 10000.0, "layout": "interleaved"},
+            {"base": 10000.0, "order": "interleaved"},
             _sinusoidal,
             "sin and cos of p base^(-2 i / d) of row p, in columns 2 i and 2 i + 1 (interleaved) or i and i + d / 2 "
             "(halves); 2-d",
             "Vaswani et al. 2017, Attention is all you need",
-            {"layout": LAYOUTS},
+            {"order": ORDERS},
         ),
         Method("constant", {"val": REQUIRED}, _constant, "val", "torch.nn.init.constant_", {}),
         Method("ones", {}, lambda shape: Constant(1), "1", "torch.nn.init.ones_", {}),

@@ -649,7 +649,7 @@ BAD: list[tuple[list[str], str]] = [
     (["r.toml", "out", "--like", "none.safetensors"], "none.safetensors: expected a safetensors file, got nothing"),
     (["r.toml", "out", "--like", "none"], "none: expected a safetensors checkpoint or a zarr group, got neither"),
     (["r.toml", "out"], "out: expected a safetensors checkpoint or a zarr group, got neither"),
-    (["r.toml", "m.safetensors"], "expected a zarr group; a checkpoint is made anew"),
+    (["r.toml", "m.safetensors"], "expected a zarr group; a checkpoint is always written new"),
     (["r.toml"], "expected OUT"),
     (["r.toml", "no/out", "--like", "m.safetensors"], "expected an existing folder no; make it first"),
     (["r.toml", "no/out.zarr", "--like", "m.safetensors"], "expected an existing folder no; make it first"),

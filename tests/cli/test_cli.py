@@ -293,3 +293,20 @@ def test_a_shape_with_spaces_between_its_sizes_is_refused():
         assert "separate the sizes with commas" in run("fill", "-m", "normal", "w.npy", "--shape", shape, code=2).stderr
     run("fill", "-m", "normal", "w.npy", "--shape", "(10, 20)")
     assert np.load("w.npy").shape == (10, 20)
+
+
+def commands(group, path=()):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_no_two_options_of_a_command_share_a_name():
+    """A method's parameter is an option too, and click keeps one value of each name."""
+    from bigin.cli import cli
+
+    for path, command in commands(cli):
+        names = [parameter.name for parameter in command.params]
+        assert len(set(names)) == len(names), path

@@ -14,7 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import bigin
+from bigin.methods import table
 from bigin.methods.distributions import Constant, Normal, TruncNormal, Uniform
+from bigin.recipes import read, recipe
 from bigin.recipes.assign import Assignment, assign
 from bigin.recipes.check import doubts
 from bigin.recipes.expression import parse_expression
@@ -676,3 +678,9 @@ def test_an_unknown_variable_is_told_before_one_that_is_missing():
     text = '[vars]\nn_layers = "required"\n' + RULE
     with pytest.raises(bigin.InputError, match=r"got n_layer; did you mean n_layers\?"):
         parse_recipe(text, "r.toml", {"n_layer": 3})
+
+
+def test_no_parameter_of_a_method_hides_a_key_of_a_rule():
+    shared = set(recipe.AXES)  # which mean the same in both
+    for method in table.METHODS.values():
+        assert not (set(method.defaults) & set(read.RULE_KEYS)) - shared, method.name
