@@ -197,3 +197,15 @@ def test_weight_norm_begins_with_the_norms_of_its_draw():
     direction = held["parametrizations.weight.original1"].double()
     expected = direction.square().sum((0, 1), keepdim=True).sqrt().float()
     assert torch.allclose(held["parametrizations.weight.original0"], expected, rtol=1e-6)
+
+
+def test_a_draw_that_is_overwritten_element_by_element_is_gone():
+    def write(w):
+        w.normal_()
+        for row in range(6):
+            w[row] = float(row)
+        w.mul_(2)
+
+    spec = recorded(write)
+    assert isinstance(spec, ValuesSpec)
+    assert spec.values[:, 0].tolist() == [0, 2, 4, 6, 8, 10]

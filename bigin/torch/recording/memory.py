@@ -97,9 +97,9 @@ def read(cell: Cell, view: View) -> Value:
     values = [write.value for write in cell.writes]
     if all(isinstance(value, KNOWN) for value in values):
         return Pieces(tuple(cell.writes), cell.count, cell.dtype, view)
-    known = tuple(write for write in cell.writes if isinstance(write.value, KNOWN))
-    others = [value for value in values if not isinstance(value, KNOWN)]
-    if isinstance(values[0], Unset) and len(others) == 1 and covered(known, cell.count, view):
+    last = max(number for number, value in enumerate(values) if not isinstance(value, KNOWN))
+    known = tuple(cell.writes[last + 1 :])  # what lies on top of all draws, and may hide them
+    if known and covered(known, cell.count, view):
         return Pieces(known, cell.count, cell.dtype, view)
     numbers = {value.number for value in values if isinstance(value, Full)}
     if len(numbers) == 1 and all(isinstance(value, Full) for value in values):
