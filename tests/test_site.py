@@ -1,0 +1,47 @@
+"""The site builds without a warning, and its references have every public name and every command."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from common import LIMIT, ROOT, run
+
+import bigin
+from bigin.cli import cli
+
+
+@pytest.mark.slow
+def test_the_site(tmp_path):
+    for package in ("mkdocs", "material", "mkdocstrings", "mkdocs_click"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed: pip install 'bigin[docs]'")
+    environment = {**os.environ, "BIGIN_VENV": sys.prefix}
+    command = [ROOT / "scripts" / "docs", "--site-dir", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    python = (tmp_path / "reference" / "python" / "index.html").read_text()
+    entries = {entry.rpartition(".")[2] for entry in re.findall(r'<h2 id="(bigin[\w.]*)"', python)}
+    assert set(bigin.__all__) <= entries
+    assert 'id="bigin.init.xavier_uniform_"' in python
+    commands = (tmp_path / "reference" / "commands" / "index.html").read_text()
+    assert all(re.search(rf'<h\d id="{name}"', commands) for name in cli.commands), commands[:2000]
+    assert (tmp_path / "law" / "index.html").exists()
+
+
+def test_the_commands_of_the_start_page():
+    page = (ROOT / "docs" / "index.md").read_text()
+    (block,) = re.findall(r"```\n(.*?)```", page, re.S)
+    install, *commands = block.splitlines()
+    assert install == "pip install bigin"
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "bigin"
+        run(*arguments)
+    assert Path("table.zarr").is_dir()
