@@ -25,7 +25,7 @@ except bigin.TargetError as error:
 @pytest.fixture
 def closed(monkeypatch):
     """An S3 end point where nobody listens."""
-    pytest.importorskip("s3fs", reason="pip install s3fs")
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'bigin[test]'")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
