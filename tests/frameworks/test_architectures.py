@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
-pytest.importorskip("transformers", reason="transformers is not installed: pip install transformers")
-pytest.importorskip("scipy", reason="scipy is not installed: pip install scipy")
+pytest.importorskip("transformers", reason="transformers is not installed: pip install 'bigin[test-models]'")
+pytest.importorskip("scipy", reason="scipy is not installed: pip install 'bigin[test]'")
 import architectures
 
 QUICK = ("llama", "mamba2")
