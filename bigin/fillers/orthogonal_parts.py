@@ -127,7 +127,7 @@ class Preparation:
         data = self.store.get(key)
         shape = self.layout.shape(i, j)
         if data is None or len(data) != 8 * shape[0] * shape[1]:
-            raise DamagedError(f"{key}: expected what was prepared for the plan, got nothing; make the plan anew")
+            raise DamagedError(f"{key}: expected what was prepared for the plan, got nothing; make the plan again")
         return np.frombuffer(data, np.float64).reshape(shape).copy()
 
     def gram_tile(self, i: int, j: int) -> Array:
@@ -168,7 +168,7 @@ class Preparation:
         reflections = self.reflections
         squares = self.store.get("triangle-tiles/squares")
         if squares is None or len(squares) != 8 * reflections.n:
-            raise DamagedError("expected the triangle that was prepared for the plan, got none; make the plan anew")
+            raise DamagedError("expected the triangle that was prepared for the plan, got none; make the plan again")
         tiles = Tiles(reflections.n, reflections.memory() <= max_memory)
         for i, j in tiles.pairs():
             tiles.put(i, j, self._kept(f"triangle-tiles/{j}/{i}", i, j))

@@ -386,7 +386,7 @@ def test_chunks_that_have_changed():
     document["chunk_grid"]["configuration"]["chunk_shape"] = [20, 1000]
     Path("w.zarr/zarr.json").write_text(json.dumps(document))
     with pytest.raises(
-        RecordError, match=r"expected chunks of \[10, 1000\] .*the target has changed: make the plan anew"
+        RecordError, match=r"expected chunks of \[10, 1000\] .*the target has changed: make the plan again"
     ):
         plan.work([0])
 
@@ -396,7 +396,7 @@ def test_a_file_that_was_cut_off():
     plan.work("0,1")
     with Path("w.npy").open("r+b") as file:
         file.truncate(1000)
-    with pytest.raises(FillError, match="was cut off while it was filled; make the plan anew with --overwrite"):
+    with pytest.raises(FillError, match="was cut off while it was filled; make the plan again with --overwrite"):
         plan.work([2])
     with pytest.raises(FillError, match="the end of a file"):
         plan.finish()

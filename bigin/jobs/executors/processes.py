@@ -1,4 +1,4 @@
-"""Processes of this machine, started anew where one of them is killed."""
+"""Processes of this machine, started again where one of them is killed."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ def opened_plan(plan: WorkPlan, retries: Retries) -> Iterator[Target]:
         finally:
             after_stragglers(target.close)
         return
-    reads = plan.task in ("verify", "show")
-    with opened(plan.where(damaged=reads, models=plan.task == "verify"), retries) as target:
+    reads = plan.task == "verify"
+    with opened(plan.where(damaged=reads, models=reads), retries) as target:
         retries.remote = target.remote
         yield target
 
@@ -48,7 +48,7 @@ def check_seen(plan: WorkPlan) -> None:
     if plan.model is None and plan.where().missing:
         raise NotFoundError(
             f"{plan.target}: expected the target of the plan, got nothing on {socket.gethostname()}; put it on a "
-            "file system that every worker sees under the same path, or make the plan anew if it was removed"
+            "file system that every worker sees under the same path, or make the plan again if it was removed"
         )
 
 
@@ -66,7 +66,7 @@ def model_target(label: str, model: Mapping[str, Any]) -> ModelTarget:
     if group is None:
         raise NotFoundError(
             f"{label}: expected the group of the plan, got none on {socket.gethostname()}; put it on a file system "
-            "that every worker sees, or make the plan anew if it was removed"
+            "that every worker sees, or make the plan again if it was removed"
         )
     return group_target(group, label, group_arrays(group), model["records"])
 
@@ -80,7 +80,7 @@ def begun(plan: WorkPlan, target: Target) -> bool:
     if held is None or values(held) != values(plan.record):
         raise RecordError(
             f"{target.label}: expected the fill that plan {plan.fingerprint} began, got "
-            f"{'none' if held is None else 'another one'}; make the plan anew"
+            f"{'none' if held is None else 'another one'}; make the plan again"
         )
     if held.get("complete") is True:
         return False
@@ -94,7 +94,7 @@ def other_plan(fingerprint: str, held: Record) -> str:
     other = held.get(PLAN)
     by = "a fill without a plan" if other is None else f"plan {other}"
     return (
-        f"expected to be filled by plan {fingerprint}, but it is being filled by {by}; finish that one, or begin anew "
+        f"expected to be filled by plan {fingerprint}, but it is being filled by {by}; finish that one, or start over "
         "with --overwrite (overwrite=True)"
     )
 
@@ -102,9 +102,9 @@ def other_plan(fingerprint: str, held: Record) -> str:
 def check_grid(plan: WorkPlan, target: Target, size: int) -> Any:
     """The grid of a target; raises RecordError where its chunks are no longer those that were planned."""
     grid = target.grid(size)
-    if not plan.fits(grid, plan.regions if plan.task == "grow" else len(grid)):
+    if not plan.fits(grid, len(grid)):
         raise RecordError(
             f"{target.label}: expected chunks of {plan.grid['block']} of shape {plan.grid['shape']}, as planned, "
-            f"got {list(grid.block)} of {list(grid.shape)}; the target has changed: make the plan anew"
+            f"got {list(grid.block)} of {list(grid.shape)}; the target has changed: make the plan again"
         )
     return grid

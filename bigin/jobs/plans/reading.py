@@ -1,14 +1,10 @@
-"""Parts of plans that read a target: what differs in each, or the statistics of each."""
+"""Parts of plans that read a target: what differs in each."""
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
-
-import numpy as np
 
 from bigin.core.limits import Limits
 from bigin.fillers.model import ModelFiller
@@ -47,15 +43,3 @@ def compare_part(
 def difference_of(held: dict[str, Any]) -> Difference:
     """A difference from a marker."""
     return Difference(**(held | {"first": tuple(held["first"])}))
-
-
-def measure_part(
-    plan: WorkPlan, target: Target, part: int, limits: Limits, retries: Retries, progress: Progress
-) -> tuple[int, dict[str, Any]]:
-    """Reads the regions of a part: the bytes, and their statistics as they are to be joined."""
-    raise NotImplementedError
-
-
-def packed(array: np.ndarray[Any, Any]) -> str:
-    """An array as text for a marker."""
-    return base64.b64encode(zlib.compress(array.tobytes(), 1)).decode()

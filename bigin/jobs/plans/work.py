@@ -20,8 +20,7 @@ from bigin.fillers.model import ModelFiller
 from bigin.jobs.plans.opening import begun, check_grid, opened_plan
 from bigin.jobs.plans.plan import FILL, KEY, WorkPlan
 from bigin.jobs.plans.preparation import filler_of, prepare_part, prepared
-from bigin.jobs.plans.reading import compare_part, measure_part
-from bigin.jobs.plans.rows import grow_part
+from bigin.jobs.plans.reading import compare_part
 from bigin.jobs.retries import Retries
 from bigin.jobs.run import Plan, Progress, fill_regions
 from bigin.jobs.where import as_fill_error
@@ -83,11 +82,11 @@ def _loaded(place: str, fingerprint: str) -> WorkPlan:
     if data is None:
         raise NotFoundError(
             f"{place}: expected a plan there, got nothing on {socket.gethostname()}; put the target on a file system "
-            "that every worker sees under the same path, or make the plan anew if it was finished"
+            "that every worker sees under the same path, or make the plan again if it was finished"
         )
     plan = WorkPlan.parse(data, place)
     if plan.fingerprint != fingerprint:
-        raise InputError(f"{place}: expected plan {fingerprint}, got plan {plan.fingerprint}; make the plan anew")
+        raise InputError(f"{place}: expected plan {fingerprint}, got plan {plan.fingerprint}; make the plan again")
     return plan
 
 
@@ -148,7 +147,7 @@ def _finished(plan: WorkPlan, done: Done) -> Done:
     with opened_plan(plan, Retries(remote=False)) as target:
         if plan.task == "fill" and not begun(plan, target):
             return replace(done, stored=True)
-    raise NotFoundError(f"{plan.ledger}: expected the folder of a plan, got nothing; make the plan anew")
+    raise NotFoundError(f"{plan.ledger}: expected the folder of a plan, got nothing; make the plan again")
 
 
 def _check_rounds(plan: WorkPlan, which: str, retries: Retries) -> None:
@@ -205,11 +204,7 @@ def _do(plan: WorkPlan, which: str, part: int, options: Options, progress: Progr
     with opened_plan(plan, retries) as target, as_fill_error(target.label):
         if plan.task == "fill":
             return _fill(plan, target, part, options, (retries, progress)), None
-        if plan.task == "grow":
-            return grow_part(plan, target, part, options.limits, retries, progress), None
-        if plan.task == "verify":
-            return compare_part(plan, target, part, options.limits, retries, progress)
-        return measure_part(plan, target, part, options.limits, retries, progress)
+        return compare_part(plan, target, part, options.limits, retries, progress)
 
 
 def _fill(plan: WorkPlan, target: Target, part: int, options: Options, how: tuple[Retries, Progress]) -> int:
@@ -225,7 +220,7 @@ def _fill(plan: WorkPlan, target: Target, part: int, options: Options, how: tupl
     workers = workers_within(target, filler, options.limits)
     if isinstance(target, FileTarget | CheckpointTarget) and not target.whole():
         raise DamagedError(  # to reserve its space again would hide what is lost
-            f"{target.label}: was cut off while it was filled; make the plan anew with --overwrite (overwrite=True)"
+            f"{target.label}: was cut off while it was filled; make the plan again with --overwrite (overwrite=True)"
         )
     target.start()
     filler = prepared(plan, target, filler, workers, options.limits)
