@@ -126,3 +126,10 @@ def test_sizes_are_read_as_people_write_them(text, size):
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(bigin.InputError, match="expected a size"):
         parse_size(text)
+
+
+def test_an_array_that_is_made_needs_no_more_memory_than_one_that_is_there():
+    bigin.fill("new.zarr", "normal", shape=(2048, 1024), chunks=(2048, 1024), name="", max_memory="1MiB")
+    bigin.create("old.zarr", shape=(2048, 1024), chunks=(2048, 1024))
+    bigin.fill("old.zarr", "normal", name="", max_memory="1MiB")
+    assert (zarr.open_array("new.zarr")[:] == zarr.open_array("old.zarr")[:]).all()

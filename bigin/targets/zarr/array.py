@@ -53,7 +53,9 @@ class ZarrTarget(Target):
         for blocks in (array.chunks, array.shards or array.chunks):
             if any(block < 1 <= size for block, size in zip(blocks, array.shape, strict=True)):
                 raise InputError(f"{label}: expected chunks of at least 1, got {blocks}")
-        self.writer = writer(array)
+        # An array that is still to be made needs the memory of the writer that it will have.
+        local = isinstance(array.store_path.store, LocalStore) if make is None else folder is not None
+        self.writer = writer(array, local=local)
         self.remote = make is None and not isinstance(array.store_path.store, LOCAL)
 
     @property
@@ -113,13 +115,15 @@ class ZarrTarget(Target):
 
     def whole(self) -> bool:
         """Whether all files have their sizes; other stores would have to be asked for every chunk."""
-        return not isinstance(self.writer, LocalWriter) or all(map(self.writer.intact, self.grid()))
+        if self.make is not None or not isinstance(self.writer, LocalWriter):
+            return True
+        return all(map(self.writer.intact, self.grid()))
 
     def replace(self, array: zarr.Array[Any]) -> None:
         """The array in its store, where one in memory stood for it."""
         self.array = array
         self.make = None
-        self.writer = writer(array)
+        self.writer = writer(array, local=isinstance(array.store_path.store, LocalStore))
         self.remote = not isinstance(array.store_path.store, LOCAL)
 
     def move(self, store: Store) -> None:
@@ -135,7 +139,7 @@ class ZarrTarget(Target):
 
     def intact(self, region: Region) -> bool | None:
         """Whether the chunk's or shard's key has the size that it was given."""
-        return self.writer.intact(region)
+        return None if self.make is not None else self.writer.intact(region)
 
     def bring_to_disk(self) -> None:
         """Brings a local store's chunks to the disk; other stores have kept theirs."""

@@ -398,17 +398,17 @@ def open_new(path: str) -> int:
         return os.open(path, flags, 0o666)
 
 
-def writer(array: zarr.Array[Any]) -> Writer:
-    """The fastest writer that the array's layout allows."""
+def writer(array: zarr.Array[Any], *, local: bool) -> Writer:
+    """The fastest writer that the array's layout allows, where it lies or will lie in a local store, or elsewhere."""
     if array.metadata.zarr_format == 2 and array.dtype.name in dtypes.ML_DTYPES and not stores_plain_bytes(array):
         raise InputError(
             f"{array.store_path}: expected {array.dtype.name} in zarr format 3, or in format 2 without compressor, "
             "filters and Fortran order, got such a layout, which numcodecs cannot encode; make the array in format 3"
         )
     if not stores_plain_bytes(array):
-        codec = plain_codec(array) if isinstance(array.store_path.store, LocalStore) else None
+        codec = plain_codec(array) if local else None
         return AssignWriter(array) if codec is None else EncodedWriter(array, codec)
-    return LocalWriter(array) if isinstance(array.store_path.store, LocalStore) else BytesWriter(array)
+    return LocalWriter(array) if local else BytesWriter(array)
 
 
 def plain_codec(array: zarr.Array[Any]) -> Any:

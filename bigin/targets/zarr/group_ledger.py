@@ -11,7 +11,7 @@ from bigin.core.record import model_record
 from bigin.targets.ledger import Ledger
 from bigin.targets.records import KEY, Progress, Record
 from bigin.targets.zarr.array import codecs
-from bigin.targets.zarr.chunks import LocalWriter, stores_plain_bytes
+from bigin.targets.zarr.chunks import stores_plain_bytes
 from bigin.targets.zarr.group import GroupTarget
 from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
 from bigin.targets.zarr.ledger import record_of_array
@@ -113,7 +113,7 @@ class GroupLedger(Ledger):
         target = self.target
         target.bring_to_disk()
         for name, member in target.arrays.items():
-            if isinstance(member.writer, LocalWriter) and not all(map(member.intact, member.grid())):
+            if not member.whole():
                 raise DamagedError(
                     f"{self.label}: chunks of {name} were removed or cut off while others were filled; rerun the fill, "
                     "which repairs them"
