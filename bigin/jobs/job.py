@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from bigin.core.compiling import clock
@@ -123,8 +123,8 @@ class Job:
         record["complete"] = True
         spent = time.perf_counter() - start - (clock.seconds - compiled)
         seconds = max(0.0, spent) if made or not stored else 0.0
-        report = Report(self.target.label, made, seconds, record, stored, self.retries.count, chosen.device)
-        return replace(report, compiling=clock.seconds - before)
+        compiling = clock.seconds - before
+        return Report(self.target.label, made, seconds, record, stored, self.retries.count, chosen.device, compiling)
 
     def _fill_in_place(self, chosen: Choice, progress: Progress | None) -> int:
         """A target that remembers nothing, such as an array in memory. A small one is filled by this thread."""

@@ -28,7 +28,14 @@ if cuda_device.SIMULATED:
     pytest.skip("NUMBA_ENABLE_CUDASIM is set: the simulator compiles nothing", allow_module_level=True)
 
 U64, I64, F32, F64 = types.uint64, types.int64, types.float32, types.float64
-SCALARS = {"uniform": 4, "normal": 2, "trunc_normal": 11}
+SCALARS = {
+    "uniform": 4,
+    "normal": 2,
+    "trunc_normal": 11,
+    "log_uniform": 5,
+    "log_of_uniform": 4,
+    "inverse_softplus": 7,
+}
 STORED = {name: {8: F64, 4: F32, 2: types.uint16, 1: types.uint8}[dtype.itemsize] for name, dtype in FLOATS.items()}
 
 
