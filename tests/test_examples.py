@@ -43,6 +43,7 @@ def test_lenet5_by_rules():
     assert [line.split() for line in parameters] == expected
 
 
+@pytest.mark.slow
 def test_two_processes_hold_the_bits_of_one():
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     if not torch.distributed.is_available():
@@ -64,6 +65,7 @@ def test_flat_parameters():
     ]
 
 
+@pytest.mark.slow
 def test_a_table_larger_than_its_memory(tmp_path):
     assert lines_of("embedding_table.py") == [
         "made  1,500,000 rows, 183.1 MiB within 64MiB",

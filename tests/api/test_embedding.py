@@ -567,6 +567,7 @@ bigin.EmbeddingTable.create({path!r}, {NEW}, {DIM}, "normal", threads=1, **{opti
     same(table.rows(np.arange(NEW)), initial("float32"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", few("npy", "zarr", "zarr sharded", "zarr v2", "zarr compressed"))
 def test_a_grow_killed_at_any_moment_leaves_a_valid_table_and_can_be_run_again(layout):
     step = 1 if layout == "npy" else 5

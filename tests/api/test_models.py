@@ -490,6 +490,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", few("one.safetensors", "out", "new.zarr", "model.zarr"))
 def test_a_fill_that_is_killed_goes_on_and_ends_with_the_same_bytes(recipe, place):
     names = list(LARGE)

@@ -177,6 +177,7 @@ LARGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "parameters", "shape"), LARGE, ids=lambda value: str(value))
 def test_large_parts_are_made_by_threads(method, parameters, shape):
     stored = np.zeros(shape, np.float32)

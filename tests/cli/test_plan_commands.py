@@ -7,11 +7,13 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
 from common import BIGIN, run
 
 TABLE = ("--method", "normal", "--shape", "700,1000", "--chunks", "64,1000")
 
 
+@pytest.mark.slow
 def test_a_job_array():
     run("plan", "w.zarr", *TABLE, "--parts", 4, "-o", "p.json")
     assert "1 of 4" not in run("status", "p.json", code=1).stdout

@@ -88,6 +88,7 @@ def on_terminal(*arguments: str) -> str:
     return seen.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_no_name_is_read_as_markup(name):
     Path(name).parent.mkdir(exist_ok=True)

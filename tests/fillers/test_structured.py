@@ -292,6 +292,7 @@ def there_and_back(places, a, b, key, there, back):
         back[i] = x * b + y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 12, 13, 100, 101, 65_537, 100_003, 2**33 + 7, 2**62 + 11])
 def test_the_inverse_permutation_inverts(size):
     a, b = halves(size)
@@ -350,6 +351,7 @@ def test_no_tiling_of_a_product_changes_a_bit(dtype):
     assert (other != whole).any(), "blocks of another depth are another order"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_instruction_sets_tile_gives_the_same_bits(dtype):
     """All tiles on this machine, by both layouts of the left factor, with sizes that leave part of a tile."""
@@ -559,6 +561,7 @@ def traces(made: np.ndarray) -> list[float]:
     return [stats.ks_2samp(*trace).pvalue, stats.ks_2samp(*distance).pvalue]
 
 
+@pytest.mark.slow
 def test_entries_have_the_exact_distribution(drawn):
     assert min(entries(drawn[0])) > 1e-4
 
@@ -780,6 +783,7 @@ def test_init_has_them_all():
     same(kernel, filled("delta_orthogonal", (6, 4, 3), gain=3, seed=1))
 
 
+@pytest.mark.slow
 def test_the_command_line_has_them_all():
     rows = [
         ("orthogonal", "300,200", {"gain": 2.0}),

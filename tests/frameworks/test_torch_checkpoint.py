@@ -243,6 +243,7 @@ print(report.nbytes, peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_the_model_is_never_in_memory():
     """A GiB within 64 MiB."""
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)

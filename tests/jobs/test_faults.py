@@ -468,6 +468,7 @@ bigin.cli.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "signum", "code"), [("npy", signal.SIGINT, 130), ("zarr", signal.SIGTERM, 1)])
 def test_an_interruption_says_how_far_it_got_and_how_to_go_on(kind, signum, code, monkeypatch):
     monkeypatch.setattr("bigin.targets.files.BLOCK", 512 << 10)  # as in the other process

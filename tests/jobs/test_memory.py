@@ -53,6 +53,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", few("compressed", *sorted(CASES.keys() - {"compressed"})))
 def test_the_peak_stays_below_the_bound_for_an_array_of_eight_times_its_size(case):
     """Of a fill, of a fill that goes on and compares what is there, and of verify."""

@@ -46,6 +46,7 @@ def test_a_fill_that_is_killed_at_any_moment_goes_on_to_the_same_bytes():
     assert told["found"] >= 20  # so many went on in the middle: the others had not begun, or were through
 
 
+@pytest.mark.slow
 def test_a_fill_that_is_killed_at_any_call_goes_on_to_the_same_bytes():
     told = killed("calls")
     assert told["killed"] >= 100

@@ -32,6 +32,7 @@ def run(*cases: str, folder: object = "cache", **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_kernels_of_many_processes_do_not_take_each_others_code():
     """Each compiled as the first of its process, where Numba's counters give all of them the same symbols."""
     cases = ["normal-float16", "normal-bfloat16", "uniform-float16", "uniform-float8_e5m2", "uniform-float8_e4m3fn"]
@@ -44,6 +45,7 @@ def test_kernels_of_many_processes_do_not_take_each_others_code():
     assert len({line.split()[1] for line in apart}) == len(cases)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncate", "garbage", "swap"])
 def test_a_damaged_cache_is_compiled_anew(damage):
     (expected,) = run("uniform-float32")
@@ -53,6 +55,7 @@ def test_a_damaged_cache_is_compiled_anew(damage):
     assert run("uniform-float32") == [expected]
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_told_once_and_does_not_stop_a_fill():
     Path("file").write_text("in the way")
     env = {**os.environ, "BIGIN_CACHE_DIR": "file/cache"}
@@ -71,12 +74,14 @@ def test_a_folder_that_cannot_be_written_is_told_once_and_does_not_stop_a_fill()
     assert told.returncode == 0
 
 
+@pytest.mark.slow
 def test_another_instruction_set_has_a_folder_of_its_own():
     run("uniform-float32")
     run("uniform-float32", NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
     assert len(list(Path("cache").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_kernel_is_compiled_for_what_a_call_needs_and_the_speed_does_not_count_it():
     """Rows of a whole array need one kernel; a column of it another."""
     code = """

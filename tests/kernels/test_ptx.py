@@ -54,6 +54,7 @@ def draws():
             yield pytest.param(distribution, dtype, arguments, id=f"{distribution}-{dtype}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("distribution", "dtype", "arguments"), [*draws()])
 def test_draws(distribution, dtype, arguments):
     kernel, _ = kernels.fill_kernel(distribution, dtype)
@@ -68,6 +69,7 @@ def test_draws(distribution, dtype, arguments):
         assert not re.search(r"\b(ld|st)\.local", code[0]), "values went through memory"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("itemsize", [1, 2, 4, 8])
 def test_constants(itemsize):
     kernel, _ = kernels.constant_kernel(itemsize)
@@ -77,6 +79,7 @@ def test_constants(itemsize):
         assert any(re.match(r"st\.global\.v[24]\.", operation) for operation, _ in ptx.instructions(code[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", [types.uint8, types.uint16, types.uint32, U64], ids=str)
 def test_places(stored):
     """sparse, eye and dirac work on integers alone."""
@@ -119,6 +122,7 @@ MATRIX = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "arguments"), MATRIX)
 def test_matrices(kernel, arguments):
     """The float64 in them is the stream's own: sums of blocks, the triangle, the values before they are rounded."""
@@ -127,6 +131,7 @@ def test_matrices(kernel, arguments):
         assert not re.search(r"\b(ld|st)\.local", code[0]), "sums went through memory"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_rows", [False, True])
 def test_the_product_is_summed_in_its_own_type(by_rows):
     """Of float32 factors, only the sums of blocks are float64: as many additions and conversions as a thread has."""

@@ -78,6 +78,7 @@ def test_c_makes_the_golden_bits(tmp_path):
     assert next(values, None) is None
 
 
+@pytest.mark.slow
 def test_the_code_that_the_page_shows_gives_its_values(tmp_path):
     shown = json.loads(examples_js("code"))
     for language in ("python", "c", "javascript"):

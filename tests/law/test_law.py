@@ -102,6 +102,7 @@ def test_any_region_of_a_huge_tensor(specification, data):
 EDGES = [1, 3, 4, 5, 511, 512, 513, 2047, 2048, 2049, 4095, 4096, 4097, 9001]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(("method", "parameters"), [METHODS[1], METHODS[3], METHODS[5]], ids=str)
 @pytest.mark.parametrize("offset", [0, 1, 2, 3, 509])

@@ -75,6 +75,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "parameters", "shape"), CASES)
 def test_every_way_of_cutting_a_tensor_gives_the_whole(method, parameters, shape):
     whole = made(method, shape, **parameters)
@@ -174,6 +175,7 @@ LARGE_REGIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "parameters", "shape"), LARGE, ids=lambda value: str(value))
 def test_parts_of_tensors_beyond_the_tiles_of_every_kernel(method, parameters, shape):
     whole = made(method, shape, **parameters)

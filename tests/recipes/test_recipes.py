@@ -257,6 +257,7 @@ def test_the_line_of_every_key_of_any_document(statements):
     assert {path: source.line(tuple(path.split("/"))) for path in places} == places
 
 
+@pytest.mark.slow
 def test_a_file_that_makes_lines_hard_to_find_still_gives_its_error_soon():
     text = "x = [\n" + "1,\n" * 40_000 + "]\n"
     with pytest.raises(bigin.InputError, match="expected a key among"):

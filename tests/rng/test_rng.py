@@ -460,6 +460,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_distribution(shape, dtype):
@@ -559,6 +560,7 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(x, y)[0, 1]) * math.sqrt(x.size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", ["uniform", "normal", "trunc_normal"])
 def test_elements_streams_and_seeds_are_uncorrelated(shape, dtype):
