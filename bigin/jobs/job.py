@@ -16,7 +16,6 @@ from bigin.core.regions import Grid
 from bigin.core.text import size_text
 from bigin.core.threads import apart
 from bigin.fillers.filler import Filler
-from bigin.fillers.model import ModelFiller
 from bigin.jobs.compare import BUFFERS, Difference, Sample, Verification, compare
 from bigin.jobs.device import Choice, choose
 from bigin.jobs.executors.named import check_executor, limits_for, running
@@ -28,9 +27,8 @@ from bigin.jobs.resume import identity, plan_on, state_of
 from bigin.jobs.retries import Retries
 from bigin.jobs.run import Plan, Progress, journalled, run, set_up, store
 from bigin.jobs.where import Where, as_fill_error
-from bigin.jobs.workers import OPEN, Workers, required_memory, workers_within
+from bigin.jobs.workers import OPEN, Workers, required_memory, tell_sizes, workers_within
 from bigin.spec.spec import Spec
-from bigin.targets.model import ModelTarget
 from bigin.targets.target import Scratch, Target
 
 
@@ -86,9 +84,8 @@ class Job:
     def filler(self) -> Filler:
         """What makes the values of any region; it is made, and its kernels are compiled, when it is first needed."""
         if self._filler is None:
-            filler = self._filler = self._plan()
-            if isinstance(filler, ModelFiller) and isinstance(self.target, ModelTarget):
-                self.target.region_bytes = filler.sizes
+            self._filler = self._plan()
+            tell_sizes(self.target, self._filler)
         return self._filler
 
     def check(self) -> None:

@@ -13,6 +13,8 @@ from bigin.core.limits import Limits
 from bigin.core.text import size_text
 from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
+from bigin.fillers.model import ModelFiller
+from bigin.targets.model import ModelTarget
 from bigin.targets.target import Target
 
 FIRST = 16  # requests that a store on a network gets at once, until it is known better
@@ -152,3 +154,9 @@ class OpenGate(Gate):
 
 
 FREE, OPEN = nullcontext(), OpenGate()
+
+
+def tell_sizes(target: Target, filler: Filler) -> None:
+    """Tells the target of a model how large a region of each of its tensors is worth making at once."""
+    if isinstance(target, ModelTarget) and isinstance(filler, ModelFiller):
+        target.region_bytes = filler.sizes

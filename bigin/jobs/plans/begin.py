@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from bigin.core.errors import InputError
+from bigin.core.paths import is_path
 from bigin.core.threads import apart
 from bigin.fillers.families import family
 from bigin.jobs.plans.opening import PLAN, other_plan
@@ -15,8 +16,10 @@ from bigin.jobs.plans.preparation import rounds_of
 from bigin.jobs.resume import state_of
 from bigin.jobs.retries import Retries
 from bigin.jobs.where import as_fill_error
+from bigin.jobs.workers import tell_sizes
 from bigin.spec.spec import Spec
 from bigin.spec.tensor import TensorSpec
+from bigin.targets.model import ModelTarget
 from bigin.targets.part_ledger import ledger_place
 from bigin.targets.paths import local_path, split_names
 from bigin.targets.target import Target, record_of
@@ -33,9 +36,7 @@ def layout_of(target: Target, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def absolute(target: Any) -> str:
     """The path or URL of a target for another process; raises InputError for what only this one has."""
-    import os
-
-    if not isinstance(target, str | os.PathLike):
+    if not is_path(target):
         raise InputError(
             f"expected the path or the URL of a target, which other processes open, got {type(target).__name__}"
         )
@@ -96,13 +97,9 @@ def plan_fill(
 
 def sizes_for(spec: Spec, target: Target) -> int:
     """The size of a target's regions; a model's target learns those of each tensor."""
-    from bigin.fillers.model import ModelFiller
-    from bigin.targets.model import ModelTarget
-
     if isinstance(target, ModelTarget):
         filler = spec.plan()()
-        assert isinstance(filler, ModelFiller)
-        target.region_bytes = filler.sizes
+        tell_sizes(target, filler)
         return filler.region_bytes
     return region_bytes(spec)
 
@@ -155,9 +152,3 @@ def begin_reading(plan: WorkPlan, retries: Retries) -> None:
     """Keeps the plan of something that only reads beside its target."""
     retries.attempt(plan.notes.begin)
     retries.attempt(lambda: plan.notes.put(KEY, plan.text()))
-
-
-def written(plan: WorkPlan, path: Any) -> WorkPlan:
-    """The plan, once it is in a file of the user's."""
-    plan.write(Path(path))
-    return plan

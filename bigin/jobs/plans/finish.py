@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +12,11 @@ from bigin.core.limits import Limits
 from bigin.core.regions import Grid
 from bigin.core.text import duration_text, size_text
 from bigin.core.threads import apart, map_threads
-from bigin.fillers.model import ModelFiller
 from bigin.jobs.compare import Verification
+from bigin.jobs.plans.begin import sizes_for
 from bigin.jobs.plans.numbers import as_text
 from bigin.jobs.plans.opening import begun, check_grid, opened_plan
 from bigin.jobs.plans.plan import FILL, WorkPlan
-from bigin.jobs.plans.preparation import filler_of
 from bigin.jobs.plans.reading import difference_of, sampled
 from bigin.jobs.plans.work import marked, marker, read_marker
 from bigin.jobs.report import Report
@@ -26,7 +24,6 @@ from bigin.jobs.retries import Retries
 from bigin.jobs.where import as_fill_error
 from bigin.spec.record import spec_of
 from bigin.targets.files import FileTarget
-from bigin.targets.model import ModelTarget
 from bigin.targets.paths import local_path
 from bigin.targets.safetensors.checkpoint import CheckpointTarget
 from bigin.targets.target import Target
@@ -40,7 +37,7 @@ class Status:
 
     Attributes:
         target: the target's path or URL.
-        task: fill, grow, verify or show.
+        task: fill or verify.
         complete: whether the plan was finished, or nothing is left to do but to finish it.
         finished: whether the plan was finished.
         parts: the number of parts, of each round in the order in which they are done.
@@ -106,8 +103,7 @@ def status_of(plan: WorkPlan) -> Status:
         missing = sorted(set(range(parts[first])) - held[first])
         said = markers(plan, sorted(held[FILL]), retries)
     nbytes = sum(each["bytes"] for each in said)
-    timed = [each for each in said if "began" in each and "ended" in each]
-    seconds = max(each["ended"] for each in timed) - min(each["began"] for each in timed) if timed else 0.0
+    seconds = span(said)
     rate = nbytes / seconds if seconds else 0.0
     left = (total - nbytes) / rate if rate else None
     done = {which: len(held[which]) for which in parts}
@@ -122,6 +118,12 @@ def markers(plan: WorkPlan, parts: Sequence[int], retries: Retries) -> list[dict
         return read_marker(data or b"")
 
     return map_threads(read, parts, READERS)
+
+
+def span(said: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds from the first attempt's begin to the last one's end, as far as markers say."""
+    timed = [each for each in said if "began" in each and "ended" in each]
+    return max(each["ended"] for each in timed) - min(each["began"] for each in timed) if timed else 0.0
 
 
 @dataclass(frozen=True)
@@ -194,33 +196,21 @@ def finish_fill(plan: WorkPlan, target: Target, limits: Limits, retries: Retries
     ledger.clean()
     retries.attempt(lambda: apart(lambda: ledger.finish(record)))
     retries.attempt(plan.notes.clear)
-    seconds = max((each.get("ended", 0.0) for each in said), default=0.0) - min(
-        (each.get("began", time.time()) for each in said), default=0.0
-    )
-    return Report(target.label, sum(each["bytes"] for each in said), max(0.0, seconds), record)
+    return Report(target.label, sum(each["bytes"] for each in said), max(0.0, span(said)), record)
 
 
 def planned_grid(plan: WorkPlan, target: Target) -> Grid:
     """The grid of a plan's target, as it was planned."""
-    size = 0
-    if isinstance(target, ModelTarget):
-        filler = filler_of(plan)
-        assert isinstance(filler, ModelFiller)
-        target.region_bytes, size = filler.sizes, filler.region_bytes
-    else:
-        from bigin.jobs.plans.begin import region_bytes
-
-        size = region_bytes(spec_of(plan.record))
-    grid: Grid = check_grid(plan, target, size)
+    grid: Grid = check_grid(plan, target, sizes_for(spec_of(plan.record), target))
     return grid
 
 
 def finish_verify(plan: WorkPlan, target: Target, limits: Limits, retries: Retries) -> Verification:
-    """What the parts have found together."""
+    """What the parts say together."""
     said = all_said(plan, target, retries)
     differences = [difference_of(held) for each in said for held in each["result"]]
     nbytes = sum(each["bytes"] for each in said)
-    seconds = max(each["ended"] for each in said) - min(each["began"] for each in said) if said else 0.0
+    seconds = span(said)
     regions = sum(len(sampled(plan, part)) for part in range(plan.parts))
     record = dict(plan.record)
     return Verification(target.label, record, regions, plan.regions, nbytes, seconds, differences)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from bigin.core.errors import InputError
 from bigin.core.text import counted
@@ -120,8 +119,3 @@ def as_text(numbers: Iterable[int], *, shown: int = SHOWN) -> str:
         else ""
     )
     return ",".join(texts[:shown]) + more
-
-
-def chained(stretches: Iterable[range]) -> list[int]:
-    """The numbers of several stretches."""
-    return list(chain.from_iterable(stretches))

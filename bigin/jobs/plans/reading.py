@@ -7,15 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from bigin.core.limits import Limits
-from bigin.fillers.model import ModelFiller
 from bigin.jobs.compare import BUFFERS, Difference, Sample, compare
 from bigin.jobs.plans.opening import check_grid
 from bigin.jobs.plans.plan import WorkPlan
+from bigin.jobs.plans.preparation import filler_of
 from bigin.jobs.retries import Retries
 from bigin.jobs.run import Progress, set_up
-from bigin.jobs.workers import workers_within
-from bigin.spec.record import spec_of
-from bigin.targets.model import ModelTarget
+from bigin.jobs.workers import tell_sizes, workers_within
 from bigin.targets.target import Target
 
 
@@ -29,9 +27,8 @@ def compare_part(
     plan: WorkPlan, target: Target, part: int, limits: Limits, retries: Retries, progress: Progress
 ) -> tuple[int, list[dict[str, Any]]]:
     """Compares the regions of a part with their values made again: the bytes, and what differs."""
-    filler = spec_of(plan.record).plan()()
-    if isinstance(filler, ModelFiller) and isinstance(target, ModelTarget):
-        target.region_bytes = filler.sizes
+    filler = filler_of(plan)
+    tell_sizes(target, filler)
     workers = workers_within(target, filler, limits, BUFFERS)
     grid, tasks = check_grid(plan, target, filler.region_bytes), sampled(plan, part)
     set_up(target, filler, workers, limits, None)

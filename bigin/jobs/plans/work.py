@@ -16,7 +16,6 @@ from bigin.core.errors import DamagedError, FillError, InputError, NotFoundError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.regions import Region
-from bigin.fillers.model import ModelFiller
 from bigin.jobs.plans.opening import begun, check_grid, opened_plan
 from bigin.jobs.plans.plan import FILL, KEY, WorkPlan
 from bigin.jobs.plans.preparation import filler_of, prepare_part, prepared
@@ -24,9 +23,8 @@ from bigin.jobs.plans.reading import compare_part
 from bigin.jobs.retries import Retries
 from bigin.jobs.run import Plan, Progress, fill_regions
 from bigin.jobs.where import as_fill_error
-from bigin.jobs.workers import workers_within
+from bigin.jobs.workers import tell_sizes, workers_within
 from bigin.targets.files import FileTarget
-from bigin.targets.model import ModelTarget
 from bigin.targets.part_ledgers import part_ledger
 from bigin.targets.paths import local_path
 from bigin.targets.safetensors.checkpoint import CheckpointTarget
@@ -214,8 +212,7 @@ def _fill(plan: WorkPlan, target: Target, part: int, options: Options, how: tupl
         raise Finished
     target.sync = options.sync
     filler = filler_of(plan)
-    if isinstance(target, ModelTarget) and isinstance(filler, ModelFiller):
-        target.region_bytes = filler.sizes
+    tell_sizes(target, filler)
     grid = check_grid(plan, target, filler.region_bytes)
     workers = workers_within(target, filler, options.limits)
     if isinstance(target, FileTarget | CheckpointTarget) and not target.whole():
