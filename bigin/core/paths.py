@@ -21,3 +21,11 @@ def expand(path: Any) -> Any:
     if hasattr(path, "__fspath__") and str(path).startswith("~"):
         return type(path)(os.path.expanduser(path))  # type: ignore[call-arg]
     return path
+
+
+def kernel_cache_root() -> str:
+    """The folder of compiled kernels: $BIGIN_CACHE_DIR, or bigin/ in the user's cache; empty where the cache is off."""
+    root = os.environ.get("BIGIN_CACHE_DIR")
+    if root is None:
+        root = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "bigin")
+    return root

@@ -17,6 +17,7 @@ from typing import Any
 from bigin.core import memory
 from bigin.core.errors import NotFoundError
 from bigin.core.limits import Limits
+from bigin.core.paths import kernel_cache_root
 
 PACKAGES = (
     "bigin", "numpy", "numba", "llvmlite", "zarr", "numcodecs", "ml_dtypes", "numba-cuda", "torch", "jax",
@@ -117,9 +118,7 @@ def room() -> dict[str, Any]:
 
 def kernel_cache() -> dict[str, Any]:
     """Return where bigin.kernels.cache keeps compiled kernels, and how much that is; no folder where it is off."""
-    root = os.environ.get("BIGIN_CACHE_DIR")
-    if root is None:
-        root = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "bigin")
+    root = kernel_cache_root()
     if not root:
         return {"folder": None, "files": 0, "bytes": 0, "writable": False}
     sizes = list(_sizes(Path(root)))

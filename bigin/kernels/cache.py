@@ -25,6 +25,7 @@ from numba.core.registry import cpu_target
 
 from bigin.core.compiling import clock
 from bigin.core.errors import CacheWarning
+from bigin.core.paths import kernel_cache_root
 
 
 class CompileListener(event.Listener):  # type: ignore[misc]
@@ -83,9 +84,7 @@ def cached(dispatcher: Any, name: str) -> Any:
 
     The folder is $BIGIN_CACHE_DIR, or bigin/ in the user's cache; an empty $BIGIN_CACHE_DIR turns the cache off.
     """
-    root = os.environ.get("BIGIN_CACHE_DIR")
-    if root is None:
-        root = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "bigin")
+    root = kernel_cache_root()
     if root:
         dispatcher._cache = KernelCache(dispatcher.py_func, Path(root) / fingerprint() / name)
     return dispatcher
