@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bigin.core import dtypes
@@ -25,6 +26,15 @@ from bigin.targets.model import ModelTarget
 from bigin.targets.models import Model, nbytes_of, plan_checkpoint, read_model
 from bigin.targets.paths import local_path
 from bigin.targets.safetensors.checkpoint import new_checkpoint
+from bigin.targets.safetensors.companions import (
+    CONFIG,
+    Companions,
+    companions_of,
+    config_in_dtype,
+    config_text,
+    read_config,
+)
+from bigin.targets.safetensors.folder import SUFFIX, is_index
 
 
 @dataclass(frozen=True)
@@ -46,11 +56,12 @@ def outline(
     seed: int | None = None,
     variables: Mapping[str, Any] | None = None,
     strict: bool = False,
+    dtype: Any = None,
 ) -> list[Row]:
     """What `initialize` would do, without doing any of it.
 
     Args:
-        recipe, like, seed, variables, strict: as in `initialize`.
+        recipe, like, seed, variables, strict, dtype: as in `initialize`.
 
     Returns:
         A row for every tensor, in the order of the names.
@@ -68,7 +79,7 @@ def outline(
     """
     with default_modes():
         check_recipe(recipe)
-        model = read_model(expand(like))
+        model = read_model(expand(like)).in_dtype(dtype)
         assignments, specs = resolve(Chosen(recipe, seed, variables or {}, strict), model.label, model.tensors)
     return [_row(assignment, specs[assignment.tensor.name]) for assignment in assignments]
 
@@ -81,7 +92,9 @@ def initialize(
     seed: int | None = None,
     variables: Mapping[str, Any] | None = None,
     strict: bool = False,
+    dtype: Any = None,
     max_shard_size: int | str | None = None,
+    weights_only: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
     max_memory: int | str | None = None,
@@ -101,8 +114,11 @@ def initialize(
         variables: numbers or expressions that override those under the recipe's [vars].
         strict: raise InputError, instead of warning, where a rule matches no tensor or a variable contradicts the
             model.
+        dtype: the dtype of all tensors of floats, instead of those of `like`.
         max_shard_size: the largest number of bytes in a file of a checkpoint, or a text such as "5GB". By default the
             files are those of `like`, and 5 GiB where it has none.
+        weights_only: leave out what lies beside the weights of `like`, a checkpoint's folder: config.json,
+            generation_config.json, and the files of tokenizers and processors.
         overwrite, threads, max_memory, requests, sync, progress: as in `fill`.
 
     Returns:
@@ -125,32 +141,70 @@ def initialize(
     with default_modes():
         check_recipe(recipe)
         out, like = expand(out), expand(like)
-        model, specs = model_of(out, like, Chosen(recipe, seed, variables or {}, strict))
-        return fill_model(specs, Out(out, model, shard, in_place=like is None), limits, options)
+        model, specs = model_of(out, like, Chosen(recipe, seed, variables or {}, strict), dtype)
+        beside = Companions() if weights_only else companions_like(like, dtype)
+        return fill_model(specs, Out(out, model, shard, in_place=like is None, beside=beside), limits, options)
 
 
-def model_of(out: Any, like: Any, chosen: Chosen) -> tuple[Model, Mapping[str, TensorValues]]:
+def model_of(out: Any, like: Any, chosen: Chosen, dtype: Any = None) -> tuple[Model, Mapping[str, TensorValues]]:
     """The model that is filled in place, or that the new one is like, and what its tensors are to hold."""
-    model = read_model(out, in_place=True) if like is None else read_model(like)
+    if like is None and dtype is not None:
+        raise InputError("expected no dtype for a group that is filled in place, which has its own; give --like (like=)")
+    model = read_model(out, in_place=True) if like is None else read_model(like).in_dtype(dtype)
     _, specs = resolve(chosen, model.label, model.tensors)
     return model, specs
 
 
+def companions_like(like: Any, dtype: Any) -> Companions:
+    """What lies beside the weights of a checkpoint's folder or index, with the dtype that the new weights have."""
+    path = None if like is None else local_path(like)
+    if path is None or path.suffix == ".zarr" or not (path.is_dir() or is_index(path)):
+        return Companions()
+    beside = companions_of(path if path.is_dir() else path.parent)
+    held = beside.files.get(CONFIG)
+    if dtype is None or not isinstance(held, Path):
+        return beside
+    return beside.with_config(config_text(config_in_dtype(read_config(held), dtypes.parse_dtype(dtype).name)))
+
+
 @dataclass(frozen=True)
 class Out:
-    """Where a model goes: a path or a store, the model that it is like, the bytes of a file, or in place of itself."""
+    """Where a model goes: a path or a store, the model that it is like, the bytes of a file, or in place of itself.
+
+    beside: the files that go into a checkpoint's folder with the weights.
+    """
 
     path: Any
     model: Model
     shard: int | None
     in_place: bool = False
+    beside: Companions = field(default_factory=Companions)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a checkpoint; None for a single file or a group."""
+        path = local_path(self.path)
+        return None if self.in_place or path is None or path.suffix in (".zarr", SUFFIX) else path
+
+    def check_beside(self, *, overwrite: bool) -> None:
+        """Raises InputError where other files of the same names are there."""
+        if self.folder is not None:
+            self.beside.check(self.folder, overwrite=overwrite)
+
+    def write_beside(self) -> None:
+        """Writes the files that go beside the weights."""
+        if self.folder is not None:
+            self.beside.write(self.folder)
 
 
 def fill_model(specs: Mapping[str, TensorValues], out: Out, limits: Limits, options: FillOptions) -> Report:
     """Writes the tensors of a model, each by its specification."""
     spec = ModelSpec(dict(sorted(specs.items())))
     with opened_model(out, {name: each.record() for name, each in spec.tensors.items()}) as target:
-        return Job(spec, target, limits).fill(options)
+        out.check_beside(overwrite=options.overwrite)
+        report = Job(spec, target, limits).fill(options)
+        out.write_beside()
+    return report
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bigin.api.models import Out, model_of, opened_model
+from bigin.api.models import Out, companions_like, model_of, opened_model
 from bigin.api.opening import existing
 from bigin.api.verifying import wanted
 from bigin.core.errors import InputError
@@ -29,7 +29,8 @@ from bigin.jobs.retries import Retries
 from bigin.jobs.what import What
 from bigin.jobs.where import Blocks, opened
 from bigin.recipes.specs import Chosen
-from bigin.spec.model import ModelSpec
+from bigin.spec.model import ModelSpec, TensorValues
+from bigin.targets.safetensors.companions import Companions
 
 
 class Plan:
@@ -273,14 +274,16 @@ def plan_initialize(
     seed: int | None = None,
     variables: Mapping[str, Any] | None = None,
     strict: bool = False,
+    dtype: Any = None,
     max_shard_size: int | str | None = None,
+    weights_only: bool = False,
     overwrite: bool = False,
 ) -> Plan:
     """Cut the filling of a whole model into parts, and make its files, so that many machines may fill it.
 
     Args:
-        recipe, out, like, seed, variables, strict, max_shard_size, overwrite: as in `initialize`; `out` is a path or a
-            URL, which every machine sees.
+        recipe, out, like, seed, variables, strict, dtype, max_shard_size, weights_only, overwrite: as in `initialize`;
+            `out` is a path or a URL, which every machine sees.
         parts: as in `plan`.
 
     Returns:
@@ -303,13 +306,21 @@ def plan_initialize(
     shard = None if max_shard_size is None else parse_size(max_shard_size)
     place = absolute(expand(out))
     with default_modes():
-        model, specs = model_of(place, expand(like), Chosen(recipe, seed, variables or {}, strict))
-        spec = ModelSpec(dict(sorted(specs.items())))
-        records = {name: each.record() for name, each in spec.tensors.items()}
-        with opened_model(Out(place, model, shard, in_place=like is None), records) as target:
-            retries = Retries(target.remote)
-            data = plan_fill(spec, target, place, parts, layout={}, model=target.outline() | {"records": records})
-            begin_fill(data, target, retries, overwrite=overwrite)
+        model, specs = model_of(place, expand(like), Chosen(recipe, seed, variables or {}, strict), dtype)
+        beside = Companions() if weights_only else companions_like(expand(like), dtype)
+        wanted = Out(place, model, shard, in_place=like is None, beside=beside)
+        return plan_model(specs, wanted, parts, overwrite=overwrite)
+
+
+def plan_model(specs: Mapping[str, TensorValues], out: Out, parts: int, *, overwrite: bool) -> Plan:
+    """Cut the filling of a model into parts, each tensor by its specification, and make its files."""
+    spec = ModelSpec(dict(sorted(specs.items())))
+    records = {name: each.record() for name, each in spec.tensors.items()}
+    with opened_model(out, records) as target:
+        out.check_beside(overwrite=overwrite)
+        data = plan_fill(spec, target, out.path, parts, layout={}, model=target.outline() | {"records": records})
+        begin_fill(data, target, Retries(target.remote), overwrite=overwrite)
+        out.write_beside()
     return Plan(data)
 
 

@@ -16,7 +16,7 @@ from bigin.cli.commands import Group
 from bigin.cli.doctor import doctor
 from bigin.cli.filling import fill
 from bigin.cli.methods import methods
-from bigin.cli.models import init, recipes
+from bigin.cli.models import init, recipe, recipes
 from bigin.cli.plans import finish, plan, status, work
 from bigin.cli.showing import show
 from bigin.cli.signals import signal as signal_command
@@ -62,7 +62,7 @@ def cli(context: click.Context) -> None:
         raise InputError(f"expected numba's compiler, got NUMBA_DISABLE_JIT={disabled} in the environment; unset it")
 
 
-for command in (doctor, fill, finish, init, methods, plan, recipes, show, signal_command, status, table, verify, work):
+for command in (doctor, fill, finish, init, methods, plan, recipe, recipes, show, signal_command, status, table, verify, work):
     cli.add_command(command)
 
 

@@ -1,12 +1,12 @@
-"""bigin init and bigin recipes: whole models."""
+"""bigin init, bigin recipe and bigin recipes: whole models."""
 
 from __future__ import annotations
 
 import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -17,6 +17,7 @@ from bigin.cli.options import (
     RecipeOptions,
     RunOptions,
     WriteOptions,
+    gathered,
     json_option,
     recipe_options,
     run_options,
@@ -24,22 +25,34 @@ from bigin.cli.options import (
 )
 from bigin.cli.plans import Planning, keep, planned
 from bigin.cli.printing import outcome, print_entries, print_table, progress_bar
+from bigin.core.errors import InputError
 from bigin.core.text import counted, size_text
 
 if TYPE_CHECKING:
     from bigin.api.models import Row
+    from bigin.api.plans import Plan
+    from bigin.jobs.report import Report
+    from bigin.torch.configuration import Configuration
 
 INIT_HELP = """Fill every tensor of a model, each by the first rule of RECIPE that matches its name.
 
 RECIPE is the path of a TOML file, or the name of a recipe that `bigin recipes` lists. OUT is an existing zarr group,
-which is filled in place. With --like, OUT is created: a folder for a safetensors checkpoint, x.safetensors for one
-file, x.zarr for a zarr group.
+which is filled in place. With --like or --config, OUT is created: a folder for a safetensors checkpoint, x.safetensors
+for one file, x.zarr for a zarr group. With --config, RECIPE may be left out: then all values are those that the model's
+own code in transformers makes, and else those that no rule is for.
 
 \b
 bigin init gpt2 --var n_layers=12 --like gpt2/ --dry-run
 bigin init recipe.toml --like checkpoint/ out/
 bigin init recipe.toml model.zarr
 bigin init recipe.toml --like checkpoint/ out/ --parts 500 -o plan.json
+bigin init --config config.json out/ --dtype bfloat16
+"""
+RECIPE_HELP = """Print what a model's own code in transformers does, as a recipe to read and to change.
+
+\b
+bigin recipe --config config.json > my.toml
+bigin init my.toml --config config.json out/
 """
 RECIPES_HELP = """List the recipes that ship with bigin, or print one.
 
@@ -50,59 +63,181 @@ bigin recipes gpt2 > my.toml
 """
 
 
+@dataclass(frozen=True)
+class ModelOptions:
+    """The options that say what model is written, and in which form."""
+
+    config: str | None
+    architecture: str | None
+    dtype: str | None
+    max_shard_size: str | None
+    weights_only: bool
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of what writes a model."""
+        return {"max_shard_size": self.max_shard_size, "weights_only": self.weights_only}
+
+
+config_option = click.option(
+    "--config", type=PATH, help="Configuration of a model of transformers: config.json, or the folder with it."
+)
+architecture_option = click.option(
+    "--architecture", help="Class of transformers.  [default: the first that --config names]"
+)
+model_options = gathered(
+    "form",
+    ModelOptions,
+    config_option,
+    architecture_option,
+    click.option("--dtype", help="Data type of all floats: bfloat16, ...  [default: those of --like or --config]"),
+    click.option(
+        "--max-shard-size", help="Bytes in one file of a checkpoint: 5GB.  [default: the files of --like, else 5GiB]"
+    ),
+    click.option(
+        "--weights-only", is_flag=True, help="Leave out config.json, generation_config.json and tokenizer files."
+    ),
+)
+
+
 @click.command(
     cls=Command, no_args_is_help=True, help=INIT_HELP, short_help="Fill every tensor of a model by a recipe."
 )
-@click.argument("recipe", type=PATH)
+@click.argument("recipe", type=PATH, required=False)
 @click.argument("out", type=PATH, required=False)
 @recipe_options(like_required=False)
 @click.option("--dry-run", is_flag=True, help="Only print what each tensor would be filled with.")
-@click.option(
-    "--max-shard-size", help="Bytes in one file of a checkpoint: 5GB.  [default: the files of --like, else 5GiB]"
-)
+@model_options
 @write_options
 @planned
 @run_options
 def init(
-    recipe: str,
+    recipe: str | None,
     out: str | None,
     choice: RecipeOptions,
     dry_run: bool,
-    max_shard_size: str | None,
+    form: ModelOptions,
     write: WriteOptions,
     planning: Planning,
     run: RunOptions,
 ) -> None:
     """Fill a model."""
-    model = choice.like or out
-    if model is None or (out is None and not dry_run):
+    if form.config is not None:
+        if out is None and recipe is not None and not recipe.endswith(".toml"):
+            recipe, out = None, recipe
+        making: Making = FromConfig(recipe, choice, form)
+    elif recipe is None:
+        raise click.UsageError("expected RECIPE, or --config with a model's configuration")
+    elif form.architecture is not None:
+        raise click.UsageError("expected --architecture only beside --config")
+    else:
+        making = ByRecipe(recipe, choice, form)
+    if (choice.like or form.config or out) is None or (out is None and not dry_run):
         raise click.UsageError("expected OUT, the model to fill or to create")
     if dry_run:
-        print_rows(bigin.outline(recipe, model, **choice.arguments()))
+        print_rows(making.outline(out), making.says)
         return
     assert out is not None
     if planning.parts is not None:
-        given = {**choice.arguments(), "max_shard_size": max_shard_size, "overwrite": write.overwrite}
-        made = bigin.plan_initialize(recipe, out, parts=planning.parts, like=choice.like, **given)
+        made = making.plan(out, parts=planning.parts, overwrite=write.overwrite)
         keep(made, planning.output, run.quiet)
         return
     with progress_bar(out, run.quiet) as progress:
-        report = bigin.initialize(
-            recipe,
-            out,
-            like=choice.like,
-            **choice.arguments(),
-            **run.arguments(),
-            max_shard_size=max_shard_size,
-            **write.arguments(),
-            progress=progress,
-        )
+        report = making.fill(out, **run.arguments(), **write.arguments(), progress=progress)
     if not run.quiet:
-        click.echo(outcome(report, counted(len(report.record["tensors"]), "tensor"), f"filled by {recipe}"))
+        click.echo(outcome(report, counted(len(report.record["tensors"]), "tensor"), f"filled by {making.label}"))
 
 
-def print_rows(rows: Sequence[Row]) -> None:
-    """Print what a recipe does with every tensor."""
+class Making(Protocol):
+    """What a command makes a model of. `says` is what its rows tell of each tensor, `label` what fills it."""
+
+    says: str
+    label: str
+
+    def outline(self, out: str | None) -> Sequence[Row]:
+        """Return a row for every tensor."""
+
+    def plan(self, out: str, **given: Any) -> Plan:
+        """Cut it into parts."""
+
+    def fill(self, out: str, **given: Any) -> Report:
+        """Write it."""
+
+
+class ByRecipe:
+    """A recipe, for a model that is there."""
+
+    says = "rule"
+
+    def __init__(self, recipe: str, choice: RecipeOptions, form: ModelOptions) -> None:
+        self.recipe, self.choice, self.form = recipe, choice, form
+        self.label = recipe
+
+    def outline(self, out: str | None) -> Sequence[Row]:
+        return bigin.outline(self.recipe, self.choice.like or out, dtype=self.form.dtype, **self.choice.arguments())
+
+    def plan(self, out: str, **given: Any) -> Plan:
+        return bigin.plan_initialize(self.recipe, out, **self._given(), **given)
+
+    def fill(self, out: str, **given: Any) -> Report:
+        return bigin.initialize(self.recipe, out, **self._given(), **given)
+
+    def _given(self) -> dict[str, Any]:
+        like = {"like": self.choice.like, "dtype": self.form.dtype}
+        return {**like, **self.choice.arguments(), **self.form.arguments()}
+
+
+class FromConfig:
+    """A configuration, whose model its own code initializes, or a recipe where it has a rule."""
+
+    says = "module"
+
+    def __init__(self, recipe: str | None, choice: RecipeOptions, form: ModelOptions) -> None:
+        if choice.like is not None:
+            raise click.UsageError("expected --config or --like, got both: each says names, shapes and dtypes")
+        assert form.config is not None
+        self.model = configuration(
+            form.config, architecture=form.architecture, dtype=form.dtype, rules=recipe, **choice.arguments()
+        )
+        self.form = form
+        self.label = f"the code of {type(self.model.module).__name__}" if recipe is None else recipe
+
+    def outline(self, out: str | None) -> Sequence[Row]:
+        return self.model.outline()
+
+    def plan(self, out: str, **given: Any) -> Plan:
+        return self.model.plan(out, **self.form.arguments(), **given)
+
+    def fill(self, out: str, **given: Any) -> Report:
+        given.pop("requests")
+        return self.model.initialize(out, **self.form.arguments(), **given)
+
+
+def configuration(config: str, **given: Any) -> Configuration:
+    """Return the model of a configuration; raises InputError where torch or transformers is missing."""
+    try:
+        from bigin.torch.configuration import Configuration
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise InputError(
+            "expected torch and transformers, whose classes --config names; pip install 'bigin[transformers]'"
+        ) from None
+    return Configuration(config, **given)
+
+
+@click.command(cls=Command, no_args_is_help=True, help=RECIPE_HELP, short_help="Print a model's own code as a recipe.")
+@config_option
+@architecture_option
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed, from 0 to 2^64 - 1.")
+def recipe(config: str | None, architecture: str | None, seed: int) -> None:
+    """Print a recipe."""
+    if config is None:
+        raise click.UsageError("expected --config, a model's configuration; `bigin recipes` lists those that ship")
+    click.echo(configuration(config, architecture=architecture, seed=seed).recipe(), nl=False)
+
+
+def print_rows(rows: Sequence[Row], says: str) -> None:
+    """Print what every tensor is filled with, and the rule that says so or the module that holds it."""
     cells = [
         (
             row.tensor,
@@ -114,7 +249,7 @@ def print_rows(rows: Sequence[Row]) -> None:
         for row in rows
     ]
     total = f"{counted(len(rows), 'tensor')}, {size_text(sum(row.nbytes for row in rows))}"
-    print_table(total, ("tensor", "shape", "rule", "values", "bytes"), cells, wrapped="values")
+    print_table(total, ("tensor", "shape", says, "values", "bytes"), cells, wrapped="values")
 
 
 @click.command(help=RECIPES_HELP, short_help="List the recipes that ship, or print one.")

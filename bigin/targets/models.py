@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,17 @@ class Model:
     def tensors(self) -> dict[str, tuple[str, Shape]]:
         """All of them."""
         return {name: tensor for tensors in self.files.values() for name, tensor in tensors.items()}
+
+    def in_dtype(self, dtype: Any) -> Model:
+        """The same with all floats in another dtype; the files of a checkpoint keep their tensors."""
+        if dtype is None:
+            return self
+        wanted = dtypes.parse_dtype(dtype).name
+        files = {
+            file: {name: (wanted if held in dtypes.FLOATS else held, shape) for name, (held, shape) in tensors.items()}
+            for file, tensors in self.files.items()
+        }
+        return replace(self, files=files)
 
 
 def read_model(model: Any, *, in_place: bool = False) -> Model:

@@ -12,10 +12,11 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("expected torch, which bigin.torch is for; pip install torch", name="torch") from None
 
 from bigin.torch.checkpoint import materialize
+from bigin.torch.configuration import Configuration
 from bigin.torch.defaults import rules_like
 from bigin.torch.deferring import deferred
 from bigin.torch.distributed import fill_dtensor
 from bigin.torch.files import open
 from bigin.torch.modules import Rule, init_
 
-__all__ = ["InputError", "Rule", "deferred", "fill_dtensor", "init_", "materialize", "open", "rules_like"]
+__all__ = ["Configuration", "InputError", "Rule", "deferred", "fill_dtensor", "init_", "materialize", "open", "rules_like"]

@@ -1,0 +1,355 @@
+"""A model of transformers from its configuration alone: initialized by its own code, and never in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bigin.api.models import Out, Row, fill_model
+from bigin.api.plans import Plan, plan_model
+from bigin.core import dtypes
+from bigin.core.errors import InputError, NotFoundError
+from bigin.core.floats import default_modes
+from bigin.core.limits import Limits
+from bigin.core.paths import expand
+from bigin.core.text import parse_size, similar
+from bigin.jobs.job import FillOptions
+from bigin.jobs.plans.begin import absolute
+from bigin.jobs.report import Report
+from bigin.recipes.presets import find_recipe
+from bigin.recipes.read import read_recipe
+from bigin.recipes.specs import Chosen, resolve_known
+from bigin.recipes.write import recipe_text
+from bigin.spec.model import TensorValues
+from bigin.spec.tensor import TensorSpec
+from bigin.targets.models import Model, nbytes_of
+from bigin.targets.safetensors.companions import (
+    CONFIG,
+    DTYPE_KEYS,
+    Companions,
+    companions_of,
+    config_in_dtype,
+    config_text,
+    read_config,
+)
+from bigin.torch.checkpoint import saved
+from bigin.torch.deferring import deferred, in_words
+from bigin.torch.modules import Member, Rules, padding_of, shape_of
+
+INSTALL = "expected transformers, whose classes a configuration names; pip install 'bigin[transformers]'"
+DTYPES = ("float32", "bfloat16", "float16", "float64")  # those that torch builds models in
+# What a configuration that names no class is taken for: the first of these that transformers has for it.
+AUTOMATIC = (
+    *("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText", "AutoModelForMaskedLM"),
+    *("AutoModelForImageClassification", "AutoModel"),
+)
+STDS = ("initializer_range", "init_std", "initializer_factor")  # configurations' names of a standard deviation
+
+
+class Configuration:
+    """A model of transformers, as its configuration says it and as its own code initializes it, without its weights.
+
+    The class that the configuration names is built on the meta device, and what its code does is recorded, as
+    bigin.torch.deferred does; nothing is downloaded. `initialize` writes the checkpoint, `outline` says what it would
+    hold, `plan` cuts it into parts for many machines, `recipe` says the same as rules.
+
+    Args:
+        config: a configuration's file, or the folder with config.json.
+        seed: an integer from 0 to 2^64 - 1. By default that of the recipe, or 0.
+        dtype: float32, bfloat16, float16 or float64, instead of the configuration's.
+        architecture: the class, instead of the one that the configuration names first under "architectures".
+        rules: for what is to have other values than the model's own code makes: a recipe, its path or the name of one
+            that ships; or rules as in bigin.torch.deferred.
+        variables, strict: for a recipe, as in bigin.initialize.
+
+    Raises:
+        InputError: there is no such configuration or class, or no method says what its code does.
+
+    Example:
+        >>> import json
+        >>> config = {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 50, "n_positions": 9}
+        >>> with open("config.json", "w") as file:
+        ...     json.dump(config, file)
+        >>> model = bigin.torch.Configuration("config.json", seed=42)
+        >>> model.initialize("out").nbytes
+        5824
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike[str],
+        *,
+        seed: int | None = None,
+        dtype: Any = None,
+        architecture: str | None = None,
+        rules: Rules | str | os.PathLike[str] | None = None,
+        variables: Mapping[str, Any] | None = None,
+        strict: bool = False,
+    ) -> None:
+        self.path = path_of(config)
+        self._said = read_config(self.path)
+        recipe = rules if isinstance(rules, str | os.PathLike) else None
+        if recipe is None and variables:
+            raise InputError("expected variables only for a recipe, got them without one")
+        chosen = None if recipe is None else Chosen(recipe, seed, variables or {}, strict)
+        if chosen is not None and seed is None:
+            seed = read_recipe(find_recipe(chosen.recipe), chosen.variables).seed
+        self.seed = 0 if seed is None else seed
+        own = None if isinstance(rules, str | os.PathLike) else rules
+        with quiet() as transformers, default_modes():
+            config_object, build = builder(transformers, self.path, self._said, architecture)
+            with deferred(self.seed, rules=own) as init:
+                self.module = build(None if dtype is None else torch_dtype(dtype))
+            self._init = init
+            self._dtype = None if dtype is None else dtypes.parse_dtype(dtype).name
+            self._config = config_object
+            self._members = kept(self.module)
+            self.specs = self._specified(chosen)
+
+    def _specified(self, chosen: Chosen | None) -> dict[str, TensorValues]:
+        """What the values of each tensor are: by the recipe where it has a rule, else as the model's code makes them."""
+        if chosen is None:
+            return {member.name: spec for member, spec in self._init.assigned(self._members)}
+        tensors = {m.name: (name_of(m), shape_of(m)) for m in self._members}
+        values, unmatched = resolve_known(chosen, str(self.path), tensors, tensors)
+        rest = [member for member in self._members if member.name in set(unmatched)]
+        own = {member.name: spec for member, spec in self._init.assigned(rest)}
+        for member in self._members:
+            told = values.get(member.name)
+            if isinstance(told, TensorSpec) and told.padding_idx is None:
+                values[member.name] = replace(told, padding_idx=padding_of(member))
+        return {m.name: (values | own)[m.name] for m in self._members if m.name in values or m.name in own}
+
+    @property
+    def model(self) -> Model:
+        """Names, dtypes and shapes of what a checkpoint holds: parameters, each once, and buffers that are saved."""
+        tensors = {m.name: (name_of(m), shape_of(m)) for m in self._members if m.name in self.specs}
+        return Model(str(self.path), {"": tensors})
+
+    def outline(self) -> list[Row]:
+        """What `initialize` would write, without writing it.
+
+        Returns:
+            A row for every tensor, in the order of the names. Its `rule` is the class of the module that holds it.
+        """
+        rows = []
+        for member in sorted(self._members, key=lambda member: member.name):
+            if member.name in self.specs:
+                dtype, shape, owner = name_of(member), shape_of(member), type(member.owner).__name__
+                values = in_words(self.specs[member.name])
+                rows.append(Row(member.name, shape, dtype, owner, values, nbytes_of(dtype, shape)))
+        return rows
+
+    def initialize(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        max_shard_size: int | str | None = None,
+        weights_only: bool = False,
+        overwrite: bool = False,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        sync: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Report:
+        """Write a checkpoint that `from_pretrained` loads.
+
+        Args:
+            out: a folder for a safetensors checkpoint as Hugging Face writes it, a path that ends in .safetensors for
+                one file, or in .zarr for a group.
+            max_shard_size: as in bigin.initialize; 5 GiB by default.
+            weights_only: leave out config.json, generation_config.json, and the files of tokenizers and processors that
+                lie beside the configuration. They go into folders alone.
+            overwrite, threads, max_memory, sync, progress: as in bigin.initialize.
+
+        Returns:
+            What was done: bytes, seconds, and the record of all tensors.
+
+        Raises:
+            InputError: something is wrong with what was asked for; nothing was changed.
+            FillError: the checkpoint could not be finished; the same call continues where it stopped.
+        """
+        limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
+        wanted = self._out(expand(out), max_shard_size, weights_only=weights_only)
+        with default_modes():
+            return fill_model(self.specs, wanted, limits, options)
+
+    def plan(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        parts: int,
+        max_shard_size: int | str | None = None,
+        weights_only: bool = False,
+        overwrite: bool = False,
+    ) -> Plan:
+        """Cut the writing of the checkpoint into parts, and make its files, so that many machines may fill it.
+
+        Args:
+            out, max_shard_size, weights_only, overwrite: as in `initialize`; every machine sees `out`.
+            parts: as in bigin.plan.
+
+        Returns:
+            The plan. The machines that work on it need neither torch nor transformers.
+
+        Raises:
+            InputError: something is wrong with what was asked for; nothing was changed.
+        """
+        with default_modes():
+            wanted = self._out(absolute(expand(out)), max_shard_size, weights_only=weights_only)
+            return plan_model(self.specs, wanted, parts, overwrite=overwrite)
+
+    def recipe(self) -> str:
+        """The same as a recipe, to read and to change: `bigin.initialize` by it writes the same bits.
+
+        Returns:
+            TOML. What no rule can say, such as buffers that the model's code computes, is told in comments.
+        """
+        name = type(self.module).__name__
+        held = {key: getattr(self._config, key, None) for key in STDS}
+        variables = {key: value for key, value in held.items() if isinstance(value, float)}
+        description = f"{name} of transformers {version()}, as its own code initializes it"
+        return recipe_text(
+            self.specs, seed=self.seed, description=description, architectures=[name], variables=variables
+        )
+
+    def _out(self, path: Any, max_shard_size: int | str | None, *, weights_only: bool) -> Out:
+        shard = None if max_shard_size is None else parse_size(max_shard_size)
+        return Out(path, self.model, shard, beside=Companions() if weights_only else self._companions())
+
+    def _companions(self) -> Companions:
+        """The configuration with the class and the dtype of what is written, and what lies beside it."""
+        said = dict(self._said)
+        if (said.get("architectures") or [None])[0] != type(self.module).__name__:
+            said["architectures"] = [type(self.module).__name__]
+        if self._dtype is not None and any(said.get(key, self._dtype) != self._dtype for key in DTYPE_KEYS):
+            said = config_in_dtype(said, self._dtype)
+        said.pop("quantization_config", None)  # the weights are not quantized
+        own = self.path.read_bytes() if said == self._said else config_text(said)
+        beside = companions_of(self.path.parent) if self.path.name == CONFIG else Companions()
+        made = beside.with_config(own)
+        generation = getattr(self.module, "generation_config", None)
+        if "generation_config.json" in made.files or generation is None or not self.module.can_generate():
+            return made
+        text = generation.to_json_string(use_diff=True)
+        return replace(made, files={**made.files, "generation_config.json": text.encode()})
+
+
+def path_of(config: Any) -> Path:
+    """The file of a configuration, given itself or its folder."""
+    if not isinstance(config, str | os.PathLike):
+        raise InputError(f"expected a configuration's file or folder, got {type(config).__name__}")
+    path = Path(expand(config))
+    if path.is_dir():
+        path = path / CONFIG
+    if not path.is_file():
+        raise NotFoundError(
+            f"{path}: expected a configuration's file or a folder with {CONFIG}, got nothing; nothing is downloaded"
+        )
+    return path
+
+
+def torch_dtype(dtype: Any) -> Any:
+    """The torch dtype that a model is built in."""
+    import torch
+
+    name = dtypes.parse_dtype(dtype).name
+    if name not in DTYPES:
+        raise InputError(f"expected a dtype among {', '.join(DTYPES)}, in which torch builds models, got {name}")
+    return getattr(torch, name)
+
+
+def name_of(member: Member) -> str:
+    """The name of a member's dtype."""
+    return str(member.tensor.dtype).removeprefix("torch.")
+
+
+def kept(module: Any) -> list[Member]:
+    """What save_pretrained writes of a model: parameters, each once, and buffers, without those that it ignores."""
+    ignored = set(getattr(module, "_keys_to_ignore_on_save", None) or ())
+    return [member for member in saved(module) if member.name not in ignored]
+
+
+@contextmanager
+def quiet() -> Iterator[Any]:
+    """The module transformers, which tells only errors, and downloads nothing."""
+    try:
+        import transformers
+    except ModuleNotFoundError as error:
+        if error.name != "transformers":
+            raise
+        raise InputError(INSTALL) from None
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield transformers
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
+def version() -> str:
+    """The version of transformers."""
+    from importlib import metadata
+
+    return metadata.version("transformers")
+
+
+def builder(
+    transformers: Any, path: Path, said: Mapping[str, Any], architecture: str | None
+) -> tuple[Any, Callable[[Any], Any]]:
+    """The configuration as transformers reads it, and what builds its model in a dtype."""
+    kind = said.get("model_type")
+    known = transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
+    if not isinstance(kind, str) or kind not in known:
+        hint = similar(kind, known) if isinstance(kind, str) else ""
+        code = "; code that comes with a model is not run: build it and use bigin.torch.deferred"
+        raise InputError(
+            f"{path}: expected a model_type that transformers {version()} has, got {kind!r}{hint}"
+            f"{code if 'auto_map' in said else ''}"
+        )
+    try:
+        config = transformers.CONFIG_MAPPING[kind].from_dict(json.loads(json.dumps(said)))
+    except Exception as error:  # whatever transformers says of a configuration
+        text = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: expected a configuration that transformers takes, got {text}") from None
+    listed = said.get("architectures")
+    name = architecture or (listed[0] if isinstance(listed, list) and listed else None)
+    if name is None:
+        return config, automatic(transformers, path, config)
+    cls = getattr(transformers, str(name), None)
+    if not isinstance(cls, type) or not hasattr(cls, "_from_config"):
+        raise InputError(
+            f"{path}: expected an architecture that is a model of transformers {version()}, got {name!r}; name another "
+            "with --architecture (architecture=)"
+        )
+    if cls.config_class is not None and not isinstance(config, cls.config_class):
+        raise InputError(f"{path}: expected a class for {type(config).__name__}, got {name}")
+    return config, lambda dtype: built(path, cls._from_config, config, dtype)
+
+
+def automatic(transformers: Any, path: Path, config: Any) -> Callable[[Any], Any]:
+    """What builds the model that transformers has for a configuration that names none."""
+    for name in AUTOMATIC:
+        auto = getattr(transformers, name)
+        if type(config) in auto._model_mapping:
+            return lambda dtype, auto=auto: built(path, auto.from_config, config, dtype)  # type: ignore[misc]
+    raise InputError(
+        f"{path}: expected a configuration with a class under architectures, got none, and none is known for "
+        f"{type(config).__name__}; name one with --architecture (architecture=)"
+    )
+
+
+def built(path: Path, make: Callable[..., Any], config: Any, dtype: Any) -> Any:
+    """A model on the meta device; raises InputError with what its code says of its configuration."""
+    try:
+        return make(config, **({} if dtype is None else {"dtype": dtype}))
+    except InputError:
+        raise
+    except Exception as error:  # whatever a model's code does with numbers that do not go together
+        text = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: expected a configuration that its class takes, got {type(error).__name__}: {text}") from None
