@@ -149,7 +149,9 @@ def initialize(
 def model_of(out: Any, like: Any, chosen: Chosen, dtype: Any = None) -> tuple[Model, Mapping[str, TensorValues]]:
     """The model that is filled in place, or that the new one is like, and what its tensors are to hold."""
     if like is None and dtype is not None:
-        raise InputError("expected no dtype for a group that is filled in place, which has its own; give --like (like=)")
+        raise InputError(
+            "expected no dtype for a group that is filled in place, which has its own; give --like (like=)"
+        )
     model = read_model(out, in_place=True) if like is None else read_model(like).in_dtype(dtype)
     _, specs = resolve(chosen, model.label, model.tensors)
     return model, specs

@@ -62,7 +62,22 @@ def cli(context: click.Context) -> None:
         raise InputError(f"expected numba's compiler, got NUMBA_DISABLE_JIT={disabled} in the environment; unset it")
 
 
-for command in (doctor, fill, finish, init, methods, plan, recipe, recipes, show, signal_command, status, table, verify, work):
+for command in (
+    doctor,
+    fill,
+    finish,
+    init,
+    methods,
+    plan,
+    recipe,
+    recipes,
+    show,
+    signal_command,
+    status,
+    table,
+    verify,
+    work,
+):
     cli.add_command(command)
 
 

@@ -245,8 +245,8 @@ class Reader:
 
     def parameter(self, key: str, value: Any) -> Any:
         kind = PARAMETERS[key].kind
-        if isinstance(value, str) and kind == "choice":
-            return value
+        if isinstance(value, str) and (kind == "choice" or (value in table.NOT_FINITE and value not in self.variables)):
+            return table.parse_parameter(key, value) if kind != "choice" else value
         if isinstance(value, str) and kind == "gain" and value.partition(":")[0] in NONLINEARITIES:
             return table.parse_parameter(key, value)
         if isinstance(value, str):

@@ -106,9 +106,7 @@ def call_of(spec: TensorSpec, variables: Mapping[str, float]) -> tuple[str, ...]
     return tuple(lines)
 
 
-def grouped(
-    specs: Mapping[str, TensorValues], variables: Mapping[str, float], *, literal: bool = False
-) -> list[Group]:
+def grouped(specs: Mapping[str, TensorValues], variables: Mapping[str, float], *, literal: bool = False) -> list[Group]:
     """Rules for tensors: those of one method and one pattern of names together, unless literal."""
     calls: dict[str, tuple[str, ...]] = {}
     patterns: dict[str, list[str]] = {}

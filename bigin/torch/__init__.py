@@ -19,4 +19,14 @@ from bigin.torch.distributed import fill_dtensor
 from bigin.torch.files import open
 from bigin.torch.modules import Rule, init_
 
-__all__ = ["Configuration", "InputError", "Rule", "deferred", "fill_dtensor", "init_", "materialize", "open", "rules_like"]
+__all__ = [
+    "Configuration",
+    "InputError",
+    "Rule",
+    "deferred",
+    "fill_dtensor",
+    "init_",
+    "materialize",
+    "open",
+    "rules_like",
+]

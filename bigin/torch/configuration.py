@@ -30,7 +30,6 @@ from bigin.spec.tensor import TensorSpec
 from bigin.targets.models import Model, nbytes_of
 from bigin.targets.safetensors.companions import (
     CONFIG,
-    DTYPE_KEYS,
     Companions,
     companions_of,
     config_in_dtype,
@@ -45,8 +44,8 @@ INSTALL = "expected transformers, whose classes a configuration names; pip insta
 DTYPES = ("float32", "bfloat16", "float16", "float64")  # those that torch builds models in
 # What a configuration that names no class is taken for: the first of these that transformers has for it.
 AUTOMATIC = (
-    *("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText", "AutoModelForMaskedLM"),
-    *("AutoModelForImageClassification", "AutoModel"),
+    *("AutoModelForImageTextToText", "AutoModelForSpeechSeq2Seq", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM"),
+    *("AutoModelForCausalLM", "AutoModelForImageClassification", "AutoModel"),
 )
 STDS = ("initializer_range", "init_std", "initializer_factor")  # configurations' names of a standard deviation
 
@@ -77,7 +76,7 @@ class Configuration:
         ...     json.dump(config, file)
         >>> model = bigin.torch.Configuration("config.json", seed=42)
         >>> model.initialize("out").nbytes
-        5824
+        5440
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class Configuration:
             self.specs = self._specified(chosen)
 
     def _specified(self, chosen: Chosen | None) -> dict[str, TensorValues]:
-        """What the values of each tensor are: by the recipe where it has a rule, else as the model's code makes them."""
+        """What the values of each tensor are: by the recipe where it has a rule, else as the code makes them."""
         if chosen is None:
             return {member.name: spec for member, spec in self._init.assigned(self._members)}
         tensors = {m.name: (name_of(m), shape_of(m)) for m in self._members}
@@ -227,7 +226,7 @@ class Configuration:
         said = dict(self._said)
         if (said.get("architectures") or [None])[0] != type(self.module).__name__:
             said["architectures"] = [type(self.module).__name__]
-        if self._dtype is not None and any(said.get(key, self._dtype) != self._dtype for key in DTYPE_KEYS):
+        if self._dtype is not None:
             said = config_in_dtype(said, self._dtype)
         said.pop("quantization_config", None)  # the weights are not quantized
         own = self.path.read_bytes() if said == self._said else config_text(said)
@@ -327,7 +326,8 @@ def builder(
             f"{path}: expected an architecture that is a model of transformers {version()}, got {name!r}; name another "
             "with --architecture (architecture=)"
         )
-    if cls.config_class is not None and not isinstance(config, cls.config_class):
+    of = getattr(cls, "config_class", None)
+    if of is not None and not isinstance(config, of):
         raise InputError(f"{path}: expected a class for {type(config).__name__}, got {name}")
     return config, lambda dtype: built(path, cls._from_config, config, dtype)
 
@@ -352,4 +352,6 @@ def built(path: Path, make: Callable[..., Any], config: Any, dtype: Any) -> Any:
         raise
     except Exception as error:  # whatever a model's code does with numbers that do not go together
         text = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: expected a configuration that its class takes, got {type(error).__name__}: {text}") from None
+        raise InputError(
+            f"{path}: expected a configuration that its class takes, got {type(error).__name__}: {text}"
+        ) from None

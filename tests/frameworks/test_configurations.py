@@ -1,0 +1,195 @@
+"""A checkpoint from a configuration alone: from_pretrained loads it as it lies there, with the bits of init_."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from common import few, run
+
+pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed: pip install 'bigin[test-models]'"
+)
+pytest.importorskip("scipy", reason="scipy is not installed: pip install 'bigin[test]'")
+import architectures  # noqa: E402
+import torch  # noqa: E402
+from click.testing import CliRunner  # noqa: E402
+
+import bigin  # noqa: E402
+import bigin.torch  # noqa: E402
+from bigin.cli.models import init  # noqa: E402
+from bigin.torch.configuration import Configuration  # noqa: E402
+
+KINDS = few(
+    "llama", "t5", "gpt2", "bert", "vit", "mixtral", "qwen3_moe", "deepseek_v3", "qwen3_next", "bart", "gemma3_text",
+    "clip", "albert", "llava", "whisper",
+)  # fmt: skip
+PARTLY = few("wav2vec2", "mamba")  # of which no rule says some tensors
+
+
+def written(kind: str, folder: str = "model", **changes: Any) -> Path:
+    """A tiny configuration, as its library writes it."""
+    config = architectures.shrink(transformers.CONFIG_MAPPING[kind]())
+    for key, value in changes.items():
+        setattr(config, key, value)
+    config.save_pretrained(folder)
+    return Path(folder)
+
+
+def loaded(folder: str, cls: Any) -> Any:
+    """What from_pretrained loads, with nothing missing, unexpected or newly initialized."""
+    model, told = cls.from_pretrained(folder, output_loading_info=True)
+    assert not any(told.values()), told
+    return model
+
+
+def same_as_in_memory(model: Any, source: Configuration) -> None:
+    """The loaded values are those that init_ makes in memory, under every name that state_dict has."""
+    source.module.to_empty(device="cpu")
+    bigin.torch.init_(source.module, source._init)
+    found = model.state_dict()
+    for name, tensor in source.module.state_dict().items():
+        assert found[name].dtype == tensor.dtype, name
+        assert torch.equal(found[name].nan_to_num(), tensor.nan_to_num()), name
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *PARTLY])
+def test_from_pretrained_loads_what_was_written(kind):
+    source = Configuration(written(kind), seed=3)
+    report = source.initialize("out", max_shard_size=sum(row.nbytes for row in source.outline()) // 3)
+    assert report.record["complete"]
+    index = json.loads(Path("out/model.safetensors.index.json").read_text())
+    assert set(index["weight_map"]) == set(source.specs)
+    model = loaded("out", type(source.module))
+    assert bigin.verify("out").equal
+    same_as_in_memory(model, source)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_recipe_makes_the_same_bits(kind):
+    source = Configuration(written(kind), seed=3)
+    source.initialize("out.safetensors")
+    Path("my.toml").write_text(source.recipe())
+    bigin.initialize("my.toml", "again.safetensors", like="out.safetensors")
+    assert data("again") == data("out")
+    Configuration(written(kind), rules="my.toml").initialize("third.safetensors")
+    assert data("third") == data("out")
+
+
+def data(name: str) -> bytes:
+    """The values of a file, behind its header."""
+    held = Path(f"{name}.safetensors").read_bytes()
+    return held[8 + int.from_bytes(held[:8], "little") :]
+
+
+def test_a_recipe_leaves_to_the_models_code_what_it_has_no_rule_for():
+    kind = "mamba"
+    source = Configuration(written(kind), seed=3)
+    text = source.recipe()
+    assert "# No rule says the values of backbone.layers.0.mixer.A_log: values as computed" in text
+    Path("my.toml").write_text(text.replace('method = "ones"', 'method = "zeros"'))
+    changed = Configuration(written(kind), rules="my.toml")
+    assert (
+        changed.specs["backbone.layers.0.mixer.A_log"].record()
+        == source.specs["backbone.layers.0.mixer.A_log"].record()
+    )
+    assert changed.specs["backbone.norm_f.weight"].method == "zeros"
+
+
+def test_tied_weights_are_written_once():
+    source = Configuration(written("llama", tie_word_embeddings=True))
+    assert "lm_head.weight" not in source.specs
+    source.initialize("out")
+    model = loaded("out", transformers.LlamaForCausalLM)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_the_dtype_is_that_of_the_configuration_or_the_one_that_is_asked_for():
+    folder = written("llama", dtype="bfloat16", architectures=["LlamaModel"])
+    Configuration(folder).initialize("own")
+    assert loaded("own", transformers.AutoModel).dtype == torch.bfloat16
+    assert (folder / "config.json").read_bytes() == Path("own/config.json").read_bytes()
+    Configuration(folder, dtype="float16").initialize("other")
+    model = loaded("other", transformers.AutoModel)
+    assert (type(model).__name__, model.dtype) == ("LlamaModel", torch.float16)
+
+
+def test_the_command_line():
+    folder = written("llama", tie_word_embeddings=True)
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "README.md").write_text("about the trained model")
+    done = CliRunner().invoke(init, ["--config", str(folder), "out", "--seed", "3", "--dtype", "bfloat16"])
+    assert (done.exit_code, done.exception) == (0, None)
+    assert "tensors filled by the code of LlamaForCausalLM" in done.output
+    names = {path.name for path in Path("out").iterdir()}
+    assert names == {"config.json", "generation_config.json", "tokenizer.json", "model.safetensors"}
+    config = json.loads(Path("out/config.json").read_text())
+    assert (config["architectures"], config["dtype"]) == (["LlamaForCausalLM"], "bfloat16")
+    assert loaded("out", transformers.AutoModelForCausalLM).dtype == torch.bfloat16
+    for more, expected in ((["--weights-only"], {"model.safetensors"}), ([], names)):
+        made = CliRunner().invoke(init, ["llama", "--like", "out", f"like{len(more)}", *more])
+        assert (made.exit_code, made.exception) == (0, None)
+        assert {path.name for path in Path(f"like{len(more)}").iterdir()} == expected
+    loaded("like0", transformers.AutoModelForCausalLM)
+    shown = CliRunner().invoke(init, ["--config", str(folder / "config.json"), "--dry-run"])
+    assert "LlamaRMSNorm" in shown.output
+    assert "20 tensors" in shown.output
+
+
+@pytest.mark.slow
+def test_the_command_line_plans_and_prints_recipes():
+    written("llama")
+    text = run("recipe", "--config", "model", "--seed", 7).stdout
+    assert text.startswith('description = "LlamaForCausalLM of transformers')
+    Path("my.toml").write_text(text)
+    run("init", "--config", "model/config.json", "out", "--parts", 3, "--seed", 7)
+    for part in (2, 0, 1):
+        run("work", "plan.json", "--part", part)
+    run("finish", "plan.json")
+    loaded("out", transformers.LlamaForCausalLM)
+    run("init", "my.toml", "--config", "model", "again", "--dtype", "float32")
+    assert Path("out/model.safetensors").read_bytes() == Path("again/model.safetensors").read_bytes()
+
+
+REFUSED = [
+    ({}, "expected a model_type that transformers"),
+    ({"model_type": "lama"}, "did you mean"),
+    ({"model_type": "mine", "auto_map": {}}, "code that comes with a model is not run"),
+    ({"model_type": "llama", "architectures": ["LamaForCausalLM"]}, "expected an architecture that is a model"),
+    ({"model_type": "llama", "architectures": ["BertModel"]}, "expected a class for LlamaConfig, got BertModel"),
+    ({"model_type": "llama", "hidden_size": "many"}, "expected a configuration that"),
+    ([], "expected a configuration, a JSON object, got list"),
+]
+
+
+@pytest.mark.parametrize(("config", "message"), REFUSED)
+def test_what_is_no_configuration_is_refused(config, message):
+    Path("config.json").write_text(json.dumps(config))
+    with pytest.raises(bigin.torch.InputError, match=message):
+        Configuration("config.json")
+    with pytest.raises(bigin.torch.InputError, match="nothing is downloaded"):
+        Configuration("meta-llama/Llama-3.1-70B")
+
+
+def test_other_files_are_not_replaced():
+    source = Configuration(written("llama"))
+    Path("out").mkdir()
+    Path("out/config.json").write_text("mine")
+    with pytest.raises(bigin.torch.InputError, match="--weights-only"):
+        source.initialize("out")
+    assert [path.name for path in Path("out").iterdir()] == ["config.json"]
+    source.initialize("out", weights_only=True)
+    assert Path("out/config.json").read_text() == "mine"
+    source.initialize("out", overwrite=True)
+    assert json.loads(Path("out/config.json").read_text())["model_type"] == "llama"
+
+
+def test_without_transformers_a_line_says_what_to_install(monkeypatch):
+    folder = written("llama")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(bigin.torch.InputError, match=r"pip install 'bigin\[transformers\]'"):
+        Configuration(folder)
