@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from bigin.api.models import outline as outline
     from bigin.api.plans import Plan as Plan
     from bigin.api.plans import plan as plan
+    from bigin.api.plans import plan_grow as plan_grow
     from bigin.api.plans import plan_initialize as plan_initialize
+    from bigin.api.plans import plan_show as plan_show
     from bigin.api.plans import plan_verify as plan_verify
     from bigin.api.previewing import preview as preview
     from bigin.api.showing import show as show
@@ -75,7 +77,9 @@ _HOMES = {
     "outline": "bigin.api.models",
     "Plan": "bigin.api.plans",
     "plan": "bigin.api.plans",
+    "plan_grow": "bigin.api.plans",
     "plan_initialize": "bigin.api.plans",
+    "plan_show": "bigin.api.plans",
     "preview": "bigin.api.previewing",
     "plan_verify": "bigin.api.plans",
     "signal": "bigin.api.signals",

@@ -34,7 +34,7 @@ PARAMETERS, LINES = 8, 60
 FACES = {
     "bigin/api/filling.py": {"fill", "fill_flat", "create"},
     "bigin/api/models.py": {"initialize"},
-    "bigin/api/plans.py": {"plan", "plan_initialize", "plan_verify", "Plan.work", "Plan.run"},
+    "bigin/api/plans.py": {"plan", "plan_initialize", "plan_show", "plan_verify", "Plan.work", "Plan.run"},
     "bigin/api/previewing.py": {"preview"},
     "bigin/api/signals.py": {"signal"},
     "bigin/api/tables.py": {"EmbeddingTable.create", "EmbeddingTable.grow", "EmbeddingTable.verify"},

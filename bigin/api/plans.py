@@ -8,28 +8,46 @@ from pathlib import Path
 from typing import Any
 
 from bigin.api.models import Out, companions_like, model_of, opened_model
-from bigin.api.opening import existing
+from bigin.api.opening import existing, record_of
+from bigin.api.showing import Shown, span
+from bigin.api.tables import count
 from bigin.api.verifying import wanted
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
 from bigin.core.text import parse_size
+from bigin.core.threads import after_stragglers
+from bigin.inspect.overview import Overview
 from bigin.jobs.compare import Sample, Verification
 from bigin.jobs.executors.named import running
+from bigin.jobs.grow import open_table
 from bigin.jobs.job import check_progress
-from bigin.jobs.plans.begin import absolute, begin_fill, begin_reading, plan_fill, plan_reading
+from bigin.jobs.plans.begin import (
+    absolute,
+    begin_fill,
+    begin_reading,
+    place_of,
+    plan_fill,
+    plan_measuring,
+    plan_reading,
+)
 from bigin.jobs.plans.finish import Status, done_text, finish, status_of
+from bigin.jobs.plans.growing import begin_growing, plan_growing
+from bigin.jobs.plans.measuring import Measured
 from bigin.jobs.plans.numbers import parse_parts, parts_here
+from bigin.jobs.plans.opening import opened_plan
 from bigin.jobs.plans.plan import FILL, WorkPlan, read_plan
 from bigin.jobs.plans.run import run_plan
 from bigin.jobs.plans.work import Done, Options, work
+from bigin.jobs.reading import REGION, Filled
 from bigin.jobs.report import Report
 from bigin.jobs.retries import Retries
 from bigin.jobs.what import What
-from bigin.jobs.where import Blocks, opened
+from bigin.jobs.where import Blocks, as_fill_error, opened
 from bigin.recipes.specs import Chosen
 from bigin.spec.model import ModelSpec, TensorValues
+from bigin.spec.record import spec_of
 from bigin.targets.safetensors.companions import Companions
 
 
@@ -177,9 +195,11 @@ class Plan:
             threads, max_memory, requests: as in `bigin.fill`.
 
         Returns:
-            What was done: a Report, or of a plan that reads, what it has found.
+            What was done: a Report, or of a plan that reads, what it has found: a Verification, or an Overview.
         """
-        return finish(self._data, Limits.parse(threads, max_memory, requests=requests))
+        limits = Limits.parse(threads, max_memory, requests=requests)
+        found = finish(self._data, limits)
+        return overview_of(self._data, found, limits) if isinstance(found, Measured) else found
 
     def run(
         self,
@@ -365,10 +385,128 @@ def plan_verify(
     where = what.where(place, dtype, raw=raw, offset=offset, damaged=True, models=method is None)
     with existing(where, "verify") as (there, retries):
         spec, record = wanted(what, there, retries)
-        layout = {"raw": raw, "offset": where.offset}
+        layout = {"raw": where.raw, "offset": where.offset}
         data = plan_reading("verify", spec, there, place, parts, {"layout": layout, "record": record, "sample": chosen})
         begin_reading(data, retries)
     return Plan(data)
 
 
-__all__ = ["Done", "Plan", "Report", "Status", "Verification", "done_text", "plan", "plan_initialize", "plan_verify"]
+def plan_show(
+    target: Any,
+    method: str | None = None,
+    *,
+    parts: int,
+    seed: int = 0,
+    name: str | None = None,
+    shape: Any = None,
+    dtype: Any = None,
+    raw: bool = False,
+    offset: int = 0,
+    region: Any = None,
+    padding_idx: int | None = None,
+    sample: float = 1.0,
+    sample_seed: int = 0,
+    **parameters: Any,
+) -> Plan:
+    """Cut the statistics of a target into parts, which many machines may read. `finish` returns what `show` does.
+
+    Args:
+        target: as in `show`, a path or a URL, which every machine sees. It is filled completely, or not by bigin.
+        parts: as in `plan`.
+        method, seed, name, shape, dtype, raw, offset, region, padding_idx, sample, sample_seed, **parameters: as in
+            `show`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        InputError: there is nothing to read, or something is wrong with what was asked for.
+
+    Example:
+        >>> report = bigin.fill("table.npy", "normal", std=0.02, shape=(40000, 64))
+        >>> shown = bigin.plan_show("table.npy", parts=2).run("processes:2")
+        >>> shown.looks_right, shown.statistics.mean == bigin.show("table.npy").statistics.mean
+        (True, True)
+    """
+    what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
+    place, chosen = absolute(expand(target)), Sample(sample, sample_seed)
+    where = what.where(place, dtype, raw=raw, offset=offset, damaged=True)
+    with existing(where, "show") as (there, retries):
+        record = record_of(there, retries)
+        if record is not None and record.get("complete") is not True:
+            raise InputError(
+                f"{there.label}: expected a complete target for a plan, got one that is partly filled; finish its fill "
+                "first, or show it without --parts (bigin.show)"
+            )
+        if there.dtype.kind == "c":
+            raise InputError(f"{there.label}: expected values that have an order, got {there.dtype.name}")
+        shown = Shown.of(what, there, record)
+        given = {
+            "layout": {"raw": where.raw, "offset": where.offset},
+            "sample": chosen,
+            "span": span(shown.expected(whole=sample == 1)),
+            "reason": shown.reason,
+        }
+        kept = {} if shown.spec is None else shown.spec.record()
+        data = plan_measuring(kept, there, place, parts, given, retries)
+        begin_reading(data, retries)
+    return Plan(data)
+
+
+def overview_of(plan: WorkPlan, found: Measured, limits: Limits) -> Overview:
+    """The overview of what the parts of a plan have measured."""
+    retries = Retries(plan.where().remote)
+    with default_modes(), opened_plan(plan, retries) as target:
+        spec = spec_of(plan.record) if plan.record else None
+        shown = Shown(spec, plan.given["reason"], record_of(target, retries))
+        grid = target.grid(REGION)
+        overview = shown.overview(target, Filled(grid, len(grid)), found.regions, retries)
+        return shown.compared(overview, target, found.statistics, found.seconds, limits, retries)
+
+
+def plan_grow(table: Any, num_embeddings: int, *, parts: int) -> Plan:
+    """Cut the growing of a table into parts, so that many machines may add its rows.
+
+    Its old rows are not touched by any part. Readers see the old table until `finish`, which keeps other writers of
+    bigin away while it writes the chunks that old and new rows share, and then the new shape.
+
+    Args:
+        table: the path or the URL of a table, as in `EmbeddingTable.open`, which every machine sees.
+        num_embeddings: the number of rows in the end, more than there are.
+        parts: as in `plan`, of the chunks or shards of new rows alone.
+
+    Returns:
+        The plan. The same call gives the same plan, and forgets no part that is done.
+
+    Raises:
+        InputError: the method's values depend on the number of rows, or something else is wrong with what was asked
+            for; nothing was changed.
+
+    Example:
+        >>> table = bigin.EmbeddingTable.create("users.npy", 1000, 64, "normal", std=0.01, seed=3)
+        >>> bigin.plan_grow("users.npy", 90000, parts=3).run("processes:2").nbytes
+        22784000
+        >>> bigin.EmbeddingTable.open("users.npy").verify().equal
+        True
+    """
+    number = count("num_embeddings", num_embeddings, 0)
+    place = absolute(expand(table))
+    with default_modes(), as_fill_error(place):
+        held, _ = open_table(place)
+        try:
+            assert held.target.ledger is not None
+            held.target.ledger.lock()
+            rows, spec = open_table(place)  # as it is now that no other process grows it
+            retries = Retries(rows.target.remote)
+            data = plan_growing(rows, spec, number, (place, place_of(place, rows.target.label)), parts)
+            begin_growing(data, rows, record_of(rows.target, retries) or {}, retries)
+            rows.target.close()
+        finally:
+            after_stragglers(held.target.close)
+    return Plan(data)
+
+
+__all__ = [
+    "Done", "Plan", "Report", "Status", "Verification", "done_text", "plan", "plan_grow", "plan_initialize",
+    "plan_show", "plan_verify",
+]  # fmt: skip

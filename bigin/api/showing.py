@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bigin.api.opening import existing, record_of
@@ -15,8 +15,9 @@ from bigin.inspect.overview import Overview
 from bigin.inspect.structure import structure_checks
 from bigin.jobs.compare import Sample
 from bigin.jobs.job import check_progress
-from bigin.jobs.measure import Span, span_of
-from bigin.jobs.reading import filled, measure
+from bigin.jobs.measure import Span, Statistics, span_of
+from bigin.jobs.reading import Filled, filled, measure
+from bigin.jobs.retries import Retries
 from bigin.jobs.what import What, recorded_spec
 from bigin.methods.expected import Expected
 from bigin.methods.marginals import WithZeros
@@ -83,34 +84,68 @@ def show(
     limits, chosen = Limits.parse(threads, max_memory, requests=requests), Sample(sample, sample_seed)
     check_progress(progress)
     with existing(where, "show") as (opened, retries):
-        record = record_of(opened, retries)
-        spec, reason = expected_spec(what, opened, record)
-        tensor = whole_of(spec)
-        part = filled(opened, record)
+        shown = Shown.of(what, opened, record_of(opened, retries))
+        part = filled(opened, shown.record)
         measurable = opened.dtype.kind != "c"  # complex values are constants, and have no order
         tasks = chosen.of(part.regions) if statistics and measurable else ()
-        overview = Overview(
-            target=opened.label,
-            shape=opened.shape,
-            dtype=opened.dtype.name,
-            layout=retries.attempt(opened.layout),
-            nbytes=opened.nbytes,
-            stored_bytes=retries.attempt(opened.stored_bytes),
-            record=record,
-            done=None if record is None or record.get("complete") is True else part.regions / max(1, len(part.grid)),
-            wanted="" if tensor is None else tensor.call,
-            reason=reason,
-            regions=len(tasks),
-            total=len(part.grid),
-        )
+        overview = shown.overview(opened, part, len(tasks), retries)
         if not tasks:
             return overview
-        whole = spec is tensor and len(tasks) == len(part.grid)
-        expected = None if tensor is None else expected_of(tensor, whole=whole)
+        expected = shown.expected(whole=len(tasks) == len(part.grid))
         measured, seconds = measure(opened, part.grid, tasks, span(expected), limits, retries, progress)
+        return shown.compared(overview, opened, measured, seconds, limits, retries)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a target should hold, or why that is not known, and the record that it keeps."""
+
+    spec: Spec | None
+    reason: str
+    record: Record | None
+
+    @classmethod
+    def of(cls, what: What, target: Target, record: Record | None) -> Shown:
+        """What a caller says that a target holds, else what its record does."""
+        return cls(*expected_spec(what, target, record), record)
+
+    @property
+    def tensor(self) -> TensorSpec | None:
+        """The tensor whose values, or a part of them, it should hold."""
+        return whole_of(self.spec)
+
+    def expected(self, *, whole: bool) -> Expected | None:
+        """What the values should be like; `whole` says whether all of them are read."""
+        return None if self.tensor is None else expected_of(self.tensor, whole=whole and self.spec is self.tensor)
+
+    def overview(self, target: Target, part: Filled, regions: int, retries: Retries) -> Overview:
+        """The overview without statistics, of which so many regions are to be read."""
+        record = self.record
+        return Overview(
+            target=target.label,
+            shape=target.shape,
+            dtype=target.dtype.name,
+            layout=retries.attempt(target.layout),
+            nbytes=target.nbytes,
+            stored_bytes=retries.attempt(target.stored_bytes),
+            record=record,
+            done=None if record is None or record.get("complete") is True else part.regions / max(1, len(part.grid)),
+            wanted="" if self.tensor is None else self.tensor.call,
+            reason=self.reason,
+            regions=regions,
+            total=len(part.grid),
+        )
+
+    def compared(
+        self, overview: Overview, target: Target, measured: Statistics, seconds: float, limits: Limits, retries: Retries
+    ) -> Overview:
+        """The overview with statistics, and the checks of what is expected of them."""
+        all_read = overview.regions == overview.total
+        expected = self.expected(whole=all_read)
         done = [] if expected is None else checks(measured, expected)
-        if expected is not None and whole and measured.finite == measured.count:
-            done += retries.attempt(lambda: structure_checks(opened, expected, limits.memory))
+        whole = all_read and self.spec is self.tensor and measured.finite == measured.count
+        if expected is not None and whole:
+            done += retries.attempt(lambda: structure_checks(target, expected, limits.memory))
         return replace(overview, seconds=seconds, statistics=measured, expected=expected, checks=done)
 
 

@@ -68,12 +68,11 @@ class Planning:
     output: str | None
 
 
-planned = gathered(
-    "planning",
-    Planning,
+planning_options = (
     click.option("--parts", type=int, help="Only plan it, in so many parts for `bigin work`; see `bigin plan`."),
     click.option("--output", "-o", type=PATH, help="File that the plan is written to.  [default: plan.json]"),
 )
+planned = gathered("planning", Planning, *planning_options)
 
 
 def keep(plan: Plan, output: str | None, quiet: bool) -> None:
@@ -193,7 +192,7 @@ def finish(context: click.Context, path: str, run: RunOptions, as_json: bool) ->
     if as_json:
         click.echo(json.dumps(as_dict(found), indent=2))
     elif not run.quiet:
-        click.echo(told(found))
+        tell(found)
     if getattr(found, "equal", True) is False or getattr(found, "looks_right", True) is False:
         context.exit(1)
 
@@ -201,6 +200,16 @@ def finish(context: click.Context, path: str, run: RunOptions, as_json: bool) ->
 def as_dict(found: Any) -> dict[str, Any]:
     """Return what was found or done, for JSON."""
     return found.as_dict()  # type: ignore[no-any-return]
+
+
+def tell(found: Any) -> None:
+    """Print what was found or done."""
+    if hasattr(found, "looks_right"):
+        from bigin.inspect import terminal
+
+        terminal.print_overview(found)
+    else:
+        click.echo(told(found))
 
 
 def told(found: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import click
 
@@ -16,11 +17,13 @@ from bigin.cli.options import (
     SampleOptions,
     SpecOptions,
     compared_with,
+    gathered,
     layout_options,
     output_options,
     run_options,
     sample_options,
 )
+from bigin.cli.plans import Planning, keep, planning_options
 from bigin.cli.printing import progress_bar
 
 HELP = """Describe TARGET: its layout, its provenance record, and the statistics of its values beside the expected ones.
@@ -32,8 +35,24 @@ verify` for those.
 \b
 bigin show table.zarr
 bigin show table.zarr --sample 1% --plot table.png
+bigin show table.zarr --parts 500 -o plan.json    # then bigin work and finish
 bigin show weights.npy --method normal --std 0.02
 """
+
+
+@dataclass(frozen=True)
+class ShowOptions(Planning):
+    """The options of this command alone."""
+
+    statistics: bool
+
+
+show_options = gathered(
+    "how",
+    ShowOptions,
+    click.option("--no-statistics", "statistics", flag_value=False, default=True, help="Do not read the values."),
+    *planning_options,
+)
 
 
 @click.command(
@@ -43,7 +62,7 @@ bigin show weights.npy --method normal --std 0.02
 @compared_with
 @layout_options
 @sample_options
-@click.option("--no-statistics", "statistics", flag_value=False, default=True, help="Do not read the values.")
+@show_options
 @output_options
 @run_options
 @click.pass_context
@@ -53,12 +72,19 @@ def show(
     spec: SpecOptions,
     layout: LayoutOptions,
     sample: SampleOptions,
-    statistics: bool,
+    how: ShowOptions,
     output: OutputOptions,
     run: RunOptions,
 ) -> None:
     """Show a target."""
     from bigin.inspect import plot, terminal
+
+    if how.parts is not None:
+        if output.plot is not None or not how.statistics:
+            raise click.UsageError("expected --parts without --plot and --no-statistics, as `bigin finish` shows them")
+        given = {**spec.arguments(), **layout.arguments(), **sample.arguments()}
+        keep(bigin.plan_show(target, spec.method, parts=how.parts, **given), how.output, run.quiet)
+        return
 
     if output.plot is not None:
         plot.check_plot(output.plot)
@@ -70,7 +96,7 @@ def show(
             **layout.arguments(),
             **sample.arguments(),
             **run.arguments(),
-            statistics=statistics,
+            statistics=how.statistics,
             progress=progress,
         )
     if output.plot is not None:

@@ -25,6 +25,7 @@ from bigin.cli.options import (
     sample_options,
     sync_option,
 )
+from bigin.cli.plans import Planning, keep, planned
 from bigin.cli.printing import pace, progress_bar, summary, verdict
 from bigin.core.text import counted
 
@@ -45,6 +46,7 @@ the command.
 
 \b
 bigin table grow users.zarr 250000000
+bigin table grow users.zarr 250000000 --parts 500 -o plan.json    # then bigin work and finish
 """
 ROWS_HELP = """Print the rows IDS of the table PATH, in the given order.
 
@@ -129,10 +131,14 @@ def create(path: str, rows: TableOptions, spec: SpecOptions, sync: bool, run: Ru
 @click.argument("path", type=PATH)
 @click.argument("num_embeddings", type=int)
 @sync_option
+@planned
 @run_options
 @json_option
-def grow(path: str, num_embeddings: int, sync: bool, run: RunOptions, as_json: bool) -> None:
+def grow(path: str, num_embeddings: int, sync: bool, planning: Planning, run: RunOptions, as_json: bool) -> None:
     """Grow a table."""
+    if planning.parts is not None:
+        keep(bigin.plan_grow(path, num_embeddings, parts=planning.parts), planning.output, run.quiet)
+        return
     with progress_bar(path, run.quiet or as_json) as progress:
         grown = bigin.EmbeddingTable.open(path)
         before = len(grown)

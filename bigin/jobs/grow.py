@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -13,6 +13,7 @@ from bigin.core.errors import FillError, InputError, Interrupted, NotFoundError,
 from bigin.core.handlers import let_through
 from bigin.core.limits import Limits
 from bigin.core.record import Record
+from bigin.core.regions import Shape
 from bigin.core.text import parse_shape
 from bigin.fillers.families import family
 from bigin.fillers.filler import Array
@@ -29,6 +30,7 @@ from bigin.targets.tables import open_rows
 from bigin.targets.target import record_of
 
 GROWING = "growing"  # the record's note of a grow that has begun, and may have been killed
+PLAN = "plan"  # in that note: the plan that grows the table in parts
 BATCH = 1 << 20  # elements of rows that are made at once
 
 
@@ -71,6 +73,19 @@ def grows_to(record: Record) -> int | None:
     note = record.get(GROWING)
     rows = note.get("to") if isinstance(note, dict) else None
     return rows if isinstance(rows, int) else None
+
+
+def settled_record(record: Record, shape: Shape) -> Record:
+    """The record of a table that is not being grown, with a shape."""
+    return {key: value for key, value in record.items() if key != GROWING} | {"shape": list(shape)}
+
+
+def planned_growth(label: str, note: Mapping[str, Any], rows: int) -> str:
+    """What is wrong where a table is being grown by a plan."""
+    return (
+        f"{label}: expected a table that no plan grows, got one that plan {note[PLAN]} grows to {note.get('to')} rows; "
+        f"finish that plan, or give it up with `bigin table grow` to the {rows} rows that the table has"
+    )
 
 
 def larger(spec: TensorSpec, rows: int, label: str) -> TensorSpec:
@@ -122,7 +137,10 @@ class TableJob:
         if number < old:
             raise InputError(f"{target.label}: expected {old} rows or more, got {number}; a table does not shrink")
         wanted = larger(self.spec, number, target.label)
-        settled = {key: value for key, value in record.items() if key != GROWING} | {"shape": list(target.shape)}
+        note = record.get(GROWING)
+        if number > old and isinstance(note, dict) and PLAN in note:
+            raise InputError(planned_growth(target.label, note, old))
+        settled = settled_record(record, target.shape)
         retries = Retries(target.remote)
         if GROWING in record:  # a grow was killed
             retries.attempt(lambda: rows.discard(grows_to(record) or old))
@@ -133,7 +151,7 @@ class TableJob:
         workers = workers_within(target, filler, self.limits)
         grown, regions = rows.grown(number)
         grown.sync = self.options.sync
-        final = settled | {"shape": list(filler.shape)}
+        final = settled_record(record, filler.shape)
         left = "the table is as it was"
         try:
             self._undo += [lambda: rows.keep(settled), lambda: rows.discard(number), grown.close]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -72,6 +72,33 @@ def statistics_of(
     digit whatever the threads: counts are integers, and moments are joined in the tasks' order.
     """
     collected = collector(target, grid, tasks, expected)
+    count_regions(collected, target, Numbered(grid, tasks), workers, retries, report)
+    return collected.statistics(expected)
+
+
+@dataclass(frozen=True)
+class Numbered(Sequence[Region]):
+    """Some regions of a grid, by their numbers."""
+
+    grid: Grid
+    tasks: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, index: int) -> Region:  # type: ignore[override]
+        return self.grid[self.tasks[index]]
+
+
+def count_regions(
+    collected: Collected[Any],
+    target: Target,
+    regions: Sequence[Region],
+    workers: Workers,
+    retries: Retries,
+    report: Callable[[int], None] | None,
+) -> None:
+    """Adds the values of some regions to what is collected."""
     gate = workers.gate()
 
     def worker(stopping: Stopping) -> Callable[[int], int]:
@@ -83,7 +110,7 @@ def statistics_of(
         def read(index: int) -> int:
             size = 0
             table.clear()
-            with gate.region(stopping), closing(parts_of(target, grid[tasks[index]], scratch)) as parts:
+            with gate.region(stopping), closing(parts_of(target, regions[index], scratch)) as parts:
                 for _, values in parts:
                     if stopping():
                         raise Stopped
@@ -96,8 +123,7 @@ def statistics_of(
         return read_region
 
     told = None if report is None else (lambda size, front: report(size))
-    ThreadExecutor(workers.requests).run(worker, len(tasks), told)
-    return collected.statistics(expected)
+    ThreadExecutor(workers.requests).run(worker, len(regions), told)
 
 
 def collector(target: Target, grid: Grid, tasks: Sequence[int], expected: Span | None) -> Collected[Any]:
@@ -180,6 +206,14 @@ class Collected(ABC, Generic[Table]):
     def statistics(self, expected: Span | None) -> Statistics:
         """Of all regions."""
 
+    @abstractmethod
+    def state(self) -> dict[str, Array]:
+        """What was counted, for another process."""
+
+    @abstractmethod
+    def merge(self, state: Mapping[str, Array]) -> None:
+        """Adds what another process has counted in the regions that come next."""
+
 
 class Values(Collected["ValuesTable"]):
     """Statistics of values of four or eight bytes."""
@@ -189,6 +223,7 @@ class Values(Collected["ValuesTable"]):
         super().__init__()
         self._next = 0
         self._waiting: dict[int, Array] = {}  # moments of regions behind one that is not done
+        self.apart: list[Array] | None = None  # the moments of every region, where they are not to be joined here
 
     def table(self) -> ValuesTable:
         return ValuesTable(self.dtype, self.bins)
@@ -198,8 +233,32 @@ class Values(Collected["ValuesTable"]):
             self.total.join(table)
             self._waiting[index] = table.moments.copy()
             while self._next in self._waiting:
-                add_moments(self.total.moments, self._waiting.pop(self._next))
+                self._add_moments(self._waiting.pop(self._next))
                 self._next += 1
+
+    def _add_moments(self, moments: Array) -> None:
+        if self.apart is None:
+            add_moments(self.total.moments, moments)
+        else:
+            self.apart.append(moments)
+
+    def state(self) -> dict[str, Array]:
+        total = self.total
+        return {
+            "counts": total.counts,
+            "histogram": total.histogram,
+            "keys": total.keys,
+            "integers": np.array(total.integers, self.dtype),
+            "moments": np.array(self.apart or [total.moments]),
+        }
+
+    def merge(self, state: Mapping[str, Array]) -> None:
+        table = self.table()
+        table.counts, table.histogram, table.keys = state["counts"], state["histogram"], state["keys"]
+        table.integers = tuple(state["integers"].tolist())
+        self.total.join(table)
+        for moments in state["moments"]:
+            self._add_moments(moments)
 
     def statistics(self, expected: Span | None) -> Statistics:
         total = self.total
@@ -301,6 +360,12 @@ class Patterns(Collected["PatternsTable"]):
     def join(self, index: int, table: PatternsTable) -> None:
         with self._lock:
             self.total.counts += table.counts
+
+    def state(self) -> dict[str, Array]:
+        return {"counts": self.total.counts}
+
+    def merge(self, state: Mapping[str, Array]) -> None:
+        self.total.counts += state["counts"]
 
     def statistics(self, expected: Span | None) -> Statistics:
         size = self.total.counts.size // 2

@@ -74,8 +74,8 @@ class FileTarget(Target):
         """Scratch, which goes to the file's stretch."""
         made = scratch.array(extent(region), self.dtype)
         yield region, made
-        data = made if self._as_made else self._in_file_order(made)
-        ((start, _),) = segments(*self._in_file_axes(region))
+        data = made if self._as_made else self._as_stored(made)
+        ((start, _),) = segments(*self.in_file_order(region))
         assert self.file is not None
         if os.fstat(self.file.fileno()).st_size < self.offset + self.nbytes:  # writing would hide it
             raise self._cut_off()
@@ -86,11 +86,11 @@ class FileTarget(Target):
         if self.sync and self.file is not None:
             start_writeback(self.file.fileno())
 
-    def _in_file_axes(self, region: Region) -> tuple[Shape, Region]:
+    def in_file_order(self, region: Region) -> tuple[Shape, Region]:
         """The shape and the region as the file orders the axes."""
         return (self.shape[::-1], region[::-1]) if self.fortran else (self.shape, region)
 
-    def _in_file_order(self, made: Array) -> Array:
+    def _as_stored(self, made: Array) -> Array:
         if self.stored_dtype.byteorder != self.dtype.byteorder:
             made = made.astype(self.stored_dtype)
         return np.ascontiguousarray(made.T if self.fortran else made)
@@ -100,7 +100,7 @@ class FileTarget(Target):
 
     def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
         """The region, as it is one stretch of the file."""
-        shape, stretch = self._in_file_axes(region)
+        shape, stretch = self.in_file_order(region)
         ((start, _),) = segments(shape, stretch)
         values = scratch.array(extent(stretch), self.stored_dtype)
         with self.path.open("rb") as file:
@@ -111,7 +111,7 @@ class FileTarget(Target):
 
     def read(self, region: Region) -> Array:
         """The values of a region."""
-        shape, stretch = self._in_file_axes(region)
+        shape, stretch = self.in_file_order(region)
         with self.path.open("rb") as file:
             data = b"".join(
                 os.pread(file.fileno(), count * self.dtype.itemsize, self._position(first))

@@ -105,6 +105,17 @@ class ModelTarget(Target):
             for number in member.unstored(part)
         ]
 
+    def lost(self, regions: Sequence[Region]) -> Sequence[int]:
+        lost: list[int] = []
+        for number, group in groupby(enumerate(regions), key=lambda each: each[1][0][0]):
+            numbers, inside = zip(*((at, region[1:]) for at, region in group), strict=True)
+            lost += [numbers[at] for at in self._members[number].lost(inside)]
+        return lost
+
+    def member(self, region: Region) -> Target:
+        """The target of the tensor that a region is of."""
+        return self._members[region[0][0]]
+
     def intact(self, region: Region) -> bool | None:
         return self._members[region[0][0]].intact(region[1:])
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from bigin.core.regions import Region
+from bigin.core.regions import Region, Tail
 from bigin.targets.records import Record
 from bigin.targets.target import Array, Target
 
@@ -52,10 +52,10 @@ class Rows(ABC):
         """The regions of the target that hold rows, to replace them whole; ids sorted."""
 
     @abstractmethod
-    def grown(self, rows: int) -> tuple[Target, Sequence[Region]]:
+    def grown(self, rows: int, *, begun: bool = False) -> tuple[Target, Tail]:
         """The target with that many rows and its regions that hold new ones; changes nothing.
 
-        Raises InputError where the table cannot have so many.
+        begun: some of them may be there, of the same grow. Raises InputError where the table cannot have so many.
         """
 
     @abstractmethod

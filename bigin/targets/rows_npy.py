@@ -67,11 +67,11 @@ class NpyRows(Rows):
     def holders(self, ids: Array) -> Sequence[Region]:
         return []  # every row is written in place
 
-    def grown(self, rows: int) -> tuple[Target, Sequence[Region]]:
+    def grown(self, rows: int, *, begun: bool = False) -> tuple[Target, Tail]:
         self._header(rows)
         old, end = self.file, self._end(self.file.shape[0])
         size = old.path.stat().st_size
-        if size > end:
+        if size > end and not begun:
             raise InputError(f"{old.label}: expected nothing behind the table, got {size - end} bytes; save it alone")
         target = FileTarget(old.path, (rows, old.shape[1]), old.stored_dtype, old.offset)
         return target, Tail.of(target.grid(), old.shape[0])

@@ -138,6 +138,10 @@ class Target(ABC):
         """The regions of the grid of which a store on a network lists nothing, though it has answered every write."""
         return ()
 
+    def lost(self, regions: Sequence[Region]) -> Sequence[int]:
+        """Which of some regions that were stored are missing or short, so far as sizes tell."""
+        return [number for number, region in enumerate(regions) if self.intact(region) is False]
+
     def intact(self, region: Region) -> bool | None:
         """Whether a region that was stored is still there whole, so far as its size tells; None where it does not."""
         return None

@@ -40,3 +40,19 @@ def test_a_dry_run_changes_nothing():
     assert json.loads(run("fill", "w.npy", *TABLE[:4], "--dry-run", "--json").stdout)["action"] == "fill"
     assert not list(Path().iterdir())
     assert json.loads(run("fill", "w.zarr", *TABLE, "--json").stdout)["record"]["complete"] is True
+
+
+@pytest.mark.slow
+def test_statistics_and_a_grow_in_parts():
+    table = ("--num-embeddings", 1000, "--embedding-dim", 64, "--method", "normal", "--chunks", 100)
+    run("table", "create", "t.zarr", *table)
+    assert "2 parts of" in run("table", "grow", "t.zarr", 3000, "--parts", 2, "-o", "g.json").stdout
+    assert "missing: 0-1" in run("status", "g.json", code=1).stdout
+    run("work", "g.json", "--part", "0-1", "-q")
+    assert "filled with normal" in run("finish", "g.json").stdout
+    assert "equal" in run("table", "verify", "t.zarr").stdout
+    run("show", "t.zarr", "--parts", 3, "-o", "s.json")
+    run("work", "s.json", "--part", "0-2", "-q")
+    assert json.loads(run("finish", "s.json", "--json").stdout)["statistics"]["count"] == 192_000
+    assert "mean" in run("finish", "s.json").stdout
+    assert "without --plot" in run("show", "t.zarr", "--parts", 3, "--plot", "a.png", code=2).stderr

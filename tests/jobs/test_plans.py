@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -521,3 +522,149 @@ def test_docs_have_every_variable():
         "RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
     ):  # fmt: skip
         assert f"`{number}`" in text
+
+
+# A ledger under a URL
+
+
+@pytest.fixture
+def bucket():
+    """The URL of a store that is no folder; what is below it goes afterwards."""
+    import fsspec
+
+    yield "memory://plans"
+    fsspec.filesystem("memory").store.clear()
+
+
+@pytest.mark.parametrize("inner", ["", "/layers/w"])
+def test_a_plan_of_a_url(bucket, inner):
+    expected = np.empty(SHAPE, np.float32)
+    bigin.fill(expected, "normal", name="w" if inner else "t")
+    url = f"{bucket}/t.zarr{inner}"
+    plan = bigin.plan(url, "normal", shape=SHAPE, chunks=(64, 1000), parts=4)
+    plan.write("p.json")
+    other = bigin.Plan.read("p.json")
+    for part in (2, 0, 2):
+        other.work([part])
+    assert other.work([0])[0].stored
+    assert (plan.status().done, plan.status().missing) == ({"fill": 2}, [1, 3])
+    with pytest.raises(FillError, match="parts 1,3 are not done"):
+        plan.finish()
+    plan.run(Here())
+    assert plan.finish().stored == expected.nbytes
+    assert plan.work([0])[0].stored
+    np.testing.assert_array_equal(zarr.open_array(url)[:], expected)
+    import fsspec
+
+    assert not [key for key in fsspec.filesystem("memory").store if ".bigin.parts" in key]
+    assert bigin.plan_verify(url, parts=3).run(Here()).equal
+    assert bigin.plan_show(url, parts=3).run(Here()).looks_right
+
+
+def test_a_chunk_that_a_store_has_lost(bucket):
+    import fsspec
+
+    plan = bigin.plan(f"{bucket}/g.zarr/w", "normal", shape=SHAPE, chunks=(64, 1000), parts=4)
+    plan.work("0-3")
+    store = fsspec.filesystem("memory").store
+    del store["/plans/g.zarr/w/c/0/0"]
+    store["/plans/g.zarr/w/c/10/0"].truncate(100)
+    with pytest.raises(FillError, match=r"parts 0,3 are marked, but missing or short \(chunk c/0/0 of part 0\)"):
+        plan.finish()
+    executor = Here()
+    plan.run(executor)
+    assert [part for *_, part, _ in executor.submitted] == [0, 3]
+    assert bigin.verify(f"{bucket}/g.zarr/w").equal
+
+
+def test_two_plans_for_one_url_and_one_that_is_gone(bucket):
+    first = bigin.plan(f"{bucket}/t.zarr", "normal", shape=SHAPE, chunks=(64, 1000), parts=4)
+    with pytest.raises(InputError, match=r"expected to be filled by plan .*, but it is being filled by plan"):
+        bigin.plan(f"{bucket}/t.zarr", "normal", shape=SHAPE, chunks=(64, 1000), parts=3)
+    with pytest.raises(NotFoundError, match=r"expected a plan there, got nothing on .*"):
+        do_part(first._data.ledger + "x", first.fingerprint, "fill", 0, Options())
+    import fsspec
+
+    fsspec.filesystem("memory").store.clear()
+    with pytest.raises(InputError, match=r"expected the target of the plan, got nothing on .*every worker sees"):
+        first.work([0])
+
+
+# A tensor inside of a file, and pages
+
+
+def test_a_tensor_inside_of_a_file():
+    from bigin.targets.safetensors.header import lay_out, pack_header
+
+    entries = lay_out([("a", "float32", (300, 700)), ("b.weight", "bfloat16", (4000, 1000))])
+    end = max(entry.end for entry in entries.values())
+    for name in ("m.safetensors", "n.safetensors"):
+        Path(name).write_bytes(pack_header(entries, {}) + bytes(end))
+    bigin.fill("n.safetensors#b.weight", "normal", std=0.02)
+    plan = bigin.plan("m.safetensors#b.weight", "normal", std=0.02, parts=2)
+    for part in (1, 0, 1):
+        plan.work([part])
+    plan.finish()
+    assert Path("m.safetensors").read_bytes() == Path("n.safetensors").read_bytes()
+    assert bigin.plan_verify("m.safetensors#b.weight", parts=2).run(Here()).equal
+    assert bigin.plan_show("m.safetensors#b.weight", parts=2).run(Here()).looks_right
+    assert sorted(path.name for path in Path().iterdir())[0] == "m.safetensors"
+
+
+FILES = {
+    "npy": ("w.npy", {}, SHAPE),
+    "raw": ("w.bin", {"raw": True, "offset": 24, "dtype": "float32"}, SHAPE),
+    "unaligned": ("w.bin", {"raw": True, "offset": 25, "dtype": "float32"}, SHAPE),
+    "bfloat16": ("w.bin", {"raw": True, "dtype": "bfloat16"}, (1401, 999)),
+    "float64": ("w.npy", {"dtype": "float64"}, (77, 31, 300)),
+    "wide": ("w.npy", {}, (2, 700_001)),
+    "one row": ("w.npy", {}, (1_400_003,)),
+    "orthogonal": ("w.npy", {"method": "orthogonal"}, (40_000, 401)),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_parts_of_a_file_begin_with_a_page(kind, monkeypatch):
+    path, given, shape = FILES[kind]
+    method, given = given.get("method", "normal"), {key: value for key, value in given.items() if key != "method"}
+    bigin.fill(path, method, shape=shape, **given)
+    expected = Path(path).read_bytes()
+    for name in list(Path().iterdir()):
+        name.unlink()
+    plan = bigin.plan(path, method, shape=shape, parts=3, **given)
+    for which, count in plan.rounds.items():
+        plan.work(range(count), round=which)
+    written: list[tuple[int, int]] = []
+    import bigin.targets.files as files_module
+
+    write = files_module.write_all
+
+    def noted(fd, data, position):
+        written.append((position, position + len(data)))
+        write(fd, data, position)
+
+    monkeypatch.setattr(files_module, "write_all", noted)
+    ends = []
+    for part in (2, 0, 1):
+        written.clear()
+        (done,) = plan.work([part])
+        stretches = sorted(written)
+        assert all(a[1] == b[0] for a, b in pairwise(stretches))  # one stretch of the file
+        assert done.nbytes == stretches[-1][1] - stretches[0][0]
+        ends.append((stretches[0][0], stretches[-1][1]))
+    ends.sort()
+    assert all(a[1] == b[0] for a, b in pairwise(ends))
+    inner = [start for start, _ in ends[1:]]
+    assert all(start % 4096 == 0 for start in inner) == (kind != "unaligned")
+    plan.finish()
+    assert Path(path).read_bytes() == expected
+
+
+def test_a_file_in_fortran_order_and_a_model_are_cut_at_pages():
+    values = np.asfortranarray(np.zeros((900, 1001), ">f4"))
+    np.save("w.npy", values)
+    np.save("v.npy", values)
+    bigin.fill("v.npy", "normal", name="w")
+    plan = bigin.plan("w.npy", "normal", parts=5)
+    plan.run(Here())
+    assert Path("w.npy").read_bytes() == Path("v.npy").read_bytes()

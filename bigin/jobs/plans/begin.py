@@ -8,11 +8,14 @@ from typing import Any
 
 from bigin.core.errors import InputError
 from bigin.core.paths import is_path
+from bigin.core.record import Record
 from bigin.core.threads import apart
 from bigin.fillers.families import family
+from bigin.jobs.plans.measuring import bins_of
 from bigin.jobs.plans.opening import PLAN, other_plan
 from bigin.jobs.plans.plan import KEY, WorkPlan, check_parts, grid_of
 from bigin.jobs.plans.preparation import rounds_of
+from bigin.jobs.reading import REGION
 from bigin.jobs.resume import state_of
 from bigin.jobs.retries import Retries
 from bigin.jobs.where import as_fill_error
@@ -148,7 +151,37 @@ def plan_reading(task: str, spec: Spec, target: Target, place: str, parts: Any, 
     )
 
 
+def plan_measuring(
+    record: Record, target: Target, place: str, parts: Any, given: Mapping[str, Any], retries: Retries
+) -> WorkPlan:
+    """The plan of a measurement; of the target only the beginnings of some chunks are read.
+
+    `given` has layout, sample, span (where most values are expected, or None) and reason (why none are).
+    """
+    grid, sample = target.grid(REGION), given["sample"]
+    tasks = sample.of(len(grid))
+    count = check_parts(parts, len(tasks), target.label)
+    bins = retries.attempt(lambda: bins_of(target, grid, tasks, given["span"])) if len(tasks) else None
+    return WorkPlan.of(
+        place_of(place, target.label),
+        task="show",
+        target=place,
+        layout=layout_of(target, given["layout"]),
+        record=record,
+        grid=grid_of(grid, len(grid)),
+        parts=count if len(grid) else 0,
+        given={
+            "sample": sample.fraction,
+            "sample_seed": sample.seed,
+            "bins": bins,
+            "span": given["span"],
+            "reason": given["reason"],
+        },
+    )
+
+
 def begin_reading(plan: WorkPlan, retries: Retries) -> None:
-    """Keeps the plan of something that only reads beside its target."""
+    """Keeps the plan of something that only reads beside its target. What an earlier one has found is forgotten."""
+    retries.attempt(plan.notes.clear)
     retries.attempt(plan.notes.begin)
     retries.attempt(lambda: plan.notes.put(KEY, plan.text()))

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bigin.core.errors import DamagedError, FillError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
-from bigin.core.regions import Grid
+from bigin.core.regions import Grid, Region
 from bigin.core.text import duration_text, size_text
 from bigin.core.threads import apart, map_threads
 from bigin.jobs.compare import Verification
 from bigin.jobs.plans.begin import sizes_for
+from bigin.jobs.plans.growing import finish_growing, growing, number_of, opened_table, planned_growing
+from bigin.jobs.plans.measuring import Measured, statistics_of_parts
 from bigin.jobs.plans.numbers import as_text
 from bigin.jobs.plans.opening import begun, check_grid, opened_plan
 from bigin.jobs.plans.plan import FILL, WorkPlan
-from bigin.jobs.plans.reading import difference_of, sampled
-from bigin.jobs.plans.work import marked, marker, read_marker
+from bigin.jobs.plans.reading import difference_of, sample_of
+from bigin.jobs.plans.work import is_finished, marked, marker, read_marker
 from bigin.jobs.report import Report
 from bigin.jobs.retries import Retries
 from bigin.jobs.where import as_fill_error
@@ -37,7 +39,7 @@ class Status:
 
     Attributes:
         target: the target's path or URL.
-        task: fill or verify.
+        task: fill, verify, show or grow.
         complete: whether the plan was finished, or nothing is left to do but to finish it.
         finished: whether the plan was finished.
         parts: the number of parts, of each round in the order in which they are done.
@@ -83,17 +85,11 @@ def retries_of(plan: WorkPlan) -> Retries:
     return Retries(local_path(plan.ledger) is None)
 
 
-def is_finished(plan: WorkPlan, target: Target) -> bool:
-    """Whether a plan was finished: what it fills says that it is complete."""
-    return plan.task == "fill" and not begun(plan, target)
-
-
 def status_of(plan: WorkPlan) -> Status:
     """How far a plan has come, by the markers of its parts."""
     retries = retries_of(plan)
     with default_modes(), as_fill_error(plan.target):
-        with opened_plan(plan, retries) as target:
-            finished, total = is_finished(plan, target), target.nbytes
+        finished, total = is_finished(plan, retries), total_bytes(plan, retries)
         parts = {which: plan.count(which) for which in (*plan.rounds, FILL)}
         if finished:
             return Status(plan.target, plan.task, finished, parts, parts, FILL, [], total, total, 0.0, 0.0, 0.0)
@@ -108,6 +104,17 @@ def status_of(plan: WorkPlan) -> Status:
     left = (total - nbytes) / rate if rate else None
     done = {which: len(held[which]) for which in parts}
     return Status(plan.target, plan.task, finished, parts, done, first, missing, nbytes, total, seconds, rate, left)
+
+
+def total_bytes(plan: WorkPlan, retries: Retries) -> int:
+    """Bytes of values in all parts of a plan; of a sample about so many."""
+    if plan.task == "grow":
+        with opened_table(plan, retries) as (rows, _):
+            added = number_of(plan) - int(plan.given["rows"])
+            return added * rows.target.shape[1] * rows.target.dtype.itemsize
+    with opened_plan(plan, retries) as target:
+        share = 1.0 if plan.task == "fill" else len(sample_of(plan)) / max(1, plan.regions)
+        return int(share * target.nbytes)
 
 
 def markers(plan: WorkPlan, parts: Sequence[int], retries: Retries) -> list[dict[str, Any]]:
@@ -152,42 +159,63 @@ class Lacking:
         return "; ".join(texts)
 
 
-def lacking(plan: WorkPlan, target: Target, grid: Grid, retries: Retries) -> Lacking:
-    """What is not there of a fill: every part's marker is looked for, and every chunk's size."""
+def lacking(plan: WorkPlan, target: Target, regions: Sequence[Region], retries: Retries) -> Lacking:
+    """What is not there of the regions of all parts: every part's marker is looked for, and every chunk's size."""
     unmarked = sorted(set(range(plan.parts)) - retries.attempt(lambda: marked(plan, FILL)))
     without = set(unmarked)
     short: dict[int, str] = {}
     if isinstance(target, FileTarget | CheckpointTarget) and not target.whole():
         return Lacking(unmarked, dict.fromkeys(sorted(set(range(plan.parts)) - without), "the end of a file"))
-    if target.remote:
-        gone: Sequence[int] = retries.attempt(lambda: target.unstored(grid))
-    else:
-        gone = [number for number in range(len(grid)) if target.intact(grid[number]) is False]
-    for number in gone:
+    for number in retries.attempt(lambda: target.lost(regions)):
         part = plan.part_of(number)
         if part not in without:
-            short.setdefault(part, target.where(grid[number]))
+            short.setdefault(part, target.where(regions[number]))
     return Lacking(unmarked, short)
 
 
-def finish(plan: WorkPlan, limits: Limits) -> Report | Verification | Any:
+def lacking_now(plan: WorkPlan, retries: Retries) -> Lacking:
+    """What is not there of a plan that writes."""
+    if plan.task == "grow":
+        with opened_table(plan, retries) as (rows, _):
+            grow = planned_growing(plan, rows)
+            return lacking(plan, grow.target, grow.new, retries)
+    with opened_plan(plan, retries) as target:
+        return lacking(plan, target, planned_grid(plan, target), retries)
+
+
+def check_all_there(plan: WorkPlan, target: Target, regions: Sequence[Region], retries: Retries) -> None:
+    """Raises FillError, which lists it, where anything is not there."""
+    if missing := lacking(plan, target, regions, retries):
+        raise FillError(f"{target.label}: expected all {plan.parts} parts to be stored; {missing}")
+
+
+Found = Report | Verification | Measured
+
+
+def finish(plan: WorkPlan, limits: Limits) -> Found:
     """Ends a plan whose parts are all done; raises FillError, and changes nothing, where something is not there."""
     retries = retries_of(plan)
-    with default_modes(), opened_plan(plan, retries) as target, as_fill_error(target.label):
-        return {"fill": finish_fill, "verify": finish_verify}[plan.task](plan, target, limits, retries)
+    with default_modes(), as_fill_error(plan.target):
+        if plan.task == "grow":
+            return finish_grow(plan, limits, retries)
+        with opened_plan(plan, retries) as target, as_fill_error(target.label):
+            do: dict[str, Callable[[WorkPlan, Target, Retries], Found]] = {
+                "fill": finish_fill,
+                "verify": finish_verify,
+                "show": finish_show,
+            }
+            return do[plan.task](plan, target, retries)
 
 
-def finish_fill(plan: WorkPlan, target: Target, limits: Limits, retries: Retries) -> Report:
+def finish_fill(plan: WorkPlan, target: Target, retries: Retries) -> Report:
     """Counts what is stored; then brings it to the disk and keeps the complete record. May be repeated."""
     record = {**plan.record, "complete": True}
-    if is_finished(plan, target):
+    if not begun(plan, target):
         retries.attempt(plan.notes.clear)
         return Report(target.label, 0, 0.0, record, target.nbytes)
     ledger = target.ledger
     assert ledger is not None
-    grid = planned_grid(plan, target)
-    if missing := lacking(plan, target, grid, retries):
-        raise FillError(f"{target.label}: expected all {plan.parts} parts to be stored; {missing}")
+    check_all_there(plan, target, planned_grid(plan, target), retries)
     said = markers(plan, range(plan.parts), retries)
     ledger.lock()
     if not begun(plan, target):  # finished by another process before the lock
@@ -199,21 +227,46 @@ def finish_fill(plan: WorkPlan, target: Target, limits: Limits, retries: Retries
     return Report(target.label, sum(each["bytes"] for each in said), max(0.0, span(said)), record)
 
 
+def finish_grow(plan: WorkPlan, limits: Limits, retries: Retries) -> Report:
+    """Counts the new chunks; then writes those that hold old rows, too, and the new shape. May be repeated."""
+    with opened_table(plan, retries) as (held, _):
+        assert held.target.ledger is not None
+        held.target.ledger.lock()
+        with opened_table(plan, retries) as (rows, record):
+            label, total = rows.target.label, total_bytes(plan, retries)
+            if not growing(plan, rows, record):
+                retries.attempt(plan.notes.clear)
+                return Report(label, 0, 0.0, dict(record), total)
+            said: list[dict[str, Any]] = []
+            if rows.target.shape[0] < number_of(plan):
+                grow = planned_growing(plan, rows)
+                check_all_there(plan, grow.target, grow.new, retries)
+                said = markers(plan, range(plan.parts), retries)
+            final = finish_growing(plan, rows, record, limits, retries)
+        retries.attempt(plan.notes.clear)
+    return Report(label, total, max(0.0, span(said)), final)
+
+
 def planned_grid(plan: WorkPlan, target: Target) -> Grid:
     """The grid of a plan's target, as it was planned."""
     grid: Grid = check_grid(plan, target, sizes_for(spec_of(plan.record), target))
     return grid
 
 
-def finish_verify(plan: WorkPlan, target: Target, limits: Limits, retries: Retries) -> Verification:
+def finish_verify(plan: WorkPlan, target: Target, retries: Retries) -> Verification:
     """What the parts say together."""
     said = all_said(plan, target, retries)
     differences = [difference_of(held) for each in said for held in each["result"]]
     nbytes = sum(each["bytes"] for each in said)
     seconds = span(said)
-    regions = sum(len(sampled(plan, part)) for part in range(plan.parts))
-    record = dict(plan.record)
+    record, regions = dict(plan.record), len(sample_of(plan))
     return Verification(target.label, record, regions, plan.regions, nbytes, seconds, differences)
+
+
+def finish_show(plan: WorkPlan, target: Target, retries: Retries) -> Measured:
+    """What the parts have measured together."""
+    said = all_said(plan, target, retries)
+    return Measured(statistics_of_parts(plan, target, retries), span(said), len(sample_of(plan)))
 
 
 def all_said(plan: WorkPlan, target: Target, retries: Retries) -> list[dict[str, Any]]:

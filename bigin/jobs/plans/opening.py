@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from bigin.core.errors import NotFoundError, RecordError
 from bigin.core.record import Record
+from bigin.core.regions import Grid
 from bigin.core.threads import after_stragglers
 from bigin.jobs.plans.plan import WorkPlan
 from bigin.jobs.resume import values
@@ -37,8 +38,13 @@ def opened_plan(plan: WorkPlan, retries: Retries) -> Iterator[Target]:
         finally:
             after_stragglers(target.close)
         return
-    reads = plan.task == "verify"
-    with opened(plan.where(damaged=reads, models=reads), retries) as target:
+    reads = plan.task != "fill"
+    where = plan.where(damaged=reads, models=plan.task == "verify")
+    with ExitStack() as stack:
+        try:
+            target = stack.enter_context(opened(where, retries))
+        except NotFoundError:
+            raise not_seen(plan.target) from None
         retries.remote = target.remote
         yield target
 
@@ -46,10 +52,15 @@ def opened_plan(plan: WorkPlan, retries: Retries) -> Iterator[Target]:
 def check_seen(plan: WorkPlan) -> None:
     """Refuses to work where the target is on a file system that this machine does not have."""
     if plan.model is None and plan.where().missing:
-        raise NotFoundError(
-            f"{plan.target}: expected the target of the plan, got nothing on {socket.gethostname()}; put it on a "
-            "file system that every worker sees under the same path, or make the plan again if it was removed"
-        )
+        raise not_seen(plan.target)
+
+
+def not_seen(target: str) -> NotFoundError:
+    """The error of a process to which the target of its plan is not there."""
+    return NotFoundError(
+        f"{target}: expected the target of the plan, got nothing on {socket.gethostname()}; put it on a file system "
+        "that every worker sees under the same path, or make the plan again if it was removed"
+    )
 
 
 def model_target(label: str, model: Mapping[str, Any]) -> ModelTarget:
@@ -64,10 +75,7 @@ def model_target(label: str, model: Mapping[str, Any]) -> ModelTarget:
 
     group = open_group(local_path(label) or label, label)
     if group is None:
-        raise NotFoundError(
-            f"{label}: expected the group of the plan, got none on {socket.gethostname()}; put it on a file system "
-            "that every worker sees, or make the plan again if it was removed"
-        )
+        raise not_seen(label)
     return group_target(group, label, group_arrays(group), model["records"])
 
 
@@ -102,9 +110,14 @@ def other_plan(fingerprint: str, held: Record) -> str:
 def check_grid(plan: WorkPlan, target: Target, size: int) -> Any:
     """The grid of a target; raises RecordError where its chunks are no longer those that were planned."""
     grid = target.grid(size)
-    if not plan.fits(grid, len(grid)):
+    check_fits(plan, grid, len(grid), target.label)
+    return grid
+
+
+def check_fits(plan: WorkPlan, grid: Grid, regions: int, label: str) -> None:
+    """Raises RecordError where a grid is not the one that was planned."""
+    if not plan.fits(grid, regions):
         raise RecordError(
-            f"{target.label}: expected chunks of {plan.grid['block']} of shape {plan.grid['shape']}, as planned, "
+            f"{label}: expected chunks of {plan.grid['block']} of shape {plan.grid['shape']}, as planned, "
             f"got {list(grid.block)} of {list(grid.shape)}; the target has changed: make the plan again"
         )
-    return grid

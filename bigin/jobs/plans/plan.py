@@ -25,7 +25,7 @@ from bigin.targets.part_ledger import PartLedger
 from bigin.targets.part_ledgers import part_ledger
 
 FORMAT = 1  # of plan.json
-TASKS = ("fill", "verify")
+TASKS = ("fill", "verify", "show", "grow")
 FILL = "fill"  # the round in which the values are written, or read
 KEY = "plan.json"  # of the plan in its own ledger
 
@@ -34,7 +34,7 @@ KEY = "plan.json"  # of the plan in its own ledger
 class WorkPlan:
     """What is to be done, and how it is cut into parts.
 
-    task: fill or verify. target: a path or URL. layout: what Where needs beside it. record: what decides
+    task: fill, verify, show or grow. target: a path or URL. layout: what Where needs beside it. record: what decides
     the values. grid: shape, block and number of the regions. parts: how many there are. rounds: how many parts each
     round of preparation has, in the order in which they are done; the parts of the last round, "fill", are not listed.
     ledger: where the markers of the parts lie. model: the tensors of a model that is made. given: what the task needs

@@ -17,9 +17,14 @@ from bigin.jobs.workers import tell_sizes, workers_within
 from bigin.targets.target import Target
 
 
+def sample_of(plan: WorkPlan) -> Sequence[int]:
+    """The regions that all parts read."""
+    return Sample(plan.given["sample"], plan.given["sample_seed"]).of(plan.regions)
+
+
 def sampled(plan: WorkPlan, part: int) -> Sequence[int]:
     """The regions of the sample that a part reads."""
-    chosen = Sample(plan.given["sample"], plan.given["sample_seed"]).of(plan.regions)
+    chosen = sample_of(plan)
     return chosen[len(chosen) * part // plan.parts : len(chosen) * (part + 1) // plan.parts]
 
 

@@ -12,10 +12,9 @@ from typing import Any
 from bigin.core.errors import FillError, InputError
 from bigin.jobs.executors.named import limits_for
 from bigin.jobs.executors.waiting import cancel, done_of
-from bigin.jobs.plans.finish import lacking, planned_grid, retries_of
-from bigin.jobs.plans.opening import begun, opened_plan
+from bigin.jobs.plans.finish import lacking_now, retries_of
 from bigin.jobs.plans.plan import FILL, WorkPlan
-from bigin.jobs.plans.work import Done, Options, do_part, marked, marker
+from bigin.jobs.plans.work import Done, Options, do_part, is_finished, marked, marker
 from bigin.jobs.retries import one_line
 from bigin.jobs.run import Progress
 
@@ -158,10 +157,9 @@ def run_plan(plan: WorkPlan, executor: Any, options: Options, progress: Progress
 def left_of(plan: WorkPlan, which: str) -> tuple[list[int], list[int]]:
     """The parts of a round without a marker, and those with one of which something is missing."""
     retries = retries_of(plan)
-    if which == FILL and plan.task == "fill":
-        with opened_plan(plan, retries) as target:
-            if not begun(plan, target):
-                return [], []
-            missing = lacking(plan, target, planned_grid(plan, target), retries)
-            return missing.unmarked, sorted(missing.short)
+    if which == FILL and plan.task in ("fill", "grow"):
+        if is_finished(plan, retries):
+            return [], []
+        missing = lacking_now(plan, retries)
+        return missing.unmarked, sorted(missing.short)
     return sorted(set(range(plan.count(which))) - retries.attempt(lambda: marked(plan, which))), []

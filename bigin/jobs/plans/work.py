@@ -15,13 +15,15 @@ from typing import Any
 from bigin.core.errors import DamagedError, FillError, InputError, NotFoundError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
-from bigin.core.regions import Region
+from bigin.jobs.plans.aligned import regions_of
+from bigin.jobs.plans.growing import grow_part, growing, opened_table
+from bigin.jobs.plans.measuring import measure_part
 from bigin.jobs.plans.opening import begun, check_grid, opened_plan
 from bigin.jobs.plans.plan import FILL, KEY, WorkPlan
 from bigin.jobs.plans.preparation import filler_of, prepare_part, prepared
 from bigin.jobs.plans.reading import compare_part
 from bigin.jobs.retries import Retries
-from bigin.jobs.run import Plan, Progress, fill_regions
+from bigin.jobs.run import Progress, fill_regions
 from bigin.jobs.where import as_fill_error
 from bigin.jobs.workers import tell_sizes, workers_within
 from bigin.targets.files import FileTarget
@@ -142,10 +144,18 @@ def read_marker(data: bytes) -> dict[str, Any]:
 
 def _finished(plan: WorkPlan, done: Done) -> Done:
     """A part whose plan was finished while it was done; raises NotFoundError where it was not finished."""
-    with opened_plan(plan, Retries(remote=False)) as target:
-        if plan.task == "fill" and not begun(plan, target):
-            return replace(done, stored=True)
+    if is_finished(plan, Retries(remote=False)):
+        return replace(done, stored=True)
     raise NotFoundError(f"{plan.ledger}: expected the folder of a plan, got nothing; make the plan again")
+
+
+def is_finished(plan: WorkPlan, retries: Retries) -> bool:
+    """Whether a plan was finished: what it writes says that it is complete. Plans that read have no such end."""
+    if plan.task == "grow":
+        with opened_table(plan, retries) as (rows, record):
+            return not growing(plan, rows, record)
+    with opened_plan(plan, retries) as target:
+        return plan.task == "fill" and not begun(plan, target)
 
 
 def _check_rounds(plan: WorkPlan, which: str, retries: Retries) -> None:
@@ -199,10 +209,22 @@ def _do(plan: WorkPlan, which: str, part: int, options: Options, progress: Progr
         prepare_part(plan, which, part, options.limits, lambda share: progress(int(1000 * share), 1000))
         return 0, None
     retries = Retries(remote=False)
+    if plan.task == "grow":
+        return _grow(plan, part, options, retries, progress), None
     with opened_plan(plan, retries) as target, as_fill_error(target.label):
         if plan.task == "fill":
             return _fill(plan, target, part, options, (retries, progress)), None
+        if plan.task == "show":
+            return measure_part(plan, target, part, options.limits, retries, progress), None
         return compare_part(plan, target, part, options.limits, retries, progress)
+
+
+def _grow(plan: WorkPlan, part: int, options: Options, retries: Retries, progress: Progress) -> int:
+    """Writes new rows of a table."""
+    made = grow_part(plan, part, options, retries, progress)
+    if made is None:
+        raise Finished
+    return made
 
 
 def _fill(plan: WorkPlan, target: Target, part: int, options: Options, how: tuple[Retries, Progress]) -> int:
@@ -221,7 +243,7 @@ def _fill(plan: WorkPlan, target: Target, part: int, options: Options, how: tupl
         )
     target.start()
     filler = prepared(plan, target, filler, workers, options.limits)
-    regions: list[Region] | Plan = Plan(grid, len(grid), plan.tasks(part))
+    regions = regions_of(target, grid, plan.tasks(part))
     fill_regions(target, filler, regions, workers, retries, progress)
     if options.sync:
         target.settle(regions)

@@ -20,6 +20,7 @@ from bigin.core.regions import Grid, Region, Shape, slices
 from bigin.targets.records import JOURNAL, Record
 from bigin.targets.target import Array, Parts, Scratch, Target
 from bigin.targets.zarr.chunks import LocalWriter, is_big_endian, is_plain, writer
+from bigin.targets.zarr.listing import lost_regions
 from bigin.targets.zarr.names import TensorPath
 from bigin.targets.zarr.private import moved, stored_bytes, wait
 from bigin.targets.zarr.to_disk import sync_regions
@@ -132,10 +133,11 @@ class ZarrTarget(Target):
 
     def unstored(self, grid: Grid) -> Sequence[int]:
         """Local stores are looked at by the ledger, file by file."""
-        if not self.remote:
-            return ()
-        held = wait(_stored_keys(self.array))
-        return [number for number in range(len(grid)) if self.writer.key(grid[number]) not in held]
+        return self.lost(grid) if self.remote else ()
+
+    def lost(self, regions: Sequence[Region]) -> Sequence[int]:
+        """The store is listed."""
+        return lost_regions(self.array, self.writer, regions)
 
     def intact(self, region: Region) -> bool | None:
         """Whether the chunk's or shard's key has the size that it was given."""
@@ -162,12 +164,6 @@ async def _holds_chunk(array: zarr.Array[Any]) -> bool:
     async for _ in _chunk_keys(array):
         return True
     return False
-
-
-async def _stored_keys(array: zarr.Array[Any]) -> set[str]:
-    """The keys of the chunks that the store holds, from the array's own path on."""
-    prefix = f"{array.store_path.path}/" if array.store_path.path else ""
-    return {key.removeprefix(prefix) async for key in _chunk_keys(array)}
 
 
 async def _count_chunks(array: zarr.Array[Any]) -> int:

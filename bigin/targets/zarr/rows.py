@@ -83,7 +83,7 @@ class ZarrRows(Rows):
         across = grid.counts[1]
         return [grid[int(number) * across + i] for number in np.unique(ids // self.outer[0]) for i in range(across)]
 
-    def grown(self, rows: int) -> tuple[Target, Sequence[Region]]:
+    def grown(self, rows: int, *, begun: bool = False) -> tuple[Target, Tail]:
         old = self.zarr
         target = ZarrTarget(
             reshaped(self.array, (rows, old.shape[1])), old.label, TensorPath(old.path, old.name), old.folder
