@@ -18,6 +18,7 @@ from bigin.torch.deferring import deferred
 from bigin.torch.distributed import fill_dtensor
 from bigin.torch.files import open
 from bigin.torch.modules import Rule, init_
+from bigin.torch.replacing import replaces_init
 
 __all__ = [
     "Configuration",
@@ -28,5 +29,6 @@ __all__ = [
     "init_",
     "materialize",
     "open",
+    "replaces_init",
     "rules_like",
 ]

@@ -68,6 +68,7 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         self._modules: list[ref[nn.Module]] = []
         self._built: WeakKeyDictionary[nn.Module, dict[str, Recorded]] = WeakKeyDictionary()
         self._recorded: dict[str, Recorded] = {}  # by name, of the largest model
+        self._further: dict[str, Recorded] = {}  # by the further names of tied parameters
 
     def __enter__(self) -> deferred:
         stack, recorder = self._stack, self._recorder
@@ -100,10 +101,11 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         for number, (root, kept) in enumerate(sorted(roots, key=lambda pair: len(pair[1]), reverse=True), 1):
             lazy = nn.parameter.is_lazy
             found = {id(m.tensor): self._keep_member(m, number) for m in kept if not lazy(m.tensor)}
-            for owner in root.modules():  # under every name: to_empty makes tied parameters several
+            for path, owner in root.named_modules():  # under every name: to_empty makes tied parameters several
                 for attribute, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
                     if id(tensor) in found:
                         self._built.setdefault(owner, {})[attribute] = found[id(tensor)]
+                        self._further.setdefault(f"{path}.{attribute}".lstrip("."), found[id(tensor)])
 
     def _keep_member(self, member: Member, number: int) -> Recorded:
         """Keep what one member holds, and name its draws. A model after the first has a purpose of its own."""
@@ -171,7 +173,11 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         rule = next((value for key, value in self._rules if value is not None and matches(key, member)), None)
         if rule is not None:
             return replace(specify(member, rule, self.seed), dtype=dtypes.parse_dtype(wanted))
-        recorded = self._built.get(member.owner, {}).get(member.attribute) or self._recorded.get(member.name)
+        recorded = (
+            self._built.get(member.owner, {}).get(member.attribute)
+            or self._recorded.get(member.name)
+            or self._further.get(member.name)
+        )
         if recorded is None:
             raise InputError("expected a model that was built in this context, got a parameter that was not")
         if shape_of(member) != tuple(recorded.tensor.shape):

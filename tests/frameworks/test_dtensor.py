@@ -21,27 +21,41 @@ from torch.distributed.tensor.placement_types import _StridedShard  # noqa: E402
 from bigin.torch.distributed import local_pieces  # noqa: E402
 
 
-@pytest.mark.slow
-def test_four_ranks_make_what_one_device_makes(tmp_path):
+def run_ranks(script, world, meeting):
+    """Each rank's output, line by line."""
     ranks = [
         subprocess.Popen(
-            [sys.executable, TESTS / "ranks.py", str(rank), "4", tmp_path / "meeting"],
+            [sys.executable, TESTS / script, str(rank), str(world), meeting],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
         )
-        for rank in range(4)
+        for rank in range(world)
     ]
     try:
         for rank in ranks:
             out, err = rank.communicate(timeout=LIMIT)
             assert rank.returncode == 0, out + err
-            assert out.split() == ["cuts", "axes", "strided", "models", "refused"]
+            yield out.split()
     finally:
         for rank in ranks:
             rank.kill()
             rank.communicate()
+
+
+@pytest.mark.slow
+def test_four_ranks_make_what_one_device_makes(tmp_path):
+    for lines in run_ranks("ranks.py", 4, tmp_path / "meeting"):
+        assert lines == ["cuts", "axes", "strided", "models", "refused"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_what_is_recorded_or_replaced_is_the_same_on_any_number_of_ranks(world, tmp_path):
+    """FSDP2, CPU offload, tensor parallelism, both, DTensor alone, and a pipeline split in two."""
+    for lines in run_ranks("ranks_recorded.py", world, tmp_path / "meeting"):
+        assert lines == ["recordings", "stages", "traced", "replaced"]
 
 
 @given(st.data())

@@ -33,7 +33,8 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sparse_": ("sparse", ("sparsity", "std")),
 }
 
-Hook = Callable[[Any, str, dict[str, Any]], None]  # takes the tensor, the method and its parameters
+# Takes the tensor, the method and its parameters, and returns NotImplemented for what torch itself is to do.
+Hook = Callable[[Any, str, dict[str, Any]], Any]
 
 
 @contextmanager
@@ -71,7 +72,7 @@ def caller(function: Any, method: str, names: tuple[str, ...], hook: Hook, conce
         tensor = bound.arguments["tensor"]
         if not isinstance(tensor, torch.Tensor) or not concerns(tensor):
             return original(*args, **kwargs)
-        hook(tensor, method, {name: bound.arguments[name] for name in names})
-        return tensor
+        done = hook(tensor, method, {name: bound.arguments[name] for name in names})
+        return original(*args, **kwargs) if done is NotImplemented else tensor
 
     return call
