@@ -62,8 +62,8 @@ def replaces_init(
         seed: an integer from 0 to 2^64 - 1.
         threads, max_memory: as in bigin.fill.
 
-    Yields:
-        A list that gets the specification of each draw.
+    Returns:
+        A context, whose target is a list that gets the specification of each draw.
 
     Raises:
         InputError: a parameter is drawn in a way that no method says, or has no memory.
