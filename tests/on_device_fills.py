@@ -345,7 +345,7 @@ def test_several_streams_at_once():
 def test_a_whole_store(tmp_path):
     """A gigabyte, in chunks, by several workers through pinned memory."""
     for device in ("cpu", "cuda"):
-        bigin.fill(tmp_path / f"{device}.zarr", "normal", shape=(2**18, 1024), device=device, sync=False)
+        bigin.fill(tmp_path / f"{device}.zarr", "normal", name="", shape=(2**18, 1024), device=device, sync=False)
     one, two = (zarr.open_array(tmp_path / f"{device}.zarr", mode="r") for device in ("cpu", "cuda"))
     for row in range(0, 2**18, 2**14):
         assert one[row : row + 2**14].tobytes() == two[row : row + 2**14].tobytes()

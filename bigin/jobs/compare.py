@@ -142,7 +142,7 @@ def compare(
     gate = workers.gate()
 
     def worker(stopping: Stopping) -> Callable[[int], int]:
-        stored, made = Scratch(), Scratch()
+        stored, made = Scratch(part=filler.region_bytes), Scratch(filler.buffer, filler.region_bytes)
 
         def compare_region(task: int) -> int:
             number, region = tasks[task], grid[tasks[task]]

@@ -105,7 +105,7 @@ def filling(target: Target, filler: Filler, regions: Sequence[Region], retries: 
     """What a worker does: it fills the region of a task, in a buffer that it keeps."""
 
     def start(stopping: Stopping) -> Callable[[int], int]:
-        scratch = Scratch(filler.buffer)
+        scratch = Scratch(filler.buffer, filler.region_bytes)
 
         def fill_region(task: int) -> int:
             region = regions[task]

@@ -83,14 +83,21 @@ class ModelTarget(Target):
 
     def block(self, region: Region, scratch: Scratch) -> Parts:
         """The tensor's parts."""
+        self._size(region, scratch)
         with closing(self._members[region[0][0]].block(region[1:], scratch)) as parts:
             for part, out in parts:
                 yield (region[0], *part), out[None]
 
     def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
         """The tensor's parts."""
+        self._size(region, scratch)
         for part, values in self._members[region[0][0]].stored(region[1:], scratch):
             yield (region[0], *part), values[None]
+
+    def _size(self, region: Region, scratch: Scratch) -> None:
+        """Has the buffer divided as the tensor's values want it, and not as those of the greediest one."""
+        if self.region_bytes:
+            scratch.part = self.region_bytes[region[0][0]]
 
     def read(self, region: Region) -> Array:
         """The values of a region of one tensor."""

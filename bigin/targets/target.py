@@ -18,9 +18,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Scratch:
-    """A worker's buffer, made once and used for every region; `allocate` makes so many bytes."""
+    """A worker's buffer, made once and used for every region; `allocate` makes so many bytes.
 
-    def __init__(self, allocate: Callable[[int], Array] | None = None) -> None:
+    `part` is how many bytes are worth making at once, where a target may divide a region as it likes.
+    """
+
+    def __init__(self, allocate: Callable[[int], Array] | None = None, part: int = 0) -> None:
+        self.part = part
         self._allocate: Callable[[int], Array] = allocate or partial(np.empty, dtype=np.uint8)
         self._bytes: Array = np.empty(0, np.uint8)
 

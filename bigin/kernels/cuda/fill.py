@@ -236,6 +236,7 @@ def region_kernel(values: Any, shift: int) -> Any:
     def kernel(out, place, phase, step, start, counts, strides, steps, run, stream, key, numbers, anchor):
         across = u64(cuda.blockDim.x) * u64(cuda.gridDim.x)
         down = u64(cuda.blockDim.y) * u64(cuda.gridDim.y)
+        ahead = across << per
         x = u64(cuda.blockIdx.x) * u64(cuda.blockDim.x) + u64(cuda.threadIdx.x)
         r = u64(cuda.blockIdx.y) * u64(cuda.blockDim.y) + u64(cuda.threadIdx.y)
         runs = counts[0] * counts[1] * counts[2]
@@ -248,22 +249,32 @@ def region_kernel(values: Any, shift: int) -> Any:
             origin = place + i64(i) * steps[0] + i64(j) * steps[1] + i64(k) * steps[2]
             stop = first + run
             base = origin - i64(first)  # where element 0 would lie, if its run went on
-            block = (first >> per) + x
+            head = first >> per
             end = (stop + mask) >> per
             # The blocks from `inside` to `edge` - 1 are whole, and begin at aligned addresses.
-            aligned = step == i64(1) and u64(base + i64(phase)) & mask == u64(0)
             inside = (first + mask) >> per
-            edge = stop >> per if aligned else u64(0)
-            while block < end:
-                made = values(block, stream, key, numbers, anchor)
-                element = block << per
-                if inside <= block and block < edge:
-                    store_together(out, u64(base + i64(element)), made)
-                else:
-                    low = first - element if element < first else u64(0)
-                    high = stop - element if element + lanes > stop else lanes
-                    store_lanes(out, origin + step * (i64(element) - i64(first)), step, made, low, high)
+            edge = stop >> per
+            if step != i64(1) or u64(base + i64(phase)) & mask != u64(0) or edge < inside:
+                inside = head
+                edge = head
+            block = inside + x
+            at = u64(base + i64(block << per))
+            while block < edge:
+                store_together(out, at, values(block, stream, key, numbers, anchor))
                 block += across
+                at += ahead
+            # The rest: those before `inside` and those from `edge` on.
+            before = inside - head
+            rest = before + end - edge
+            n = x
+            while n < rest:
+                block = head + n if n < before else edge + n - before
+                element = block << per
+                made = values(block, stream, key, numbers, anchor)
+                low = first - element if element < first else u64(0)
+                high = stop - element if element + lanes > stop else lanes
+                store_lanes(out, origin + step * (i64(element) - i64(first)), step, made, low, high)
+                n += across
             r += down
 
     return kernel

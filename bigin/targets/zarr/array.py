@@ -73,7 +73,7 @@ class ZarrTarget(Target):
 
     def block_memory(self, size: int = 0) -> int:
         """What the writer needs for a chunk or shard."""
-        return self.writer.memory()
+        return self.writer.memory(size)
 
     def block(self, region: Region, scratch: Scratch) -> Parts:
         """Arrays that the writer has laid out for the chunk or shard."""

@@ -35,7 +35,7 @@ from bigin.targets.zarr.shards import SMALL, group_bytes, groups, join, split
 
 register_dtypes()  # whoever opens an array by bigin comes by this file
 
-PART = 1 << 20  # bytes of a chunk that are made and written at once: they stay in the cache
+PART = 1 << 20  # bytes of a chunk that are made and written at once, if no more are asked for: they stay in the cache
 EMPTY = np.uint64(2**64 - 1)  # offset and size of an inner chunk that a shard does not hold
 
 
@@ -106,7 +106,7 @@ class Writer:
             self._checked.add(folder)
         return inside
 
-    def memory(self) -> int:
+    def memory(self, size: int = 0) -> int:
         """How many bytes a worker needs."""
         raise NotImplementedError
 
@@ -145,7 +145,7 @@ class AssignWriter(Writer):
         # Without this, zarr compares every chunk with the fill value, and deletes those that equal it.
         super().__init__(array.with_config({"write_empty_chunks": True}))
 
-    def memory(self) -> int:
+    def memory(self, size: int = 0) -> int:
         """The values, zarr's copy, its encoded form and what the encoder needs; tests/jobs/test_memory.py measures."""
         return 4 * self._bytes(self.outer)
 
@@ -173,7 +173,7 @@ class EncodedWriter(Writer):
         super().__init__(array)
         self.codec = codec
 
-    def memory(self) -> int:
+    def memory(self, size: int = 0) -> int:
         """The values, a padded copy, what they are encoded to and what the encoder needs."""
         return 4 * self._bytes(self.outer)
 
@@ -217,7 +217,7 @@ class BytesWriter(Writer):
         self.chunk_bytes = self._bytes(self.inner)
         self.grouped = self.sharded and self.chunk_bytes <= SMALL
 
-    def memory(self) -> int:
+    def memory(self, size: int = 0) -> int:
         """A chunk or shard, and a store's copy of it; a group of small chunks before it is reordered."""
         return 2 * self._bytes(self.outer) + self.group_memory()
 
@@ -285,14 +285,20 @@ class LocalWriter(BytesWriter):
 
     def __init__(self, array: zarr.Array[Any]) -> None:
         super().__init__(array)
-        self._parts = Grid(self.inner, block_of_rows(self.inner, PART // self.dtype.itemsize))
+        self._grids: dict[int, Grid] = {}
 
-    def memory(self) -> int:
+    def memory(self, size: int = 0) -> int:
         """A part; a whole chunk where some are at the array's edge; a group of small chunks, in both orders."""
         if self.grouped:
             return 2 * self.group_memory()
         whole = all(size % chunk == 0 for size, chunk in zip(self.array.shape, self.inner, strict=True))
-        return min(PART, self.chunk_bytes) if whole else 2 * self.chunk_bytes
+        return min(max(PART, size), self.chunk_bytes) if whole else 2 * self.chunk_bytes
+
+    def parts(self, size: int) -> Grid:
+        """The parts of a chunk: of at least so many bytes, as far as it has them."""
+        if size not in self._grids:
+            self._grids[size] = Grid(self.inner, block_of_rows(self.inner, max(PART, size) // self.dtype.itemsize))
+        return self._grids[size]
 
     def block(self, region: Region, scratch: Scratch, *, sync_data: bool) -> Parts:
         """Parts of the chunks, one after the other."""
@@ -356,14 +362,15 @@ class LocalWriter(BytesWriter):
 
         Both arrays are one where the bytes are those of the region.
         """
+        parts = self.parts(scratch.part)
         for first, counts, chunk in self.together(covered):
             offset = first * self.chunk_bytes
-            if extent(chunk) == self.inner and len(self._parts) == 1:
+            if extent(chunk) == self.inner and len(parts) == 1:
                 made = scratch.array(self.inner, self.dtype)
                 yield chunk, made, made, offset
                 continue
             if extent(chunk) == self.inner:
-                for part in self._parts:
+                for part in parts:
                     made = scratch.array(extent(part), self.dtype)
                     yield within(chunk, part), made, made, offset + runs(self.inner, part)[0] * self.dtype.itemsize
                 continue
