@@ -42,11 +42,14 @@ def jax_block(setting: Setting, method: str) -> Work:
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     jax = importlib.import_module("jax")
     draw = jax.jit(getattr(jax.random, method), static_argnums=1)
-    keys = [jax.random.key(i) for i in range(8)]
+    cpu = jax.devices("cpu")[0]  # also where jax would rather take a GPU
+    with jax.default_device(cpu):
+        keys = [jax.random.key(i) for i in range(8)]
     made = {}
 
     def block(i: int) -> int:
-        made[0] = draw(keys[i % len(keys)], (BLOCK // 4,)).block_until_ready()
+        with jax.default_device(cpu):
+            made[0] = draw(keys[i % len(keys)], (BLOCK // 4,)).block_until_ready()
         return BLOCK
 
     return Work(lambda: burst(block, setting.seconds), lambda: moments(method, pieces(np.asarray(made[0]))))

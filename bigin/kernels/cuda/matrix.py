@@ -16,7 +16,7 @@ import numpy as np
 from numba import cuda, types
 
 from bigin.kernels.cpu import STORES
-from bigin.kernels.cuda.device import called_as, launch, start
+from bigin.kernels.cuda.device import SIMULATED, called_as, launch, start
 from bigin.kernels.matmul import DEPTH
 from bigin.rng.portable import f32, f64, fma, i64
 
@@ -25,6 +25,7 @@ EACH = {False: (8, 4), True: (4, 4)}  # rows and columns of the sums that a thre
 CHUNK = 16  # of k, in shared memory
 REGISTERS = 128  # of a thread: then two thread blocks share a multiprocessor; the totals, seldom used, are what spills
 FAR = 1 << 40  # a bound that binds nothing
+few_registers = cuda.jit if SIMULATED else cuda.jit(max_registers=REGISTERS)
 
 
 @called_as("cuda")
@@ -59,7 +60,7 @@ def product_kernel(double: bool, by_rows: bool) -> Any:
     of_left, of_right = CHUNK * high // ACROSS**2, CHUNK * wide // ACROSS**2  # a thread's loads
     left_shape, right_shape = (CHUNK, high + 1), (CHUNK, wide + 1)
 
-    @cuda.jit(max_registers=REGISTERS)
+    @few_registers
     def kernel(
         a, a_place, a_row, a_k, b, b_place, b_k, out, o_place, o_row, rows, columns, depth, lower, upper_row,
         upper_column, triangle, add
