@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from bigin.fillers.cuda.placed import OnDevice
 
 # For `auto`: operations per second of a core of the CPU (README); bytes per second from a device to the host over PCI
-# Express, operations per second of a device, and the seconds until a device has started. An H200 copies 50 GB/s to pinned
-# memory and makes 6.5e12 of the products; these are lower, for other devices.
+# Express, operations per second of a device, and the seconds until a device has started. An H200 copies 50 GB/s to
+# pinned memory and makes 6.5e12 operations; these are lower, for other devices.
 PRODUCT = 150e9
 COPIED, DEVICE_PRODUCT, STARTED = 20e9, 5e12, 4.0
 
