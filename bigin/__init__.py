@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bigin.api.previewing import preview as preview
     from bigin.api.showing import show as show
     from bigin.api.signals import signal as signal
+    from bigin.api.storage import storage_options as storage_options
     from bigin.api.tables import EmbeddingTable as EmbeddingTable
     from bigin.api.verifying import verify as verify
     from bigin.api.virtual import virtual as virtual
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from bigin.core.errors import InputError as InputError
     from bigin.core.errors import Interrupted as Interrupted
     from bigin.core.errors import LockedError as LockedError
+    from bigin.core.errors import LockWarning as LockWarning
     from bigin.core.errors import NotFoundError as NotFoundError
     from bigin.core.errors import RecordError as RecordError
     from bigin.core.errors import StreamWarning as StreamWarning
@@ -57,6 +59,7 @@ _HOMES = {
     "fill_flat": "bigin.api.filling",
     "create": "bigin.api.filling",
     "Report": "bigin.jobs.report",
+    "storage_options": "bigin.api.storage",
     "verify": "bigin.api.verifying",
     "Verification": "bigin.jobs.compare",
     "show": "bigin.api.showing",
@@ -69,6 +72,7 @@ _HOMES = {
     "DamagedError": "bigin.core.errors",
     "ExistsError": "bigin.core.errors",
     "LockedError": "bigin.core.errors",
+    "LockWarning": "bigin.core.errors",
     "NotFoundError": "bigin.core.errors",
     "RecordError": "bigin.core.errors",
     "Interrupted": "bigin.core.errors",

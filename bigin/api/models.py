@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bigin.core import dtypes
@@ -23,8 +23,10 @@ from bigin.recipes.assign import Assignment, Part
 from bigin.recipes.specs import Chosen, check_recipe, resolve
 from bigin.spec.model import ModelSpec, TensorValues
 from bigin.targets.model import ModelTarget
-from bigin.targets.models import Model, nbytes_of, plan_checkpoint, read_model
-from bigin.targets.paths import local_path
+from bigin.targets.models import Model, nbytes_of, plan_checkpoint, planned_files, read_model
+from bigin.targets.objects.open import checkpoint_place, made_checkpoint, names_objects
+from bigin.targets.objects.urls import is_cloud
+from bigin.targets.paths import is_url, local_path
 from bigin.targets.safetensors.checkpoint import new_checkpoint
 from bigin.targets.safetensors.companions import (
     CONFIG,
@@ -217,6 +219,16 @@ def opened_model(out: Out, records: Mapping[str, Record]) -> Iterator[ModelTarge
     target: ModelTarget
     if out.in_place:
         target = _filled_group(label, out.model, records)
+    elif (
+        is_url(out.path)
+        and PurePosixPath(label.rstrip("/")).suffix != ".zarr"
+        and (is_cloud(out.path) or names_objects(label))
+    ):
+        place = checkpoint_place(label)
+        files, index = planned_files(out.model, records, out.shard)
+        if place.file is not None:
+            files, index = {place.file: {name: out.model.tensors[name] for name in sorted(records)}}, None
+        target = made_checkpoint(label, place, files, index, records)
     elif path is None or path.suffix == ".zarr":
         target = _made_group(path or out.path, label, records)
     else:

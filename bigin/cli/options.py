@@ -12,6 +12,7 @@ import click
 
 from bigin.cli.commands import ParameterOption
 from bigin.core.paths import expand
+from bigin.core.storage import set_options
 from bigin.core.text import parse_fraction, parse_shape
 from bigin.methods.table import METHODS, PARAMETERS
 
@@ -29,7 +30,8 @@ def gathered(into: str, build: Callable[..., Any], *options: Decorator) -> Decor
 
     for option in options:
         option(probe)
-    names = [parameter.name for parameter in probe.__click_params__]  # type: ignore[attr-defined]
+    parameters = probe.__click_params__  # type: ignore[attr-defined]
+    names = [parameter.name for parameter in parameters if parameter.expose_value]
 
     def decorate(command: Function) -> Function:
         # An outer group's value waits under GATHERED, as an option of an inner group may have its name.
@@ -211,6 +213,27 @@ block_options = gathered(
 # How the work is done
 
 
+def _set_storage(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
+    """Put the options of stores in force, for the rest of the process."""
+    given = {}
+    for text in values:
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip():
+            raise click.BadParameter(f"expected KEY=VALUE, got {text!r}", param_hint="--storage-option")
+        given[name.strip()] = value
+    set_options(given)
+
+
+storage_option = click.option(
+    "--storage-option",
+    multiple=True,
+    expose_value=False,
+    callback=_set_storage,
+    metavar="KEY=VALUE",
+    help="Option of an object store: region=eu-west-1. May be repeated.  [default: the environment's]",
+)
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """The options that bound the work."""
@@ -241,6 +264,7 @@ run_options = gathered(
         help="Number of chunks of a store on a network that are under way at once.  [default: adapted to the store]",
     ),
     click.option("--quiet", "-q", is_flag=True, help="Print only errors."),
+    storage_option,
 )
 
 

@@ -35,6 +35,19 @@ class DamagedError(FillError):
     """What is stored was removed, replaced or cut off, or cannot be decoded."""
 
 
+class StoreError(Exception):
+    """What a store on a network answered to a request; whether it may pass, and whether it asked for fewer requests."""
+
+    def __init__(self, text: str, *, passes: bool, throttled: bool = False) -> None:
+        super().__init__(text)
+        self.passes = passes
+        self.throttled = throttled
+
+
+class LockWarning(UserWarning):
+    """A store does not honour create-only requests, so that nothing keeps another writer away."""
+
+
 class RecipeWarning(UserWarning):
     """A recipe is probably not meant for the model that it is applied to."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bigin.core import dtypes
-from bigin.core.errors import FillError, InputError
+from bigin.core.errors import FillError, InputError, StoreError
 from bigin.core.html import card, listing
 from bigin.core.record import Record
 from bigin.core.regions import Grid, Region, Shape, extent
@@ -152,7 +152,7 @@ def compare(
                 )
                 reason = ""
             except Unreadable as error:
-                if target.remote and isinstance(error.cause, OSError):  # the network, and not this region
+                if target.remote and isinstance(error.cause, OSError | StoreError):  # the network, and not this region
                     raise error.cause from None
                 whole = int(np.prod(extent(region), dtype=object))  # what cannot be read differs as a whole
                 parts, reason = [(whole, tuple(start for start, _ in region))], one_line(error.cause)

@@ -24,7 +24,7 @@ from bigin.jobs.journal import Journal, done_regions
 from bigin.jobs.parts import Part, fill_part, parts_of
 from bigin.jobs.report import Report
 from bigin.jobs.resume import identity, plan_on, state_of
-from bigin.jobs.retries import Retries
+from bigin.jobs.retries import Retries, is_final
 from bigin.jobs.run import Plan, Progress, journalled, run, set_up, store
 from bigin.jobs.where import Where, as_fill_error
 from bigin.jobs.workers import OPEN, Workers, required_memory, tell_sizes, workers_within
@@ -175,6 +175,11 @@ class Job:
             retries.attempt(lambda: apart(lambda: ledger.finish(record | {"complete": True})))
         except KeyboardInterrupt as stop:
             raise self._interruption(stop, grid, which) from None
+        except Exception as error:
+            if is_final(error):
+                with suppress(Exception):  # the first error is the one to report
+                    ledger.abandon()
+            raise
         return made, target.nbytes - made
 
     def _run_by(self, plan: Plan, record: Record, options: FillOptions) -> int:
@@ -230,6 +235,8 @@ class Job:
         workers = workers_within(target, filler, self.limits, BUFFERS)
         grid = target.grid(filler.region_bytes)
         tasks = sample.of(len(grid))
+        if target.remote and len(tasks) < len(grid):  # what a store has lost is listed, and not left to chance
+            tasks = sorted({*tasks, *self.retries.attempt(lambda: target.unstored(grid))})
         total = target.nbytes * len(tasks) // max(1, len(grid))
         if repair and target.ledger is not None:
             target.ledger.lock()

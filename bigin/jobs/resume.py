@@ -79,6 +79,9 @@ def in_words(record: Record) -> str:
 def plan_on(target: Target, filler: Filler, whole: Plan, workers: Workers, retries: Retries) -> Plan:
     """What is left of a fill that was begun: what its journal does not say is done, and what is no longer intact."""
     grid = whole.grid
+    left = retries.attempt(lambda: target.left(grid))
+    if left is not None:
+        return replace(whole, start=len(grid), again=left)
     start = retries.attempt(lambda: done_regions(target, grid, whole.fill))
     unknown, again = [], []
     looks = workers.requests if target.remote else 1

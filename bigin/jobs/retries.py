@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import random
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from bigin.core.disk import FULL
-from bigin.core.errors import FillError, InputError
+from bigin.core.errors import DamagedError, FillError, InputError, StoreError
 from bigin.core.handlers import let_through
 from bigin.core.threads import Stopped
 
@@ -17,6 +18,8 @@ Result = TypeVar("Result")
 
 ATTEMPTS = 6  # of one region
 PAUSE = 0.1  # seconds before the second attempt; each further one waits twice as long: 3.1 s in all
+THROTTLED = 120.0  # seconds in which a store that asks for fewer requests is asked again
+LONGEST_PAUSE = 15.0  # seconds between two of those attempts, at most
 
 LONGEST = 300  # characters of an error's text
 PASSING = {
@@ -56,11 +59,25 @@ def may_pass(error: Exception, remote: bool) -> bool:
     """Whether another attempt may succeed. On a network, any error that is no plain mistake may be a passing one."""
     if isinstance(error, Unreadable):
         error = error.cause
+    if isinstance(error, StoreError):
+        return error.passes
     if isinstance(error, LASTING):
         return False
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in PASSING
     return remote or isinstance(error, ConnectionError | TimeoutError)
+
+
+def is_final(error: Exception) -> bool:
+    """Whether no other attempt at the same fill can succeed, so that what it has stored is of no use."""
+    return isinstance(error, DamagedError) or (isinstance(error, StoreError) and not error.passes)
+
+
+def is_throttling(error: Exception) -> bool:
+    """Whether a store asks for fewer requests: 429, or 503 Slow Down."""
+    if isinstance(error, Unreadable):
+        error = error.cause
+    return isinstance(error, StoreError) and error.throttled
 
 
 class Retries:
@@ -75,18 +92,32 @@ class Retries:
 
     def attempt(self, function: Callable[[], Result], stopping: Callable[[], bool] | None = None) -> Result:
         """A function's result; errors that may pass are waited out, a bounded number of times."""
-        for attempt in range(ATTEMPTS):
+        failed = throttled = 0
+        until = 0.0  # when a store that asks for fewer requests has been asked for long enough
+        while True:
             try:
                 return function()
             except Exception as error:
                 let_through(error)
-                if attempt == ATTEMPTS - 1 or not may_pass(error, self.remote):
+                if not may_pass(error, self.remote):
                     raise
+                if is_throttling(error):
+                    now = time.monotonic()
+                    until = until or now + THROTTLED
+                    if now >= until:
+                        raise
+                    # Of all times up to the longest, so that those who were refused together do not come back so.
+                    pause = random.uniform(PAUSE, min(LONGEST_PAUSE, PAUSE * 2 ** (throttled + 1)))
+                    throttled += 1
+                elif failed == ATTEMPTS - 1:
+                    raise
+                else:
+                    pause = PAUSE * 2**failed
+                    failed += 1
                 with self._lock:
                     self.count += 1
                     self.last = one_line(error)
-                self._pause(PAUSE * 2**attempt, stopping or self.stopping)
-        raise AssertionError
+                self._pause(pause, stopping or self.stopping)
 
     def _pause(self, seconds: float, stopping: Callable[[], bool]) -> None:
         end = time.monotonic() + seconds
@@ -112,6 +143,6 @@ def one_line(error: object) -> str:
     """An error's text in a line of bounded length, with its type where that says more."""
     text = " ".join(str(error).split())
     text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
-    if not isinstance(error, Exception) or (isinstance(error, OSError | ValueError) and text):
+    if not isinstance(error, Exception) or (isinstance(error, OSError | ValueError | StoreError) and text):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bigin.core import dtypes
@@ -11,10 +12,13 @@ from bigin.core.errors import FillError, InputError, RecordError
 from bigin.core.handlers import let_through
 from bigin.core.paths import expand, is_path
 from bigin.core.regions import Shape
+from bigin.core.storage import given, using
 from bigin.core.text import parse_shape
 from bigin.core.threads import after_stragglers
 from bigin.jobs.retries import Retries, explain
 from bigin.spec.record import spec_of
+from bigin.targets.objects.open import raw_record
+from bigin.targets.objects.urls import is_cloud
 from bigin.targets.open import open_target
 from bigin.targets.paths import is_url, local_path, split_names
 from bigin.targets.records import read_sidecar
@@ -43,6 +47,7 @@ class Where:
 
     shape: of the target. raw, offset: a file of values without a header, from a byte on. damaged: whether a file that
     ends too early is opened, too. models: whether a whole checkpoint or group is one target. blocks: chunks and shards.
+    storage: the options of stores that are in force where this is made, as other processes have others.
     """
 
     target: Any
@@ -53,6 +58,7 @@ class Where:
     damaged: bool = False
     models: bool = False
     blocks: Blocks | None = None
+    storage: Mapping[str, str] = field(default_factory=given, repr=False)
 
     @property
     def remote(self) -> bool:
@@ -76,6 +82,10 @@ class Where:
 
     def open(self) -> Target:
         """The target; raises InputError where there is none."""
+        with using(self.storage):
+            return self._open()
+
+    def _open(self) -> Target:
         return open_target(
             expand(self.target),
             shape=self.shape,
@@ -121,7 +131,10 @@ class as_fill_error:  # noqa: N801
 
 def recorded_layout(target: Any) -> tuple[Shape, Any, int]:
     """Shape, dtype and offset of the values in a raw file, as its record says."""
-    record = None if (path := local_path(target)) is None else read_sidecar(path)
+    if is_cloud(target):
+        record = raw_record(os.fsdecode(target))
+    else:
+        record = None if (path := local_path(target)) is None else read_sidecar(path)
     if record is None:
         raise RecordError(f"{target}: expected a record of a fill, got none; give --shape, --dtype and --method")
     offset = record.get("offset", 0)

@@ -62,6 +62,9 @@ class Ledger(ABC):
     def forget(self) -> None:
         """Forgets the progress: the fill starts over."""
 
+    def abandon(self) -> None:  # noqa: B027 (most targets keep what was made)
+        """Gives up a fill that cannot be finished: removes what it has stored of it where nobody else would see it."""
+
     def close(self) -> None:
         """Releases the lock."""
         if self._lock is not None:

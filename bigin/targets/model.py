@@ -72,7 +72,7 @@ class ModelTarget(Target):
     def _sizes(self, size: int) -> Sequence[int]:
         return self.region_bytes or [size] * len(self._members)
 
-    def grid(self, size: int = 0) -> ModelGrid:
+    def grid(self, size: int = 0) -> Grid:
         """All tensors' grids."""
         return ModelGrid.of([member.grid(size) for member, size in zip(self._members, self._sizes(size), strict=True)])
 

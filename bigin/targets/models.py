@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,9 @@ from bigin.core.errors import ExistsError, InputError, NotFoundError
 from bigin.core.regions import Shape
 from bigin.core.text import counted
 from bigin.targets.model import ModelTarget
-from bigin.targets.paths import OTHER_FORMATS, OUR_FILES, local_path
+from bigin.targets.objects.folder import Folder, read_headers
+from bigin.targets.objects.open import find_checkpoint, open_checkpoint
+from bigin.targets.paths import OTHER_FORMATS, OUR_FILES, is_url, local_path
 from bigin.targets.records import KEY
 from bigin.targets.safetensors.checkpoint import Plan, existing_checkpoint
 from bigin.targets.safetensors.folder import (
@@ -66,6 +69,8 @@ class Model:
 def read_model(model: Any, *, in_place: bool = False) -> Model:
     """Names, shapes and dtypes of a safetensors file, a checkpoint's folder or index, or a zarr group."""
     path = local_path(model)
+    if is_url(model) and (folder := find_checkpoint(os.fsdecode(model))) is not None:
+        return _model_of(folder)
     if path is not None and is_checkpoint(path):
         tensor_files(path)  # an index and its files must agree
         files = {}
@@ -82,6 +87,18 @@ def read_model(model: Any, *, in_place: bool = False) -> Model:
     arrays = group_arrays(group)
     tensors = {name: (_name_of(array.dtype), array.shape) for name, array in arrays.items()}
     return Model(str(model), {"": tensors}, group=group, arrays=arrays)
+
+
+def _model_of(folder: Folder) -> Model:
+    """The tensors of a checkpoint in a store, from the headers of its files."""
+    files = {
+        file: {name: (entry.dtype or entry.code, entry.shape) for name, entry in header.entries.items()}
+        for file, header in read_headers(folder).items()
+    }
+    first = Path(next(iter(files)))
+    naming = Naming.of(Path(folder.index) if folder.index else first)
+    kept = naming if folder.whole or folder.index or naming.stem.endswith(STEM) else Naming()
+    return Model(folder.label, files, kept, folder.index)
 
 
 def _naming(path: Path, index: Path | None, files: Mapping[str, Tensors]) -> Naming:
@@ -104,6 +121,8 @@ def open_model(model: Any) -> ModelTarget | None:
     so. Where none has one, all are taken.
     """
     path = local_path(model)
+    if is_url(model) and (opened := open_checkpoint(os.fsdecode(model))) is not None:
+        return opened
     if path is not None and is_checkpoint(path):
         return existing_checkpoint(path)
     if path is not None and not path.is_dir():
@@ -137,6 +156,14 @@ def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: in
         return Plan(out.parent, {out.name: kept})
     if (out.exists() and not out.is_dir()) or out.suffix.lower() in (*OTHER_FORMATS, *OUR_FILES, ".zip"):
         raise InputError(f"{out}: expected a folder, a {SUFFIX} file or a .zarr group, got another file")
+    files, index = planned_files(model, names, shard)
+    plan = Plan(out, files, index)
+    check_alone(plan)
+    return plan
+
+
+def planned_files(model: Model, names: Mapping[str, Any], shard: int | None) -> tuple[dict[str, Tensors], str | None]:
+    """The files of a new checkpoint with the named tensors of a model, and the name of its index, if it has one."""
     files: dict[str, Tensors]
     if shard is None and "" not in model.files:
         kept_in = {
@@ -148,9 +175,7 @@ def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: in
         chosen = {name: tensor for name, tensor in sorted(model.tensors.items()) if name in names}
         files = _shards(chosen, shard or SHARD, model.naming)
     alone = len(files) == 1 and (model.index is None or model.naming.single in files)
-    plan = Plan(out, files, None if alone else model.index or model.naming.index)
-    check_alone(plan)
-    return plan
+    return files, None if alone else model.index or model.naming.index
 
 
 def check_alone(plan: Plan) -> None:

@@ -18,7 +18,9 @@ from bigin.targets.memmap import memmap_target
 from bigin.targets.memory import memory_target
 from bigin.targets.models import open_model
 from bigin.targets.npy import npy_target
-from bigin.targets.paths import check_path, local_file, local_path, split_names
+from bigin.targets.objects.open import names_objects, open_array, open_raw, raw_record
+from bigin.targets.objects.urls import is_cloud
+from bigin.targets.paths import check_path, is_url, local_file, local_path, split_names
 from bigin.targets.records import read_sidecar
 from bigin.targets.safetensors.folder import SUFFIX, is_checkpoint, is_index, tensor_files
 from bigin.targets.safetensors.tensor import tensor_target
@@ -84,6 +86,8 @@ def _raw(target: Any, shape: Shape | None, dtype: np.dtype[Any] | None, offset: 
         raise InputError("expected a shape and a dtype for a raw file, which names neither; give both")
     if offset < 0:
         raise InputError(f"expected an offset that is not negative, got {offset}")
+    if is_cloud(target):
+        return open_raw(os.fsdecode(target), shape, dtype, offset)
     return raw_target(local_file(target), shape, dtype, offset)
 
 
@@ -93,6 +97,8 @@ def _named(
     """What a path or a URL names; None for a zarr array."""
     if models and (model := open_model(target)) is not None:
         return model
+    if is_url(target) and names_objects(os.fsdecode(target)):
+        return open_array(os.fsdecode(target), shape, dtype, damaged=damaged)
     if (tensor := tensor_path(target)) is not None:
         return tensor_target(*tensor)
     if not is_npy(target):
@@ -164,6 +170,9 @@ def is_npy(target: Any) -> bool:
 
 def is_recorded_raw(target: Any) -> bool:
     """Whether a path is that of a file without a header that a fill has left a record of."""
+    if is_cloud(target):
+        held = raw_record(os.fsdecode(target))
+        return held is not None and "shape" in held
     path = local_path(target)
     if path is None or not path.is_file() or path.suffix in (".npy", ".zip") or is_checkpoint(path):
         return False

@@ -106,8 +106,8 @@ def check_ending(target: str | os.PathLike[str]) -> None:
     suffix = Path(text).suffix
     if is_url(text) and suffix.lower() in OUR_FILES:
         raise InputError(
-            f"{text}: expected a path on this machine for a {suffix} file, got a URL; choose a path, or the URL of a "
-            "zarr array"
+            f"{text}: expected a path on this machine for a {suffix} file, got a URL; choose a path, a URL of s3://, "
+            "gs:// or az://, or the URL of a zarr array"
         )
     if suffix.lower() in OUR_FILES:
         raise InputError(f"{text}: expected {suffix.lower()}, got {suffix}; write the ending in small letters")

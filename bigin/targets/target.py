@@ -146,6 +146,13 @@ class Target(ABC):
         """Which of some regions that were stored are missing or short, so far as sizes tell."""
         return [number for number, region in enumerate(regions) if self.intact(region) is False]
 
+    def left(self, grid: Grid) -> Sequence[int] | None:
+        """The regions that a fill which was begun has still to store, where the store itself lists what it has.
+
+        None where only the journal tells.
+        """
+        return None
+
     def intact(self, region: Region) -> bool | None:
         """Whether a region that was stored is still there whole, so far as its size tells; None where it does not."""
         return None

@@ -105,17 +105,23 @@ def read_index(index: Path) -> dict[str, str]:
     try:
         if index.stat().st_size > LARGEST_INDEX:
             raise InputError(f"{index}: expected an index of at most {LARGEST_INDEX} bytes, got a larger one")
-        data = json.loads(index.read_bytes())
+        return parse_index(index.read_bytes(), str(index))
     except OSError as error:
         raise InputError(f"{index}: expected an index that can be read: {error.strerror}") from None
+
+
+def parse_index(text: bytes, label: str) -> dict[str, str]:
+    """The file of every tensor, from the text of an index."""
+    try:
+        data = json.loads(text)
     except (ValueError, RecursionError):
-        raise InputError(f"{index}: expected an index in JSON, got something else") from None
+        raise InputError(f"{label}: expected an index in JSON, got something else") from None
     held = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(held, dict) or not all(isinstance(file, str) for file in held.values()):
-        raise InputError(f"{index}: expected an index with a weight_map of names and files, got one without")
+        raise InputError(f"{label}: expected an index with a weight_map of names and files, got one without")
     for file in set(held.values()):
         if Path(file).name != file or file in ("", ".", "..") or "\0" in file:
-            raise InputError(f"{index}: expected files in its own folder, got {file!r}")
+            raise InputError(f"{label}: expected files in its own folder, got {file!r}")
     return held
 
 

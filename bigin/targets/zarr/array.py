@@ -20,6 +20,7 @@ from bigin.core.regions import Grid, Region, Shape, slices
 from bigin.targets.records import JOURNAL, Record
 from bigin.targets.target import Array, Parts, Scratch, Target
 from bigin.targets.zarr.chunks import LocalWriter, is_big_endian, is_plain, writer
+from bigin.targets.zarr.cloud import LOCK, CloudZarr
 from bigin.targets.zarr.listing import lost_regions
 from bigin.targets.zarr.names import TensorPath
 from bigin.targets.zarr.private import moved, stored_bytes, wait
@@ -41,6 +42,7 @@ class ZarrTarget(Target):
         folder: Path | None,
         make: Callable[[Record | None], zarr.Array[Any]] | None = None,
         above: Path | None = None,
+        cloud: CloudZarr | None = None,
     ) -> None:
         self.label = label
         self.array = array
@@ -56,7 +58,9 @@ class ZarrTarget(Target):
                 raise InputError(f"{label}: expected chunks of at least 1, got {blocks}")
         # An array that is still to be made needs the memory of the writer that it will have.
         local = isinstance(array.store_path.store, LocalStore) if make is None else folder is not None
-        self.writer = writer(array, local=local)
+        store = array.store_path.store
+        self.cloud = store if isinstance(store, CloudZarr) else cloud
+        self.writer = writer(array, local=local, cloud=self.cloud is not None)
         self.remote = make is None and not isinstance(array.store_path.store, LOCAL)
 
     @property
@@ -124,7 +128,8 @@ class ZarrTarget(Target):
         """The array in its store, where one in memory stood for it."""
         self.array = array
         self.make = None
-        self.writer = writer(array, local=isinstance(array.store_path.store, LocalStore))
+        store = array.store_path.store
+        self.writer = writer(array, local=isinstance(store, LocalStore), cloud=isinstance(store, CloudZarr))
         self.remote = not isinstance(array.store_path.store, LOCAL)
 
     def move(self, store: Store) -> None:
@@ -176,7 +181,8 @@ async def _count_chunks(array: zarr.Array[Any]) -> int:
 async def _chunk_keys(array: zarr.Array[Any]) -> AsyncIterator[str]:
     prefix = array.store_path.path
     async for key in array.store_path.store.list_prefix(f"{prefix}/" if prefix else ""):
-        if key.rsplit("/", 1)[-1] not in METADATA and not key.endswith(".partial"):
+        name = key.rsplit("/", 1)[-1]
+        if name not in METADATA and not name.endswith(".partial") and not name.startswith(LOCK):
             yield key
 
 

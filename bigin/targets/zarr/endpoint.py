@@ -1,25 +1,19 @@
 """Whether anything answers where a URL leads.
 
-The libraries behind fsspec wait for an end point that may come back: 30 s for one that was mistyped, and then zarr's
-other requests end in tracebacks while Python shuts down. So the first thing is to connect once.
+With fsspec, zarr's other requests end in tracebacks while Python shuts down, so it is looked at first.
 """
 
 from __future__ import annotations
 
-import socket
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from zarr.storage import FsspecStore
 
-from bigin.core.errors import TargetError
 from bigin.core.handlers import let_through
+from bigin.targets.objects.endpoint import PORTS, check_answers
 from bigin.targets.zarr.private import wait
-
-PATIENCE = 5.0  # seconds for a connection; one that takes longer may still succeed
-PORTS = {"http": 80, "https": 443}
 
 
 def check_endpoint(url: str) -> None:
@@ -32,18 +26,7 @@ def check_endpoint(url: str) -> None:
     except Exception as error:  # whatever it is, opening the store says it better
         let_through(error)
         return
-    parts = urlsplit(endpoint or "")
-    if parts.hostname is None or parts.scheme not in PORTS or getproxies().keys() & {parts.scheme, "all"}:
-        return
-    try:
-        socket.create_connection((parts.hostname, parts.port or PORTS[parts.scheme]), PATIENCE).close()
-    except (ConnectionRefusedError, socket.gaierror) as error:
-        raise TargetError(
-            f"{url}: expected an end point that answers, got {error.strerror} from {endpoint}; check the end point "
-            "(AWS_ENDPOINT_URL) and the network"
-        ) from None
-    except OSError:
-        return
+    check_answers(url, endpoint)
 
 
 def _endpoint(url: str) -> str | None:

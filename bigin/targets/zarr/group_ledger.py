@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from bigin.core.disk import remove_partials, require_space
 from bigin.core.errors import DamagedError, TargetError
 from bigin.core.record import model_record
-from bigin.targets.ledger import Ledger
 from bigin.targets.records import KEY, Progress, Record
 from bigin.targets.zarr.array import codecs
 from bigin.targets.zarr.chunks import stores_plain_bytes
+from bigin.targets.zarr.cloud import CloudZarr
+from bigin.targets.zarr.cloud_lock import CloudLocked
 from bigin.targets.zarr.group import GroupTarget
 from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
 from bigin.targets.zarr.ledger import record_of_array
@@ -19,7 +20,7 @@ from bigin.targets.zarr.lossless import check_lossless
 from bigin.targets.zarr.private import update_attributes
 
 
-class GroupLedger(Ledger):
+class GroupLedger(CloudLocked):
     """The ledger of a group. While it is filled, the group keeps the record of all arrays; then each keeps its own."""
 
     def __init__(self, target: GroupTarget) -> None:
@@ -29,6 +30,9 @@ class GroupLedger(Ledger):
     def lock(self) -> None:
         """Of a local store's folder. It keeps other fills of the group away, not those of one array in it."""
         target = self.target
+        store = target.make or target.group.store_path.store
+        if isinstance(store, CloudZarr):
+            self._hold_object(store, target.group.store_path.path)
         if target.make is not None:
             return
         if target.group.store_path.store.read_only:
@@ -96,6 +100,7 @@ class GroupLedger(Ledger):
 
     def checkpoint(self, progress: Progress) -> None:
         """Brings a local store's chunks to the disk, and only then keeps the journal."""
+        self._check_lock()
         self.target.bring_to_disk()
         keep_journal(self.target.group.store_path, self.target.folder, progress)
 

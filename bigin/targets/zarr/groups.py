@@ -14,6 +14,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 from bigin.core.errors import ExistsError, InputError, TargetError
 from bigin.core.regions import Shape
 from bigin.targets.paths import check_ending
+from bigin.targets.zarr.cloud import resolved
 from bigin.targets.zarr.endpoint import check_endpoint
 from bigin.targets.zarr.group import GroupTarget
 from bigin.targets.zarr.group_ledger import GroupLedger
@@ -26,6 +27,7 @@ def open_group(group: Any, label: str, mode: str = "r+") -> zarr.Group | None:
     """The group at a path, a URL or the root of a store; None where there is something else, or nothing."""
     if isinstance(group, Path) and not group.exists():
         return None
+    group = resolved(group)
     if isinstance(group, str):
         check_endpoint(group)
     store = as_store(group)
@@ -77,7 +79,8 @@ def missing_group(path: Any, label: str, tensors: Mapping[str, tuple[Any, Shape]
             )
         store: Store = LocalStore(path)
     else:
-        store = FsspecStore.from_url(path) if isinstance(path, str) else path
+        there = resolved(path)
+        store = FsspecStore.from_url(there) if isinstance(there, str) else there
     for name in tensors:
         if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
             raise InputError(f"{label}: expected names that are paths in a group, got {name!r}")

@@ -12,17 +12,17 @@ from zarr.errors import ContainsArrayError, ContainsGroupError
 
 from bigin.core.disk import remove_partials, remove_stale, require_space
 from bigin.core.errors import DamagedError, ExistsError, InputError, TargetError
-from bigin.targets.ledger import Ledger
 from bigin.targets.lock import Lock
 from bigin.targets.records import KEY, Progress, Record
 from bigin.targets.zarr.array import ZarrTarget
 from bigin.targets.zarr.chunks import stores_plain_bytes
+from bigin.targets.zarr.cloud_lock import CloudLocked
 from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
 from bigin.targets.zarr.lossless import check_lossless
 from bigin.targets.zarr.private import replace_attributes
 
 
-class ZarrLedger(Ledger):
+class ZarrLedger(CloudLocked):
     """The ledger of a zarr array."""
 
     def __init__(self, target: ZarrTarget) -> None:
@@ -32,6 +32,8 @@ class ZarrLedger(Ledger):
     def lock(self) -> None:
         """Of a local store's folder, so that nothing is left behind. Other stores have no locks."""
         target = self.target
+        if target.cloud is not None:
+            self._hold_object(target.cloud, target.path if target.make is None else "")
         if target.make is not None:
             return
         if target.array.store_path.store.read_only:
@@ -103,6 +105,7 @@ class ZarrLedger(Ledger):
             remove_stale(group)
 
     def checkpoint(self, progress: Progress) -> None:
+        self._check_lock()
         self.target.bring_to_disk()
         keep_journal(self.target.array.store_path, self.target.folder, progress)
 
@@ -114,6 +117,7 @@ class ZarrLedger(Ledger):
 
     def finish(self, record: Record) -> None:
         target = self.target
+        self._check_lock()
         target.bring_to_disk()
         if target.writer.local is not None:
             target.writer.check_there()

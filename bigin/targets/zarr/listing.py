@@ -11,6 +11,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from bigin.core.regions import Region
 from bigin.targets.zarr.chunks import BytesWriter, Writer
+from bigin.targets.zarr.cloud import CloudZarr
 from bigin.targets.zarr.private import wait
 
 
@@ -31,6 +32,8 @@ def listed(array: zarr.Array[Any]) -> Iterator[tuple[str, int | None]]:
     store, path = array.store_path.store, array.store_path.path
     if isinstance(store, LocalStore):
         yield from _files(str(store.root), path)
+    elif isinstance(store, CloudZarr):
+        yield from store.sizes(path)
     elif isinstance(store, FsspecStore):
         yield from wait(_objects(store, path))
     else:

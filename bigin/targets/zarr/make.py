@@ -19,6 +19,7 @@ from bigin.core.regions import Shape, block_of_rows
 from bigin.targets.paths import check_ending, local_path
 from bigin.targets.records import KEY, Record
 from bigin.targets.zarr.array import ZarrTarget
+from bigin.targets.zarr.cloud import CloudZarr, resolved
 from bigin.targets.zarr.names import TensorPath, check_above, local_root, root_of
 from bigin.targets.zarr.open import existing, open_node, with_ledger
 from bigin.targets.zarr.zip import ZIP, missing_zip, zip_target
@@ -53,13 +54,14 @@ def zarr_target(
     if isinstance(target, zarr.Array):
         return existing(target, str(target.store_path))
     label = str(target)
-    array = open_node(target, label)
+    place: str | Path | Store = resolved(target)
+    array = open_node(place, label)
     if array is not None:
         there = existing(array, label)
         return zip_target(there, target) if isinstance(target, Path) and target.suffix == ZIP else there
     if shape is None or dtype is None:
         raise NotFoundError(f"{label}: expected a zarr array, got nothing; give --shape (shape=) to make one")
-    return missing(target, label, ZarrLayout(shape, dtype, *(blocks or ())))
+    return missing(place, label, ZarrLayout(shape, dtype, *(blocks or ())))
 
 
 def missing(path: str | Path | Store, label: str, layout: ZarrLayout) -> ZarrTarget:
@@ -71,12 +73,13 @@ def missing(path: str | Path | Store, label: str, layout: ZarrLayout) -> ZarrTar
     if isinstance(path, Path):
         check_above(path)
     root, inner = local_root(path) if isinstance(path, Path) else (path, "")
-    if isinstance(path, str | Path) and not inner:
-        check_ending(path)
+    if isinstance(path, str | Path | CloudZarr) and not inner:
+        check_ending(label)
     if isinstance(path, Path) and path.suffix == ZIP:
         return missing_zip(path, label, stand_in)
     folder = path.resolve() if isinstance(path, Path) else None
     above = root.parent if isinstance(root, Path) else None
+    cloud = path if isinstance(path, CloudZarr) else None
 
     def make(record: Record | None) -> zarr.Array[Any]:
         try:
@@ -87,14 +90,17 @@ def missing(path: str | Path | Store, label: str, layout: ZarrLayout) -> ZarrTar
                 raise
             return array  # an attempt that failed has made it all the same
 
-    return with_ledger(ZarrTarget(stand_in, label, TensorPath(inner, root_of(path)), folder, above=above, make=make))
+    return with_ledger(
+        ZarrTarget(stand_in, label, TensorPath(inner, root_of(path)), folder, above=above, make=make, cloud=cloud)
+    )
 
 
 def new_target(path: str | Path, layout: ZarrLayout) -> ZarrTarget:
     """The target of an array that is still to be made; raises ExistsError where there is one."""
-    if open_node(path, str(path)) is not None:
-        raise ExistsError(f"{path}: expected nothing there, got an array; choose another path or remove it")
-    return missing(path, str(path), layout)
+    label, path = str(path), resolved(path)
+    if open_node(path, label) is not None:
+        raise ExistsError(f"{label}: expected nothing there, got an array; choose another path or remove it")
+    return missing(path, label, layout)
 
 
 def create_array(path: str | Path, layout: ZarrLayout) -> zarr.Array[Any]:

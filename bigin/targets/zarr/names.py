@@ -15,6 +15,7 @@ from zarr.storage import FsspecStore, LocalStore, ZipStore
 from bigin.core.disk import read_small
 from bigin.core.errors import InputError
 from bigin.core.names import dotted, file_name
+from bigin.targets.zarr.cloud import CloudZarr
 from bigin.targets.zarr.private import get_bytes, wait
 
 
@@ -42,7 +43,7 @@ def root_of(place: Any, path: str = "") -> str:
         return path
     if isinstance(place, LocalStore):
         return place.root.resolve().name
-    if isinstance(place, FsspecStore | ZipStore):
+    if isinstance(place, FsspecStore | ZipStore | CloudZarr):
         return str(place.path).rstrip("/")
     if isinstance(place, Path):
         return place.resolve().name
@@ -70,6 +71,10 @@ def levels(store: Store, path: str) -> Iterator[tuple[Store, str, str]]:
         for i in range(1, len(outside)):
             above = FsspecStore(fs=store.fs, read_only=True, path="/".join(outside[:i]))
             yield above, "", "/".join([*outside[i:], *filter(None, [path])])
+    if isinstance(store, CloudZarr):
+        outside = store.path.split("/") if store.path else []
+        for i in range(len(outside)):
+            yield store.above("/".join(outside[:i])), "", "/".join([*outside[i:], *filter(None, [path])])
     parts = path.split("/") if path else []
     for i in range(len(parts)):
         yield store, "/".join(parts[:i]), "/".join(parts[i:])

@@ -13,6 +13,7 @@ from bigin.core.disk import SMALL
 from bigin.core.errors import InputError, TargetError
 from bigin.core.handlers import let_through
 from bigin.targets.zarr.array import METADATA, ZarrTarget
+from bigin.targets.zarr.cloud import resolved
 from bigin.targets.zarr.endpoint import check_endpoint
 from bigin.targets.zarr.ledger import ZarrLedger
 from bigin.targets.zarr.names import TensorPath, check_links, hierarchy_name, root_of
@@ -26,6 +27,7 @@ def open_node(store: Any, label: str) -> zarr.Array[Any] | None:
 
     Other errors are those of a store on a network, and may pass.
     """
+    store = resolved(store)
     if isinstance(store, Path):
         check_links(store)
         if not store.exists():

@@ -8,6 +8,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore
 
 from bigin.targets.part_ledger import PartLedger
+from bigin.targets.zarr.cloud import resolved
 from bigin.targets.zarr.private import get_bytes, set_bytes, wait
 
 
@@ -39,4 +40,5 @@ class StoreLedger(PartLedger):
 
 def store_ledger(url: str) -> StoreLedger:
     """The ledger under a URL."""
-    return StoreLedger(FsspecStore.from_url(url), url)
+    store = resolved(url)
+    return StoreLedger(FsspecStore.from_url(url) if store is url else store, url)
