@@ -306,6 +306,19 @@ def test_parts_are_sent_by_other_processes(place):
         assert np.array_equal(np.load(io.BytesIO(place.get(f"{name}.npy"))), made(name=name))
 
 
+@pytest.mark.slow
+def test_a_checkpoint_is_written_by_a_plan(place, like):
+    plan = bigin.plan_initialize("recipe.toml", place.url("out/"), like=like, parts=2)
+    for part in range(plan.parts):
+        plan.work(part)
+    assert place.held()[-1] != "out/model.safetensors.index.json"  # it appears when all is there
+    plan.finish()
+    bigin.initialize("recipe.toml", "out", like=like)
+    for path in Path("out").iterdir():
+        assert place.get(f"out/{path.name}") == path.read_bytes()
+    assert len(place.held()) == 3
+
+
 def test_mistakes_are_told_in_one_line(place, monkeypatch):
     nowhere = place.url("x.npy").replace(f"://{BUCKET}/", "://nowhere-else/")
     for url in (nowhere, nowhere.replace(".npy", ".zarr")):

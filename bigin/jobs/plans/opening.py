@@ -17,6 +17,7 @@ from bigin.jobs.resume import values
 from bigin.jobs.retries import Retries
 from bigin.jobs.where import as_fill_error, opened
 from bigin.targets.model import ModelTarget
+from bigin.targets.objects.open import begun_checkpoint
 from bigin.targets.paths import local_path
 from bigin.targets.safetensors.checkpoint import Plan as Files
 from bigin.targets.safetensors.checkpoint import new_checkpoint
@@ -71,6 +72,8 @@ def model_target(label: str, model: Mapping[str, Any]) -> ModelTarget:
             for name, tensors in model["files"].items()
         }
         return new_checkpoint(label, Files(Path(model["folder"]), files, model["index"]), model["records"])
+    if model["kind"] == "objects":
+        return begun_checkpoint(label, model)
     from bigin.targets.zarr.groups import group_arrays, group_target, open_group
 
     group = open_group(local_path(label) or label, label)

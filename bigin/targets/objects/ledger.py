@@ -146,8 +146,7 @@ class ObjectLedger(Ledger):
         return left
 
     def clean(self) -> None:
-        """Removes what a process left behind that was killed after its fill was complete."""
-        self.forget_state()
+        """Nothing is left behind: as long as there is a state, the fill is not complete."""
 
     def forget_state(self) -> None:
         """Removes what says that something is being written."""

@@ -262,3 +262,9 @@ def made_checkpoint(
     if place.file is None:
         check_alone(place.store, url, place.folder, files, index)
     return new_objects(place.store, url.rstrip("/"), place.folder, files, index, records)
+
+
+def begun_checkpoint(url: str, outline: Mapping[str, Any]) -> ObjectCheckpoint:
+    """The target of a checkpoint that another process writes, from what it says of it."""
+    store, _ = store_at(url)
+    return new_objects(store, url, outline["folder"], outline["files"], outline["index"], outline["records"])
