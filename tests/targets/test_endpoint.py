@@ -1,4 +1,4 @@
-"""A URL that leads nowhere is told at once, in one line: with the real s3fs, and no server."""
+"""A URL that leads nowhere is told at once, in one line: with the real obstore, and no server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ except bigin.TargetError as error:
 @pytest.fixture
 def closed(monkeypatch):
     """An S3 end point where nobody listens."""
-    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'bigin[test]'")
+    pytest.importorskip("obstore", reason="obstore is not installed: pip install 'bigin[cloud]'")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"

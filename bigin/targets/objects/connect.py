@@ -164,8 +164,8 @@ class S3Connection(Connection):
         if self.credentials is None and not self.anonymous:
             raise InputError(
                 f"{url}: expected credentials of S3 in the environment (AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE), got none; set them, or give --storage-option anonymous=true for "
-                "a public bucket"
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE), got none; set them, or give --storage-option anonymous=true "
+                "for a public bucket"
             )
         self.endpoint = str(self.client.meta.endpoint_url)
 
