@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bigin.api.filling import fill as fill
     from bigin.api.filling import fill_flat as fill_flat
     from bigin.api.models import initialize as initialize
+    from bigin.api.models import initialize_dummy as initialize_dummy
     from bigin.api.models import outline as outline
     from bigin.api.plans import Plan as Plan
     from bigin.api.plans import plan as plan
@@ -78,6 +79,7 @@ _HOMES = {
     "Interrupted": "bigin.core.errors",
     "TargetError": "bigin.core.errors",
     "initialize": "bigin.api.models",
+    "initialize_dummy": "bigin.api.models",
     "outline": "bigin.api.models",
     "Plan": "bigin.api.plans",
     "plan": "bigin.api.plans",

@@ -20,6 +20,8 @@ from bigin.fillers.families import family
 from bigin.jobs.job import FillOptions, Job
 from bigin.jobs.report import Report
 from bigin.recipes.assign import Assignment, Part
+from bigin.recipes.dummy import dummy_specs
+from bigin.recipes.recipe import Tensor
 from bigin.recipes.specs import Chosen, check_recipe, resolve
 from bigin.spec.model import ModelSpec, TensorValues
 from bigin.targets.model import ModelTarget
@@ -146,6 +148,54 @@ def initialize(
         model, specs = model_of(out, like, Chosen(recipe, seed, variables or {}, strict), dtype)
         beside = Companions() if weights_only else companions_like(like, dtype)
         return fill_model(specs, Out(out, model, shard, in_place=like is None, beside=beside), limits, options)
+
+
+def initialize_dummy(
+    out: Any,
+    like: Any,
+    *,
+    seed: int = 0,
+    max_shard_size: int | str | None = None,
+    weights_only: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    requests: int | None = None,
+    sync: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Write a checkpoint like another one, quantized or not, with weights that make finite activations.
+
+    This is for measuring the speed of servers. Scales and norms are 1, biases 0, matrices of floats N(0, 0.02^2).
+    Packed integers and floats of 4 bits hold a small positive and a small negative value by turns.
+
+    Args:
+        out, like, max_shard_size, weights_only: as in `initialize`.
+        seed: an integer from 0 to 2^64 - 1.
+        overwrite, threads, max_memory, requests, sync, progress: as in `fill`.
+
+    Returns:
+        What was done: bytes, seconds, and the record of all tensors.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+        FillError: the fill could not be finished; the same call continues where it stopped.
+
+    Example:
+        >>> group = zarr.open_group("like.zarr", mode="w")
+        >>> for name, shape in (("fc1.weight", (120, 400)), ("fc1.weight_scale", (120,))):
+        ...     array = group.create_array(name, shape=shape, dtype="float16")
+        >>> bigin.initialize_dummy("out.safetensors", "like.zarr").nbytes
+        96240
+    """
+    limits, options = Limits.parse(threads, max_memory, requests=requests), FillOptions(overwrite, sync, progress)
+    shard = None if max_shard_size is None else parse_size(max_shard_size)
+    with default_modes():
+        out, like = expand(out), expand(like)
+        model = read_model(like)
+        specs = dummy_specs([Tensor(name, shape, dtype) for name, (dtype, shape) in model.tensors.items()], seed)
+        beside = Companions() if weights_only else companions_like(like, None)
+        return fill_model(specs, Out(out, model, shard, beside=beside), limits, options)
 
 
 def model_of(out: Any, like: Any, chosen: Chosen, dtype: Any = None) -> tuple[Model, Mapping[str, TensorValues]]:

@@ -47,6 +47,7 @@ bigin init recipe.toml --like checkpoint/ out/
 bigin init recipe.toml model.zarr
 bigin init recipe.toml --like checkpoint/ out/ --parts 500 -o plan.json
 bigin init --config config.json out/ --dtype bfloat16
+bigin init --dummy --like quantized/ out/
 """
 RECIPE_HELP = """Print what a model's own code in transformers does, as a recipe to read and to change.
 
@@ -72,6 +73,7 @@ class ModelOptions:
     dtype: str | None
     max_shard_size: str | None
     weights_only: bool
+    dummy: bool
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of what writes a model."""
@@ -95,6 +97,9 @@ model_options = gathered(
     ),
     click.option(
         "--weights-only", is_flag=True, help="Leave out config.json, generation_config.json and tokenizer files."
+    ),
+    click.option(
+        "--dummy", is_flag=True, help="No RECIPE: fill a copy of --like, quantized or not, to measure a server with."
     ),
 )
 
@@ -121,10 +126,15 @@ def init(
     run: RunOptions,
 ) -> None:
     """Fill a model."""
-    if form.config is not None:
+    if form.dummy:
+        making: Making = Dummy(choice, form, planned=dry_run or planning.parts is not None)
+        recipe, out = (None, recipe) if out is None else (recipe, out)
+        if recipe is not None:
+            raise click.UsageError("expected no RECIPE beside --dummy")
+    elif form.config is not None:
         if out is None and recipe is not None and not recipe.endswith(".toml"):
             recipe, out = None, recipe
-        making: Making = FromConfig(recipe, choice, form)
+        making = FromConfig(recipe, choice, form)
     elif recipe is None:
         raise click.UsageError("expected RECIPE, or --config with a model's configuration")
     elif form.architecture is not None:
@@ -210,6 +220,37 @@ class FromConfig:
     def fill(self, out: str, **given: Any) -> Report:
         given.pop("requests")
         return self.model.initialize(out, **self.form.arguments(), **given)
+
+
+class Dummy:
+    """Weights of which only the speed matters, for a copy of a model that is there."""
+
+    says = "rule"
+    label = "weights to measure with"
+
+    def __init__(self, choice: RecipeOptions, form: ModelOptions, *, planned: bool) -> None:
+        for key, given in (
+            ("config", form.config),
+            ("dtype", form.dtype),
+            ("architecture", form.architecture),
+            ("var", choice.variables),
+            ("strict", choice.strict),
+            ("dry-run and --parts", planned),
+        ):
+            if given:
+                raise click.UsageError(f"expected --dummy without --{key}")
+        if choice.like is None:
+            raise click.UsageError("expected --like beside --dummy, a checkpoint that says names, shapes and dtypes")
+        self.like, self.seed, self.form = choice.like, choice.seed or 0, form
+
+    def outline(self, out: str | None) -> Sequence[Row]:
+        raise NotImplementedError
+
+    def plan(self, out: str, **given: Any) -> Plan:
+        raise NotImplementedError
+
+    def fill(self, out: str, **given: Any) -> Report:
+        return bigin.initialize_dummy(out, self.like, seed=self.seed, **self.form.arguments(), **given)
 
 
 def configuration(config: str, **given: Any) -> Configuration:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bigin.core.errors import InputError
@@ -57,7 +57,7 @@ def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
         if match is None:
             unmatched.append(tensor.name)
         else:
-            assignments.append(_Assigner(recipe, *match, tensor, by_name).assignment())
+            assignments.append(_assigned(recipe, *match, tensor, by_name))
     if unmatched:
         more = f" and {len(unmatched) - MENTIONED} more" if len(unmatched) > MENTIONED else ""
         raise InputError(
@@ -65,6 +65,28 @@ def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
             f"{more}; add a [[rule]] or a [default], or skip them"
         )
     return assignments
+
+
+def _assigned(
+    recipe: Recipe, rule: Rule, stars: tuple[str, ...], tensor: Tensor, by_name: Mapping[str, Tensor]
+) -> Assignment:
+    """What a rule says about a tensor. Where it fails, the error names a later rule that matches the tensor, too."""
+    try:
+        return _Assigner(recipe, rule, stars, tensor, by_name).assignment()
+    except InputError as error:
+        later = _find(replace(recipe, rules=recipe.rules[recipe.rules.index(rule) + 1 :]), tensor, by_name)
+        if later is None or not later[0].number:
+            raise
+        raise InputError(
+            f"{error}; {recipe.at(later[0])} matches it too, but the first rule that matches a tensor applies: move "
+            "that rule up"
+        ) from None
+
+
+def first_rule(recipe: Recipe, tensor: Tensor, by_name: Mapping[str, Tensor]) -> Rule | None:
+    """The rule that applies to a tensor: the first that matches."""
+    match = _find(recipe, tensor, by_name)
+    return None if match is None else match[0]
 
 
 def unmatched_by(recipe: Recipe, tensors: Iterable[Tensor]) -> list[str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from bigin.core.errors import InputError, RecipeWarning
 from bigin.core.text import counted
-from bigin.recipes.assign import LAYER, Assignment
-from bigin.recipes.recipe import Recipe, Rule, Tensor
+from bigin.recipes.assign import LAYER, Assignment, first_rule
+from bigin.recipes.recipe import SHOWN, Recipe, Rule, Tensor
 
 LAYERS = ("n_layers", "num_layers", "num_hidden_layers", "n_layer")  # variables that count layers
 WIDTHS = ("hidden_size", "width", "d_model", "n_embd")  # variables that are a size of some tensor
-SHOWN = 3  # patterns of a rule
 
 
 def check(recipe: Recipe, tensors: Sequence[Tensor], assignments: Sequence[Assignment], *, strict: bool) -> None:
@@ -39,13 +39,29 @@ def doubts(recipe: Recipe, tensors: Sequence[Tensor], assignments: Sequence[Assi
 def unused(recipe: Recipe, rule: Rule, tensors: Sequence[Tensor]) -> str:
     """Return why a rule is for no tensor."""
     shown = ", ".join(glob.text for glob in rule.match[:SHOWN]) + (", ..." if len(rule.match) > SHOWN else "")
-    named = [tensor.name for tensor in tensors if any(glob.match(tensor.name) is not None for glob in rule.match)]
+    named = [tensor for tensor in tensors if any(glob.match(tensor.name) is not None for glob in rule.match)]
     if named:
-        return (
-            f"{rule.label} ({shown}) is used for no tensor: an earlier rule, a skip or a condition excludes {named[0]}"
-        )
+        return f"{rule.label} ({shown}) is used for no tensor: {excluded(recipe, rule, named, tensors)}"
     made_for = f"; the recipe is for: {'; '.join(recipe.architectures)}" if recipe.architectures else ""
     return f"{rule.label} ({shown}) matches no tensor{made_for}"
+
+
+def excluded(recipe: Recipe, rule: Rule, named: Sequence[Tensor], tensors: Sequence[Tensor]) -> str:
+    """Why a rule whose patterns fit some tensors is used for none of them."""
+    by_name = {tensor.name: tensor for tensor in tensors}
+    for tensor in named:
+        first = first_rule(recipe, tensor, by_name)
+        alone = first_rule(replace(recipe, rules=[rule]), tensor, by_name)
+        if first is not None and alone is not None and first.number != rule.number:
+            return (
+                f"{recipe.at(first)} comes first and matches {tensor.name}, and the first rule that matches a tensor "
+                f"applies; move {rule.label} up"
+            )
+    skipped = [t.name for t in named if any(glob.match(t.name) is not None for glob in recipe.skip)]
+    if skipped:
+        return f"skip leaves out {skipped[0]}"
+    shape = "x".join(map(str, named[0].shape)) or "scalar"
+    return f"a condition of it (shape, ndim, dtype or fans_of) excludes {named[0].name}, {shape} {named[0].dtype}"
 
 
 def _layers(recipe: Recipe, assignments: Sequence[Assignment]) -> Iterator[str]:

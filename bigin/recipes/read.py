@@ -8,6 +8,7 @@ from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
 from bigin.core.errors import InputError
+from bigin.core.packed import PACKED
 from bigin.core.text import similar
 from bigin.methods import table
 from bigin.methods.gain import NONLINEARITIES
@@ -215,10 +216,10 @@ class Reader:
             return None
         from bigin.core.dtypes import DTYPES  # numpy, which nothing else here needs
 
-        names = self.words(path, data, "dtype")
+        names, known = self.words(path, data, "dtype"), (*DTYPES, *PACKED)
         for name in names:
-            if name not in DTYPES:
-                raise self.source.error((*path, "dtype"), f"expected dtypes among {', '.join(DTYPES)}, got {name}")
+            if name not in known:
+                raise self.source.error((*path, "dtype"), f"expected dtypes among {', '.join(known)}, got {name}")
         return names
 
     def template(self, path: Path, data: Mapping[str, Any], key: str, match: tuple[Glob, ...]) -> Template | None:

@@ -21,6 +21,7 @@ LAYOUTS: dict[str, dict[str, list[int]]] = {
     "depthwise": {"in_axis": [1], "out_axis": [], "batch_axis": [0]},  # (channels, 1, ...): fans of one channel
     "embedding": {"in_axis": [], "out_axis": [], "batch_axis": [0]},  # (rows, size): both fans are a row's size
 }
+SHOWN = 3  # patterns of a rule
 AXES = ("in_axis", "out_axis", "batch_axis")
 
 
@@ -84,6 +85,12 @@ class Recipe:
     variables: Mapping[str, float]
     skip: tuple[Glob, ...]
     rules: Sequence[Rule]
+
+    def at(self, rule: Rule) -> str:
+        """The name of a rule, its patterns and its line."""
+        shown = ", ".join(glob.text for glob in rule.match[:SHOWN]) + (", ..." if len(rule.match) > SHOWN else "")
+        line = self.source.line(rule.path)
+        return f"{rule.label} ({shown}{f', line {line}' if line else ''})"
 
     def error(self, rule: Rule, key: str | None, message: str, tensor: str | None = None) -> InputError:
         """Return an error that names the file, the line and the key, and the tensor if it is about one."""

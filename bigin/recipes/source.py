@@ -45,9 +45,11 @@ class Source:
     def error(self, path: Path, message: str) -> InputError:
         """Return an error that names the line and the key of a value."""
         line = self.line(path)
+        # A search for the line that took too long leaves the number of the rule.
+        number = f", rule {path[1] + 1}" if line is None and path[:1] == ("rule",) and isinstance(path[1], int) else ""
         keys = [key for key in path if isinstance(key, str) and key != "rule"]
         key = f"{'.'.join(keys)}: " if keys else ""
-        return InputError(f"{self.label}{f', line {line}' if line else ''}: {key}{message}")
+        return InputError(f"{self.label}{f', line {line}' if line else ''}{number}: {key}{message}")
 
     def line(self, path: Path) -> int | None:
         """Return the line, from 1, at which the statement that sets a value begins.

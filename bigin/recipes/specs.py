@@ -10,7 +10,9 @@ from typing import Any
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.names import dotted
+from bigin.core.packed import PACKED
 from bigin.core.regions import Shape
+from bigin.methods.distributions import Constant
 from bigin.recipes.assign import Assignment, assign, unmatched_by
 from bigin.recipes.check import check
 from bigin.recipes.presets import find_recipe
@@ -74,6 +76,8 @@ def _resolve(
 def spec_of_assignment(assignment: Assignment, seed: int) -> TensorValues:
     """The specification of a tensor."""
     tensor = assignment.tensor
+    if tensor.dtype in PACKED:
+        return spec_of_packed(assignment, seed)
     if tensor.dtype not in dtypes.DTYPES:
         raise InputError(
             f"{tensor.name}: expected a dtype among {', '.join(dtypes.DTYPES)}, got {tensor.dtype}; leave it out with "
@@ -93,3 +97,30 @@ def spec_of_assignment(assignment: Assignment, seed: int) -> TensorValues:
         return parts[0]
     stack = assignment.rule.split is not None and assignment.rule.split.stack
     return FusedSpec(assignment.axis, stack, parts, tensor.shape, dtype)
+
+
+def spec_of_packed(assignment: Assignment, seed: int) -> TensorSpec:
+    """The bytes of a tensor of packed values, which hold one number alone."""
+    tensor, part = assignment.tensor, assignment.parts[0]
+    if assignment.axis is not None or not isinstance(part.distribution, Constant):
+        raise InputError(
+            f"{tensor.name}: expected one number for a tensor of {tensor.dtype}, got {part.method}; use ones, zeros or "
+            "constant"
+        )
+    return packed_spec(tensor, part.distribution.value, seed)
+
+
+def packed_spec(tensor: Tensor, value: float, seed: int) -> TensorSpec:
+    """The bytes of a tensor of packed values that are all one number."""
+    row = PACKED[tensor.dtype]
+    try:
+        byte = row.byte(float(value))
+    except InputError as error:
+        raise InputError(f"{tensor.name}: {error}") from None
+    return bytes_spec(tensor, byte, seed)
+
+
+def bytes_spec(tensor: Tensor, byte: int, seed: int) -> TensorSpec:
+    """The bytes of a tensor of packed values, all the same."""
+    shape = PACKED[tensor.dtype].stored(tensor.shape)
+    return TensorSpec.parse("constant", {"val": byte}, seed, dotted(tensor.name), shape, dtypes.parse_dtype("uint8"))

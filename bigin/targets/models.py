@@ -11,6 +11,7 @@ from typing import Any
 
 from bigin.core import dtypes
 from bigin.core.errors import ExistsError, InputError, NotFoundError
+from bigin.core.packed import PACKED
 from bigin.core.regions import Shape
 from bigin.core.text import counted
 from bigin.targets.model import ModelTarget
@@ -213,4 +214,5 @@ def _shards(tensors: Tensors, size: int, naming: Naming) -> dict[str, Tensors]:
 
 def nbytes_of(dtype: str, shape: Shape) -> int:
     """How many bytes a tensor's values take."""
-    return math.prod(shape) * dtypes.DTYPES[dtype].itemsize
+    row = PACKED.get(dtype)
+    return math.prod(shape) * dtypes.DTYPES[dtype].itemsize if row is None else math.prod(row.stored(shape))

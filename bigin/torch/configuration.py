@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -312,7 +311,7 @@ def builder(
             f"{code if 'auto_map' in said else ''}"
         )
     try:
-        config = transformers.CONFIG_MAPPING[kind].from_dict(json.loads(json.dumps(said)))
+        config = transformers.AutoConfig.from_pretrained(str(path.absolute()), trust_remote_code=False)
     except Exception as error:  # whatever transformers says of a configuration
         text = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: expected a configuration that transformers takes, got {text}") from None

@@ -643,7 +643,7 @@ def test_the_command_line_makes_a_model_and_knows_it_again(recipe):
 
 BAD: list[tuple[list[str], str]] = [
     (["none.toml", "out", "--like", "m.safetensors"], "none.toml: expected a recipe, got none that can be read"),
-    (["gpt5", "out", "--like", "m.safetensors"], "expected a recipe's file or a preset among gpt2"),
+    (["gpt5", "out", "--like", "m.safetensors"], "expected a recipe's file or a preset among bert"),
     (["gpt2", "out", "--like", "m.safetensors"], "expected a value, as it has no default; give --var n_layers="),
     (["gpt2", "out", "--like", "m.safetensors", "--var", "n_layers"], "expected NAME=VALUE, got 'n_layers'"),
     (["r.toml", "out", "--like", "m.safetensors", "--var", "k=1"], "expected a variable that the recipe declares"),
@@ -657,7 +657,7 @@ BAD: list[tuple[list[str], str]] = [
     (["r.toml", "r.toml", "--like", "m.safetensors"], "r.toml: expected a folder, a .safetensors file or a .zarr"),
     (["r.toml", "g.zarr", "--like", "m.safetensors"], "g.zarr: expected nothing there, or a group with the array"),
     (["r.toml", "folder.safetensors", "--like", "m.safetensors"], "expected a file, got a folder"),
-    (["r.toml", "out", "--like", "scales.safetensors"], 'got F8_E8M0; leave it out with skip = ["b"]'),
+    (["r.toml", "out", "--like", "scales.safetensors"], 'got F8_E5M2FNUZ; leave it out with skip = ["b"]'),
     (["r.toml", "out", "--like", "int.safetensors"], "i: expected a float dtype for random values, got int64"),
     (["one.toml", "out", "--like", "m.safetensors"], "expected a rule for every tensor, got none for embed.weight"),
     (["r.toml", "out", "--like", "bad"], "expected files in its own folder, got '../m.safetensors'"),
@@ -674,7 +674,7 @@ def zoo() -> None:
     checkpoint("m.safetensors", MODEL)
     checkpoint("int.safetensors", {"i": ("int64", (3,))})
     checkpoint("dots.safetensors", {"a/../b": ("float32", (3,))})
-    header = json.dumps({"b": {"dtype": "F8_E8M0", "shape": [3], "data_offsets": [0, 3]}}).encode()
+    header = json.dumps({"b": {"dtype": "F8_E5M2FNUZ", "shape": [3], "data_offsets": [0, 3]}}).encode()
     Path("scales.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(3))
     Path("r.toml").write_text(RECIPE)
     Path("one.toml").write_text('[[rule]]\nmatch = "layers.*"\nmethod = "normal"\n')

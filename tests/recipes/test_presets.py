@@ -184,7 +184,7 @@ def test_every_preset_is_listed_with_its_source_and_printed():
     assert printed == (FOLDER / "gpt2.toml").read_text()
     done = subprocess.run([*command[:-1], "gpt3"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("bigin: expected a preset among gpt2, lenet5")
+    assert done.stderr.startswith("bigin: expected a preset among bert, gated-deltanet")
     with pytest.raises(bigin.InputError, match="expected a recipe's file or the name of a preset, got dict"):
         find_recipe({"*": "zeros"})  # type: ignore[arg-type]
 

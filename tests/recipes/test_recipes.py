@@ -672,7 +672,22 @@ def test_a_stage_of_a_pipeline_may_have_some_of_the_layers():
 def test_a_rule_that_an_earlier_one_hides_is_told():
     text = '[[rule]]\nmatch = "*"\nmethod = "ones"\n[[rule]]\nmatch = "w"\nmethod = "zeros"\n'
     (doubt,) = doubts_of(["w"], text)
-    assert "rule 2 (w) is used for no tensor: an earlier rule, a skip or a condition excludes w" in doubt
+    assert "rule 2 (w) is used for no tensor: rule 1 (*, line 1) comes first and matches w" in doubt
+    assert "the first rule that matches a tensor applies; move rule 2 up" in doubt
+    (doubt,) = doubts_of(["w"], 'skip = "w"\n' + text.replace('"*"', '"v"\noptional = true'))
+    assert "skip leaves out w" in doubt
+    (doubt,) = doubts_of(["w"], text.replace('"w"', '"w"\nndim = 7'))
+    assert "a condition of it (shape, ndim, dtype or fans_of) excludes w, " in doubt
+
+
+def test_a_rule_that_fails_where_a_later_one_was_meant_says_so():
+    text = '[[rule]]\nmatch = "*"\nmethod = "xavier_normal"\n[[rule]]\nmatch = "*bias"\nmethod = "zeros"\n'
+    with pytest.raises(bigin.InputError) as refused:
+        assign(parse_recipe(text, "r.toml"), [Tensor("a.bias", (4,), "float32")])
+    assert str(refused.value).startswith("r.toml, line 1: a.bias: xavier_normal: expected a shape of 2 or more")
+    assert str(refused.value).endswith(
+        "; rule 2 (*bias, line 4) matches it too, but the first rule that matches a tensor applies: move that rule up"
+    )
 
 
 def test_an_unknown_variable_is_told_before_one_that_is_missing():

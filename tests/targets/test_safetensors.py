@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,11 @@ TENSORS = st.dictionaries(
 )
 
 
-@given(TENSORS, st.dictionaries(NAMES, st.text(max_size=8), max_size=3), st.data())
+def whole_bytes(tensors: dict[str, Any]) -> dict[str, Any]:
+    return {n: (kind, of) for n, (kind, of) in tensors.items() if math.prod(of) * DTYPES[CODES[kind]][0] % 8 == 0}
+
+
+@given(TENSORS.map(whole_bytes), st.dictionaries(NAMES, st.text(max_size=8), max_size=3), st.data())
 def test_no_file_is_read_that_the_package_refuses(tensors, metadata, data):
     """Whole files, and files with a byte changed, put in, or cut out."""
     tensors.pop("__metadata__", None)
@@ -156,7 +161,7 @@ def test_no_file_is_read_that_the_package_refuses(tensors, metadata, data):
             assert file.get_slice(name).get_dtype() == found.code
 
 
-@given(TENSORS, st.dictionaries(NAMES, st.text(max_size=8), max_size=3))
+@given(TENSORS.map(whole_bytes), st.dictionaries(NAMES, st.text(max_size=8), max_size=3))
 def test_what_is_packed_is_read_and_its_data_is_aligned(tensors, metadata):
     tensors.pop("__metadata__", None)
     entries = lay_out((name, dtype, tuple(shape)) for name, (dtype, shape) in tensors.items())
@@ -167,7 +172,7 @@ def test_what_is_packed_is_read_and_its_data_is_aligned(tensors, metadata):
     assert header.start == len(packed)
     assert len(packed) % 4096 == 0
     for found in entries.values():
-        assert (header.start + found.begin) % (DTYPES[found.code][0] // 8) == 0
+        assert (header.start + found.begin) % max(1, DTYPES[found.code][0] // 8) == 0
 
 
 def test_the_packages_own_files_are_read():

@@ -101,7 +101,7 @@ class CheckpointTarget(ModelTarget):
     def outline(self) -> dict[str, object]:
         """What another process needs to open a checkpoint that is being written, for JSON."""
         files = {
-            file.path.name: {name: [tensor.dtype.name, list(tensor.shape)] for name, tensor in file.tensors.items()}
+            file.path.name: {name: [entry.dtype, list(entry.shape)] for name, entry in file.entries.items()}
             for file in self.files
         }
         index = None if self.index is None else self.index.name

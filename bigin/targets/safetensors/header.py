@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigin.core import dtypes
+from bigin.core import dtypes, packed
 from bigin.core.errors import InputError, NotFoundError
 
 LARGEST = 100_000_000  # bytes of a header, the format's limit
@@ -27,9 +27,9 @@ METADATA = "__metadata__"
 # The format's name of a dtype -> its bits and its name here, where bigin fills it.
 DTYPES: dict[str, tuple[int, str | None]] = {
     **{code: (8 * dtypes.DTYPES[name].itemsize, name) for code, name in dtypes.SAFETENSORS.items()},
-    **dict.fromkeys(("F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), (8, None)),
+    **{row.safetensors: (row.bits, row.name) for row in packed.ROWS},
+    **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), (8, None)),
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), (6, None)),
-    "F4": (4, None),
 }
 CODES = {name: code for code, (_, name) in DTYPES.items() if name is not None}
 
@@ -57,6 +57,12 @@ class Entry:
     def dtype(self) -> str | None:
         """The name of the dtype here; None for one that bigin does not fill."""
         return DTYPES[self.code][1]
+
+    @property
+    def stored(self) -> tuple[str | None, tuple[int, ...]]:
+        """The dtype and the shape of the array that the bytes are: of packed values, that of the bytes."""
+        row = packed.PACKED.get(self.dtype or "")
+        return (self.dtype, self.shape) if row is None else ("uint8", row.stored(self.shape))
 
 
 @dataclass(frozen=True)
@@ -247,7 +253,9 @@ def lay_out(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> dict[str, En
         if dtype not in CODES:
             raise InputError(f"{name}: expected a dtype that safetensors has ({', '.join(CODES)}), got {dtype}")
     for name, dtype, shape in sorted(listed, key=lambda tensor: -DTYPES[CODES[tensor[1]]][0]):
-        size = math.prod(shape) * DTYPES[CODES[dtype]][0] // 8
+        size, rest = divmod(math.prod(shape) * DTYPES[CODES[dtype]][0], 8)
+        if rest:
+            raise InputError(f"{name}: expected values that fill whole bytes, got {dtype} of shape {shape}")
         entries[name] = Entry(CODES[dtype], shape, end, end + size)
         end += size
     return entries

@@ -40,6 +40,7 @@ def unpack_records(header: Header) -> dict[str, Record]:
         if entry is None or type(number) is not int or not 0 <= number < len(fills):
             continue
         if isinstance(fills[number], dict):
-            told = {"shape": list(entry.shape), "dtype": entry.dtype, "complete": True}
+            dtype, shape = entry.stored
+            told = {"shape": list(shape), "dtype": dtype, "complete": True}
             records[name] = ({} if "split" in fills[number] else {"name": name}) | fills[number] | told
     return records

@@ -29,11 +29,12 @@ class StoredFile:
         self.path = path
         self.partial = partial(path)
         self.header = header
+        self.entries = entries
         self.size = len(header) + max((entry.end for entry in entries.values()), default=0)
         self.file: BinaryIO | None = None
         self.tensors: dict[str, StoredTensor] = {}
         for name, entry in entries.items():
-            target = StoredTensor(path, entry.shape, stored_dtype(path, name, entry), len(header) + entry.begin)
+            target = StoredTensor(path, entry.stored[1], stored_dtype(path, name, entry), len(header) + entry.begin)
             target.label = f"{path}#{name}"
             self.tensors[name] = target
 

@@ -9,6 +9,7 @@ from typing import Any
 from bigin.core import dtypes
 from bigin.core.disk import partial
 from bigin.core.errors import InputError, NotFoundError
+from bigin.core.packed import PACKED
 from bigin.targets.file_ledger import FileLedger
 from bigin.targets.files import FileTarget
 from bigin.targets.records import Record, read_sidecar, sidecar, write_sidecar
@@ -21,7 +22,7 @@ class TensorTarget(FileTarget):
     """A tensor of a file that is there, filled in place."""
 
     def __init__(self, path: Path, name: str, entry: Entry, start: int) -> None:
-        super().__init__(path, entry.shape, stored_dtype(path, name, entry), start + entry.begin)
+        super().__init__(path, entry.stored[1], stored_dtype(path, name, entry), start + entry.begin)
         self.label = f"{path}#{name}"
         self.name, self.name_from = name, "hierarchy"
         self.ledger = TensorLedger(self)
@@ -54,10 +55,10 @@ def tensor_records(path: Path) -> dict[str, Record]:
 
 
 def stored_dtype(path: Path, name: str, entry: Entry) -> Any:
-    """The dtype of a tensor in a file; InputError for one that bigin does not fill."""
+    """The dtype of the array that a tensor's bytes are; InputError for one that bigin does not fill."""
     if entry.dtype is None:
         raise InputError(f"{path}#{name}: expected a dtype among {', '.join(dtypes.DTYPES)}, got {entry.code}")
-    return dtypes.parse_dtype(entry.dtype)
+    return dtypes.parse_dtype(entry.stored[0])
 
 
 def tensor_target(path: Path, name: str) -> TensorTarget:
@@ -69,4 +70,9 @@ def tensor_target(path: Path, name: str) -> TensorTarget:
         raise NotFoundError(f"{path}: expected the name of a tensor behind #, got {name!r}{hint}")
     file = files[name]
     header = read_header(file)
+    if header.entries[name].dtype in PACKED:
+        raise InputError(
+            f"{path}#{name}: expected a dtype among {', '.join(dtypes.DTYPES)}, got {header.entries[name].dtype}; fill "
+            "it with its whole checkpoint, by bigin init"
+        )
     return TensorTarget(file, name, header.entries[name], header.start)
