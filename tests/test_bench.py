@@ -8,7 +8,7 @@ import sys
 import pytest
 from common import ROOT
 
-from bench import against, growth
+from bench import against, configurations, growth
 from bench.measure import Spread
 
 
@@ -129,4 +129,15 @@ def test_growth_compares_like_with_like(tmp_path):
     seconds, peak = growth.measured(small, tmp_path)
     assert seconds > 0
     assert peak > 1 << 20
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_ways_from_a_configuration_are_measured(tmp_path):
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install 'bigin[test-models]'")
+    seconds, peak, nbytes = configurations.measured("bigin.torch.Configuration", 0, tmp_path)
+    assert seconds > 0
+    assert peak > 1 << 27
+    assert nbytes > 2 * 2 * 32000 * 2048
     assert not list(tmp_path.iterdir())
