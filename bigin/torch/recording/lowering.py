@@ -136,8 +136,11 @@ def single(value: Value, where: View, shape: Shape, dtype: torch.dtype, target: 
 
 
 def elementwise(draw: Draw) -> Draw | None:
-    """A draw of each element alone, which has the same distribution in any arrangement; None for others."""
-    if not draw.source.injective():
+    """A draw of each element alone, which has the same distribution in any arrangement; None for others.
+
+    A part of a draw is none: another part of it may be another parameter, and must not have the same values.
+    """
+    if not draw.source.injective() or draw.source.count != math.prod(draw.shape):
         return None
     if draw.method in ELEMENTWISE:
         return draw
