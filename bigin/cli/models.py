@@ -73,6 +73,7 @@ class ModelOptions:
     dtype: str | None
     max_shard_size: str | None
     weights_only: bool
+    original_names: bool
     dummy: bool
 
     def arguments(self) -> dict[str, Any]:
@@ -97,6 +98,11 @@ model_options = gathered(
     ),
     click.option(
         "--weights-only", is_flag=True, help="Leave out config.json, generation_config.json and tokenizer files."
+    ),
+    click.option(
+        "--original-names",
+        is_flag=True,
+        help="With --config: names as in files on the hub, and experts one by one, where transformers stacks them.",
     ),
     click.option(
         "--dummy", is_flag=True, help="No RECIPE: fill a copy of --like, quantized or not, to measure a server with."
@@ -137,8 +143,8 @@ def init(
         making = FromConfig(recipe, choice, form)
     elif recipe is None:
         raise click.UsageError("expected RECIPE, or --config with a model's configuration")
-    elif form.architecture is not None:
-        raise click.UsageError("expected --architecture only beside --config")
+    elif form.architecture is not None or form.original_names:
+        raise click.UsageError("expected --architecture and --original-names only beside --config")
     else:
         making = ByRecipe(recipe, choice, form)
     if (choice.like or form.config or out) is None or (out is None and not dry_run):
@@ -206,7 +212,12 @@ class FromConfig:
             raise click.UsageError("expected --config or --like, got both: each says names, shapes and dtypes")
         assert form.config is not None
         self.model = configuration(
-            form.config, architecture=form.architecture, dtype=form.dtype, rules=recipe, **choice.arguments()
+            form.config,
+            architecture=form.architecture,
+            dtype=form.dtype,
+            rules=recipe,
+            original_names=form.original_names,
+            **choice.arguments(),
         )
         self.form = form
         self.label = f"the code of {type(self.model.module).__name__}" if recipe is None else recipe
@@ -233,6 +244,7 @@ class Dummy:
             ("config", form.config),
             ("dtype", form.dtype),
             ("architecture", form.architecture),
+            ("original-names", form.original_names),
             ("var", choice.variables),
             ("strict", choice.strict),
             ("dry-run and --parts", planned),

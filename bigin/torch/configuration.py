@@ -64,6 +64,8 @@ class Configuration:
         rules: for what is to have other values than the model's own code makes: a recipe, its path or the name of one
             that ships; or rules as in bigin.torch.deferred.
         variables, strict: for a recipe, as in bigin.initialize.
+        original_names: write the names and parts that save_pretrained writes and that servers read, where transformers
+            names or stacks them otherwise, as it does with the experts of a mixture. The values are the same.
 
     Raises:
         InputError: there is no such configuration or class, or no method says what its code does.
@@ -88,6 +90,7 @@ class Configuration:
         rules: Rules | str | os.PathLike[str] | None = None,
         variables: Mapping[str, Any] | None = None,
         strict: bool = False,
+        original_names: bool = False,
     ) -> None:
         self.path = path_of(config)
         self._said = read_config(self.path)
@@ -108,6 +111,11 @@ class Configuration:
             self._config = config_object
             self._members = kept(self.module)
             self.specs = self._specified(chosen)
+            self._original = original_names
+            if original_names:
+                if rules is not None:
+                    raise InputError("expected no rules beside original_names (--original-names), got some")
+                self.specs = self._converted()
 
     def _specified(self, chosen: Chosen | None) -> dict[str, TensorValues]:
         """What the values of each tensor are: by the recipe where it has a rule, else as the code makes them."""
@@ -123,10 +131,24 @@ class Configuration:
                 values[member.name] = replace(told, padding_idx=padding_of(member))
         return {m.name: (values | own)[m.name] for m in self._members if m.name in values or m.name in own}
 
+    def _converted(self) -> dict[str, TensorValues]:
+        """The same under the names of the files on the hub: what save_pretrained does to tensors is recorded."""
+        from transformers.core_model_loading import revert_weight_conversion
+
+        names = {member.name for member in self._members}
+
+        def convert(held: dict[str, Any]) -> dict[str, Any]:
+            made: dict[str, Any] = revert_weight_conversion(
+                self.module, {name: tensor for name, tensor in held.items() if name in names}
+            )
+            return made
+
+        return self._init.converted(self.module, convert)
+
     @property
     def model(self) -> Model:
         """Names, dtypes and shapes of what a checkpoint holds: parameters, each once, and buffers that are saved."""
-        tensors = {m.name: (name_of(m), shape_of(m)) for m in self._members if m.name in self.specs}
+        tensors = {name: (dtypes.name_of(spec.dtype), spec.shape) for name, spec in self.specs.items()}
         return Model(str(self.path), {"": tensors})
 
     def outline(self) -> list[Row]:
@@ -135,12 +157,10 @@ class Configuration:
         Returns:
             A row for every tensor, in the order of the names. Its `rule` is the class of the module that holds it.
         """
-        rows = []
-        for member in sorted(self._members, key=lambda member: member.name):
-            if member.name in self.specs:
-                dtype, shape, owner = name_of(member), shape_of(member), type(member.owner).__name__
-                values = in_words(self.specs[member.name])
-                rows.append(Row(member.name, shape, dtype, owner, values, nbytes_of(dtype, shape)))
+        owners, rows = {m.name: type(m.owner).__name__ for m in self._members}, []
+        for name, (dtype, shape) in sorted(self.model.tensors.items()):
+            values = in_words(self.specs[name])
+            rows.append(Row(name, shape, dtype, owners.get(name, ""), values, nbytes_of(dtype, shape)))
         return rows
 
     def initialize(

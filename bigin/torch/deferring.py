@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -183,6 +183,37 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         if shape_of(member) != tuple(recorded.tensor.shape):
             raise InputError(f"expected shape {tuple(recorded.tensor.shape)}, as it was built, got {shape_of(member)}")
         return self._lowered(recorded, wanted)
+
+    def converted(self, module: Any, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, TensorValues]:
+        """What a function makes of a model's tensors, such as the parts of those that it stacks.
+
+        Args:
+            module: a model that was built in the context.
+            convert: from names and tensors, as state_dict() has them, to others. What it does is recorded.
+
+        Returns:
+            Specifications by the new names. Values are those of `specs`: parts of a draw are parts of its stream.
+
+        Raises:
+            InputError: no method says what was made.
+
+        Example:
+            >>> with bigin.torch.deferred() as init:
+            ...     model = torch.nn.Linear(8, 4, bias=False)
+            >>> halves = init.converted(model, lambda held: dict(zip("ab", held["weight"].chunk(2), strict=True)))
+            >>> halves["b"].shape
+            (2, 8)
+        """
+        with self._recorder, torch.no_grad():
+            made = convert(dict(module.state_dict()))
+        specs: dict[str, TensorValues] = {}
+        for name, tensor in made.items():
+            recorded = Recorded(name, tensor, visible(self._recorder.memory, tensor))
+            try:
+                specs[name] = self._lowered(recorded, tensor.dtype)
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from None
+        return specs
 
     def _lowered(self, recorded: Recorded, dtype: Any) -> TensorValues:
         """The specification of what was recorded of one tensor."""

@@ -22,6 +22,7 @@ from click.testing import CliRunner  # noqa: E402
 import bigin  # noqa: E402
 import bigin.torch  # noqa: E402
 from bigin.cli.models import init  # noqa: E402
+from bigin.targets.safetensors.header import read_header  # noqa: E402
 from bigin.torch.configuration import Configuration  # noqa: E402
 
 KINDS = few(
@@ -98,6 +99,27 @@ def test_a_recipe_leaves_to_the_models_code_what_it_has_no_rule_for():
         == source.specs["backbone.layers.0.mixer.A_log"].record()
     )
     assert changed.specs["backbone.norm_f.weight"].method == "zeros"
+
+
+@pytest.mark.parametrize("kind", few("mixtral", "qwen3_moe", "bert", "vit", "qwen3_next", "llava"))
+def test_original_names_are_those_that_save_pretrained_writes(kind):
+    folder = written(kind)
+    source = Configuration(folder, seed=3, original_names=True)
+    source.initialize("out")
+    assert bigin.verify("out").equal
+    model = loaded("out", type(source.module))
+    same_as_in_memory(model, source)
+    type(source.module)._from_config(transformers.AutoConfig.from_pretrained(folder)).save_pretrained("own")
+    theirs, ours = (shapes(name) for name in ("own", "out"))
+    assert ours == theirs
+    if "moe" in kind or kind == "mixtral":
+        assert set(ours) != set(Configuration(folder).specs)
+
+
+def shapes(folder: str) -> dict[str, Any]:
+    """What a checkpoint holds, by name."""
+    entries = read_header(Path(folder) / "model.safetensors").entries
+    return {name: (entry.code, entry.shape) for name, entry in entries.items()}
 
 
 def test_tied_weights_are_written_once():

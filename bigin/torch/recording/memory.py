@@ -153,7 +153,31 @@ def part(write: Write, cell: Cell, view: View) -> Value:
             # The same elements with their axes in another order.
             order = [where.strides.index(stride) for stride in view.strides]
             return replace(value, source=View(source.offset, view.sizes, tuple(source.strides[i] for i in order)))
-        return Refused("view", "a part of a draw")
+        inner = source_within(where, source, view)
+        return Refused("view", "a part of a draw") if inner is None else replace(value, source=inner)
     if same and where.sizes == view.sizes:
         return value
     return Pieces((write,), cell.count, cell.dtype, view)
+
+
+def source_within(where: View, source: View, view: View) -> View | None:
+    """Which elements of a draw a view has, of those that were written densely; None where no view says it."""
+    if source.sizes != where.sizes or where.strides != dense(where.sizes):
+        return None
+    left, starts = view.offset - where.offset, []
+    for stride in where.strides:
+        starts.append(left // stride)
+        left %= stride
+    offset = source.offset + sum(start * stride for start, stride in zip(starts, source.strides, strict=True))
+    strides, used = [], set()
+    for size, stride in zip(view.sizes, view.strides, strict=True):
+        if size == 1:
+            strides.append(0)
+            continue
+        fits = (i for i, each in enumerate(where.strides) if stride and stride % each == 0 and i not in used)
+        axis = next((i for i in fits if starts[i] + (size - 1) * (stride // where.strides[i]) < where.sizes[i]), None)
+        if axis is None:
+            return None
+        used.add(axis)
+        strides.append(stride // where.strides[axis] * source.strides[axis])
+    return View(offset, view.sizes, tuple(strides))
