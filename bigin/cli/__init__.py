@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from bigin import __version__
+from bigin.cli import settings
 from bigin.cli.commands import Group
 from bigin.cli.doctor import doctor
 from bigin.cli.filling import fill
@@ -51,7 +52,13 @@ class Commands(Group):
 
 
 @click.group(
-    cls=Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=Commands,
+    help=HELP,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "auto_envvar_prefix": settings.PREFIX,
+    },
 )
 @click.version_option(__version__, prog_name="bigin")
 @click.pass_context
@@ -60,6 +67,7 @@ def cli(context: click.Context) -> None:
     disabled = os.environ.get("NUMBA_DISABLE_JIT", "0")
     if disabled not in ("", "0") and context.invoked_subcommand not in LISTS:
         raise InputError(f"expected numba's compiler, got NUMBA_DISABLE_JIT={disabled} in the environment; unset it")
+    context.default_map = settings.defaults(cli)
 
 
 for command in (

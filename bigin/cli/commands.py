@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from bigin.core.text import similar
 
 
+def log_to_stderr(context: click.Context, option: click.Parameter, count: int) -> None:
+    """Has what bigin does logged on standard error: once the steps, twice those of the libraries below, too."""
+    if not count:
+        return
+    import logging
+
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("bigin").setLevel(logging.INFO)
+    if count > 1:
+        logging.getLogger().setLevel(logging.INFO)
+
+
 class Command(click.Command):
-    """A command whose help lists the parameters of the methods in a section of their own."""
+    """A command that can log, and whose help lists the parameters of the methods in a section of their own."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        said = "Log each step on standard error; twice: those of the libraries, too."
+        verbose = click.Option(["-v", "--verbose"], count=True, expose_value=False, is_eager=True, help=said)
+        verbose.callback = log_to_stderr
+        self.params.append(verbose)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options."""

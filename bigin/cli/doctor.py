@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bigin.cli.commands import Command
 from bigin.cli.options import PATH, json_option
 from bigin.cli.printing import print_entries
 from bigin.core.text import size_text
@@ -18,7 +19,7 @@ The disk is measured in FOLDER, by default the current one: a file is written fo
 """
 
 
-@click.command(help=HELP, short_help="Show versions, CPU, GPU, memory, cache and disk speed.")
+@click.command(cls=Command, help=HELP, short_help="Show versions, CPU, GPU, memory, cache and disk speed.")
 @click.argument("folder", type=PATH, default=".")
 @json_option
 def doctor(folder: str, as_json: bool) -> None:

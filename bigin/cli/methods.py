@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bigin.cli.commands import Command
 from bigin.cli.options import json_option
 from bigin.cli.printing import print_entries
 from bigin.methods.table import ALIASES, METHODS, REQUIRED, Method
@@ -18,7 +19,7 @@ FOOTER = (
 )
 
 
-@click.command(help=HELP, short_help="List the methods.")
+@click.command(cls=Command, help=HELP, short_help="List the methods.")
 @json_option
 def methods(as_json: bool) -> None:
     """List the methods."""

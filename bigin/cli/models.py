@@ -305,7 +305,7 @@ def print_rows(rows: Sequence[Row], says: str) -> None:
     print_table(total, ("tensor", "shape", says, "values", "bytes"), cells, wrapped="values")
 
 
-@click.command(help=RECIPES_HELP, short_help="List the recipes that ship, or print one.")
+@click.command(cls=Command, help=RECIPES_HELP, short_help="List the recipes that ship, or print one.")
 @click.argument("name", required=False)
 @json_option
 def recipes(name: str | None, as_json: bool) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 LONG = 1.0  # seconds of compiling before it is said
 
@@ -35,7 +38,9 @@ class Clock:
         self._depth -= 1
         if self._depth > 0:
             return
-        self.seconds += time.perf_counter() - self._start
+        spent = time.perf_counter() - self._start
+        self.seconds += spent
+        log.info("compiled a kernel in %.2f s", spent)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -59,6 +60,9 @@ def check_progress(progress: Any) -> None:
     """Refuses what cannot be called, before any work is done."""
     if progress is not None and not callable(progress):
         raise InputError(f"expected progress to be a function of (bytes made, bytes in all), got {progress!r}")
+
+
+log = logging.getLogger(__name__)
 
 
 class Job:
@@ -153,6 +157,7 @@ class Job:
         try:
             ledger.lock()
             state = retries.attempt(lambda: state_of(target, record, overwrite=options.overwrite))
+            log.info("%s: %s; the fill is %s", target.label, record, state)
             if state == "done":
                 ledger.clean()
                 return 0, target.nbytes
@@ -162,6 +167,7 @@ class Job:
                 retries.attempt(ledger.resume)
             retries.remote = target.remote
             workers = workers_within(target, filler, limits)  # now that it is known where it lies
+            log.info("%s: %d regions of %s, %s", target.label, len(grid), grid.block, workers)
             plan = Plan(grid, fill=which)
             if options.executor is None or state == "begun":
                 set_up(target, filler, workers, self.limits, options.progress)

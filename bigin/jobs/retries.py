@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import random
 import threading
 import time
@@ -15,6 +16,8 @@ from bigin.core.handlers import let_through
 from bigin.core.threads import Stopped
 
 Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 6  # of one region
 PAUSE = 0.1  # seconds before the second attempt; each further one waits twice as long: 3.1 s in all
@@ -117,6 +120,7 @@ class Retries:
                 with self._lock:
                     self.count += 1
                     self.last = one_line(error)
+                log.info("tried again in %.1f s: %s", pause, self.last)
                 self._pause(pause, stopping or self.stopping)
 
     def _pause(self, seconds: float, stopping: Callable[[], bool]) -> None:
