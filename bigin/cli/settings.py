@@ -66,7 +66,9 @@ def mapped(group: click.Group, table: dict[str, Any], where: str) -> dict[str, A
         names = options(command)
         for key in own:
             if key not in names:
-                raise InputError(f"{where}.{name}: expected an option of bigin {name}, got {key!r}{similar(key, names)}")
+                raise InputError(
+                    f"{where}.{name}: expected an option of bigin {name}, got {key!r}{similar(key, names)}"
+                )
         wanted = {**common, **own}
         made[name] = {parameter: wanted[key] for key, parameter in names.items() if key in wanted}
     for key, value in table.items():
