@@ -110,7 +110,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
         def upstream(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
             method, path, headers = self.command, self.path, dict(self.headers.items())
             headers.pop("Transfer-Encoding", None)
-            headers["Content-Length"] = str(len(body))
+            if body or self.command in ("PUT", "POST"):  # Azure signs the length, and that of a GET is none
+                headers["Content-Length"] = str(len(body))
             if proxy.google:
                 headers = {name: value for name, value in headers.items() if name.lower() != "host"}
                 method, path = _as_json(method, path, headers)

@@ -233,6 +233,9 @@ def test_a_fill_that_was_interrupted_goes_on_with_the_parts_that_are_there(place
     assert "w.npy" not in place.held()  # it appears whole or not at all
     first = list(sent)
     assert len(first) == 1
+    end = time.monotonic() + 60
+    while "w.npy.bigin.lock" in place.held() and time.monotonic() < end:  # released once all workers have ended
+        time.sleep(0.1)
     with pytest.raises(bigin.ExistsError, match="half filled"):
         bigin.fill(url, "uniform", shape=(ROWS, COLUMNS))
     report = bigin.fill(url, "normal", shape=(ROWS, COLUMNS))
@@ -317,6 +320,43 @@ def test_a_checkpoint_is_written_by_a_plan(place, like):
     for path in Path("out").iterdir():
         assert place.get(f"out/{path.name}") == path.read_bytes()
     assert len(place.held()) == 3
+
+
+@pytest.mark.slow
+def test_a_table_grows(place):
+    url = place.url("users.zarr")
+    options = ("--method", "normal", "--std", "0.02", "--chunks", "300")
+    run("table", "create", url, "--num-embeddings", "1000", "--embedding-dim", "16", *options)
+    run("table", "grow", url, 2500)
+    assert bigin.verify(url).equal
+    assert json.loads(run("show", url, "--json").stdout)["shape"] == [2500, 16]
+
+
+def test_a_model_of_another_store_is_read_by_ranges(like):
+    """fsspec's: memory:// stands for hf:// and http://."""
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install fsspec")
+    fs = fsspec.filesystem("memory")
+    for path in Path(like).iterdir():
+        fs.pipe_file(f"/objects/{path.name}", path.read_bytes())
+    rows = bigin.outline("recipe.toml", "memory://objects/model.safetensors.index.json")
+    assert [row.tensor for row in rows] == sorted(TENSORS)
+    bigin.initialize("recipe.toml", "out", like="memory://objects/model.safetensors.index.json")
+    assert len(list(Path("out").iterdir())) == 3
+    np.save("w.npy", np.zeros((3, 4), np.float32))
+    fs.pipe_file("/objects/w.npy", Path("w.npy").read_bytes())
+    assert bigin.verify("memory://objects/w.npy", "zeros").equal
+    fs.rm("/objects", recursive=True)
+
+
+def test_without_obstore_one_line_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "obstore").mkdir()
+    (tmp_path / "obstore" / "__init__.py").write_text("raise ModuleNotFoundError('no', name='obstore')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    for url in ("s3://bucket/w.npy", "s3://bucket/w.zarr"):
+        error = run("fill", url, "-m", "normal", "--shape", "4", code=2).stderr
+        assert (
+            error == f"bigin: {url}: expected the package obstore, which is not installed: pip install 'bigin[cloud]'\n"
+        )
 
 
 def test_mistakes_are_told_in_one_line(place, monkeypatch):

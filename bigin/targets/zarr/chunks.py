@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -234,7 +235,7 @@ class BytesWriter(Writer):
         """The chunks, in a buffer of their own: a store in memory keeps the very one that it is given."""
         covered = self.covered(region)
         size = len(covered) * self.chunk_bytes
-        buffer = np.empty(size + len(self.index(covered)), np.uint8)
+        buffer = self.buffer(size + len(self.index(covered)))
         for first, counts, part in self.together(covered):
             position = first * self.chunk_bytes
             data = buffer[position : position + math.prod(counts) * self.chunk_bytes].view(self.dtype)
@@ -246,6 +247,10 @@ class BytesWriter(Writer):
                 split(made, self.inner, data.reshape(*counts, *self.inner), self.fill_value)
         buffer[size:] = np.frombuffer(self.index(covered), np.uint8)
         self.keep(region, buffer)
+
+    def buffer(self, size: int) -> Array:
+        """So many bytes for a chunk or shard."""
+        return np.empty(size, np.uint8)
 
     def keep(self, region: Region, buffer: Array) -> None:
         """Hands the bytes of a chunk or shard to the store."""
@@ -291,6 +296,17 @@ class CloudWriter(BytesWriter):
     """Hands the same bytes to a store by obstore, in one request and without zarr's event loop."""
 
     copies = CLOUD_COPIES
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        super().__init__(array)
+        self._own = threading.local()
+
+    def buffer(self, size: int) -> Array:
+        """The thread's own, as obstore keeps nothing of it: new memory would be mapped page by page."""
+        scratch = getattr(self._own, "scratch", None)
+        if scratch is None:
+            scratch = self._own.scratch = Scratch()
+        return scratch.bytes(size)
 
     def keep(self, region: Region, buffer: Array) -> None:
         self._store.put(self.key(region), buffer)
