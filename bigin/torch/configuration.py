@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -247,7 +248,13 @@ class Configuration:
             said["architectures"] = [type(self.module).__name__]
         if self._dtype is not None:
             said = config_in_dtype(said, self._dtype)
-        said.pop("quantization_config", None)  # the weights are not quantized
+        if said.pop("quantization_config", None) is not None:
+            warnings.warn(
+                f"{self.path}: quantization_config is left out of the new {CONFIG}, as the weights are not quantized; "
+                "bigin init --dummy fills a copy of a quantized checkpoint",
+                UserWarning,
+                stacklevel=4,  # of whoever called initialize or plan
+            )
         own = self.path.read_bytes() if said == self._said else config_text(said)
         beside = companions_of(self.path.parent) if self.path.name == CONFIG else Companions()
         made = beside.with_config(own)

@@ -140,6 +140,17 @@ def test_the_dtype_is_that_of_the_configuration_or_the_one_that_is_asked_for():
     assert (type(model).__name__, model.dtype) == ("LlamaModel", torch.float16)
 
 
+def test_weights_of_a_quantized_configuration_are_not_quantized():
+    folder = written("llama")
+    said = json.loads((folder / "config.json").read_text())
+    quantization = {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
+    (folder / "config.json").write_text(json.dumps(said | {"quantization_config": quantization}))
+    with pytest.warns(UserWarning, match="quantization_config is left out"):
+        Configuration(folder, dtype="bfloat16").initialize("out")
+    assert "quantization_config" not in json.loads(Path("out/config.json").read_text())
+    assert loaded("out", transformers.LlamaForCausalLM).dtype == torch.bfloat16
+
+
 def test_the_command_line():
     folder = written("llama", tie_word_embeddings=True)
     (folder / "tokenizer.json").write_text("{}")
