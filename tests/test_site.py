@@ -45,3 +45,20 @@ def test_the_commands_of_the_start_page():
         assert program == "bigin"
         run(*arguments)
     assert Path("table.zarr").is_dir()
+
+
+@pytest.mark.slow
+def test_the_measurements_of_why(capsys):
+    page = (ROOT / "docs" / "why.md").read_text()
+    (code,), (told,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.S) for kind in ("python", "text"))
+    exec(compile(code, "why.md", "exec"), {})
+    made = capsys.readouterr().out.splitlines()
+    assert len(made) == len(told.splitlines()) == 10
+    for line, expected in zip(made[1:], told.splitlines()[1:], strict=True):
+        *rule, first, last, gradient = line.split()
+        *also, expected_first, expected_last, expected_gradient = expected.split()
+        assert rule == also
+        # The products are BLAS's, which rounds as it likes.
+        assert [float(first), float(last), float(gradient)] == pytest.approx(
+            [float(expected_first), float(expected_last), float(expected_gradient)], rel=0.1
+        )
