@@ -12,6 +12,14 @@ from bigin.fillers.filler import Array, Filler, Report
 KEPT = 2  # fillers that stay set up: tensors are filled one after the other, and their ends overlap
 
 
+SetUp = Callable[[Filler, int, int], None]  # sets a filler up, with so many threads, in so many bytes
+
+
+def set_up_alone(filler: Filler, threads: int, max_memory: int) -> None:
+    """The filler's own setup."""
+    filler.setup(threads, max_memory, lambda part: None)
+
+
 class Setups:
     """Sets fillers up when they are first needed, and frees those that have not been needed for long.
 
@@ -21,10 +29,11 @@ class Setups:
     def __init__(self) -> None:
         self.threads = 1
         self.memory = 0
+        self.fillers: list[Filler] = []  # of all tensors, or of their parts, in the order in which they are made
         self._lock = threading.Lock()
         self._ready: OrderedDict[int, Filler] = OrderedDict()
 
-    def get(self, key: int, make: Callable[[], Filler]) -> Filler:
+    def get(self, key: int, make: Callable[[], Filler], set_up: SetUp) -> Filler:
         """A filler that is set up. Other threads that need one wait meanwhile."""
         with self._lock:
             filler = self._ready.get(key)
@@ -32,7 +41,7 @@ class Setups:
                 while len(self._ready) >= KEPT:
                     self._ready.popitem(last=False)
                 filler = make()
-                filler.setup(self.threads, self.memory, lambda part: None)
+                set_up(filler, self.threads, self.memory)
                 self._ready[key] = filler
             self._ready.move_to_end(key)
             return filler
@@ -47,15 +56,17 @@ class LateFiller(Filler):
         self.region_bytes = filler.region_bytes
         self.worker_memory = filler.worker_memory
         self.setups = setups
+        self.set_up: SetUp = set_up_alone
 
     def __call__(self, region: Region, out: Array) -> None:
-        self.setups.get(id(self), self.make)(region, out)
+        self.setups.get(id(self), self.make, self.set_up)(region, out)
 
 
 def late(make: Callable[[], Filler], setups: Setups) -> Filler:
     """The filler that `make` makes, if it needs no setup; else one that is set up late."""
     filler = make()
-    return LateFiller(make, filler, setups) if filler.has_setup else filler
+    setups.fillers.append(LateFiller(make, filler, setups) if filler.has_setup else filler)
+    return setups.fillers[-1]
 
 
 class ModelFiller(Filler):

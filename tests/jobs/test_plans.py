@@ -195,6 +195,39 @@ def test_orthogonal_in_rounds_has_the_bits_of_one_process(shape, monkeypatch):
     assert not Path("w.zarr.bigin.parts").exists()
 
 
+def test_orthogonal_inside_of_a_model_is_prepared_once_in_rounds(monkeypatch):
+    monkeypatch.setattr("bigin.fillers.orthogonal_parts.COLUMNS", 1)
+    group = zarr.open_group("like.zarr", mode="w")
+    for name, shape in (("a", (1300, 700)), ("b", (600, 3000)), ("c", (900, 40)), ("d.qkv", (1200, 500))):
+        group.create_array(name.replace(".", "/"), shape=shape, chunks=(-(-shape[0] // 3), shape[1]), dtype="float32")
+    Path("recipe.toml").write_text(
+        '[[rule]]\nmatch = "c"\nmethod = "normal"\nstd = 0.02\n'
+        '[[rule]]\nmatch = "d.qkv"\nmethod = "orthogonal"\nsplit = {axis = 0, sizes = [600, 600], names = ["d.q", "d.k"]}\n'
+        '[default]\nmethod = "orthogonal"\n'
+    )
+    bigin.initialize("recipe.toml", "alone.zarr", like="like.zarr")
+    plan = bigin.plan_initialize("recipe.toml", "out.zarr", like="like.zarr", parts=4)
+    assert list(plan.rounds) == ["gram", "triangle"]
+    with pytest.raises(InputError, match=r"expected round gram to be done before fill"):
+        plan.work([0])
+    for name, count in plan.rounds.items():
+        assert count >= 4  # a, b and both halves of d.qkv
+        plan.work(range(count)[::-1], round=name)
+
+    def setup(*arguments):
+        raise AssertionError("prepared again by a worker")
+
+    from bigin.fillers.orthogonal import Reflections
+
+    monkeypatch.setattr(Reflections, "prepare", setup)
+    plan.work([0, 3, 1, 2])
+    plan.finish()
+    for name in ("a", "b", "c", "d/qkv"):
+        made, expected = (zarr.open_array(f"{store}/{name}")[:] for store in ("out.zarr", "alone.zarr"))
+        np.testing.assert_array_equal(made, expected)
+    assert not Path("out.zarr.bigin.parts").exists()
+
+
 @pytest.mark.parametrize("parts", [1, 2, 3, 5, 8, 13])
 def test_sums_that_are_cut_between_parts(parts, monkeypatch):
     """Strips of few rows, so that a square's sum is of many parts."""
