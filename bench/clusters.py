@@ -40,7 +40,8 @@ class Cluster:
     nbytes: of the target. chunk: bytes of a chunk or shard. rate: bytes per second of a worker. spread: standard
     deviation of the workers' rates, of their logarithm. slow: how many workers have a tenth of the rate. lost: losses
     per worker and hour. pause: seconds until a lost worker's part begins again. start: seconds from a worker's start to
-    its first byte. overhead: seconds per part beside its writing. bandwidth: bytes per second of the store. requests: writes per second that the store takes.
+    its first byte. overhead: seconds per part beside its writing. bandwidth: bytes per second of the store. requests:
+    writes per second that the store takes.
     """
 
     workers: int = 1000
@@ -65,12 +66,12 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run took: seconds until the last part and in all, parts that were begun again, and the workers' idle time."""
+    """What a run took: seconds until the last part, and for `finish`; parts that were begun again."""
 
     seconds: float
     finish: float
     again: int
-    idle: float  # the share of the workers' time in which they had no part
+    idle: float  # share of the workers' time in which they wrote nothing
 
 
 def shared(rates: np.ndarray, most: float) -> np.ndarray:

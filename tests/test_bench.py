@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from common import ROOT
 
-from bench import against, configurations, growth
+from bench import against, clusters, configurations, growth
 from bench.measure import Spread
 
 
@@ -141,3 +143,25 @@ def test_ways_from_a_configuration_are_measured(tmp_path):
     assert peak > 1 << 27
     assert nbytes > 2 * 2 * 32000 * 2048
     assert not list(tmp_path.iterdir())
+
+
+def test_the_model_of_a_cluster():
+    even = clusters.Cluster(10, 100, 100e9, 1e6, 1e9, spread=0.0, lost=0.0, start=2.0, overhead=0.5)
+    assert clusters.simulate(even).seconds == pytest.approx(2 + 10 * (1 + 0.5))
+    assert clusters.simulate(replace(even, bandwidth=2e9)).seconds == pytest.approx(50, rel=0.2)
+    assert clusters.simulate(replace(even, requests=1000)).seconds == pytest.approx(100, rel=0.2)  # 1 MB each
+    slow = clusters.simulate(replace(even, slow=1))
+    assert 17 < slow.seconds < 30
+    lossy = clusters.simulate(replace(even, lost=600.0, pause=1.0))  # each worker once in 6 s
+    assert lossy.again > 5
+    assert lossy.seconds > 17
+    np.testing.assert_allclose(clusters.shared(np.array([10.0, 1.0, 2.0]), 6.0), [3.0, 1.0, 2.0])
+    np.testing.assert_allclose(clusters.shared(np.array([10.0, 1.0, 2.0]), 60.0), [10.0, 1.0, 2.0])
+
+
+@pytest.mark.slow
+def test_the_model_of_a_cluster_beside_a_real_plan(tmp_path):
+    small = replace(clusters.SMALL, workers=4, parts=12, nbytes=12e6)
+    clusters.measured(replace(small, nbytes=1), tmp_path)  # compiles
+    said = clusters.simulate(replace(small, overhead=0.0)).seconds
+    assert said <= clusters.measured(small, tmp_path) < 3 * said + 10  # a busy machine is late, never early

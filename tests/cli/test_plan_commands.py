@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from common import BIGIN, run
+
+from bigin.cli import printing
 
 TABLE = ("--method", "normal", "--shape", "700,1000", "--chunks", "64,1000")
 
@@ -31,6 +34,27 @@ def test_a_job_array():
     run("verify", "w.zarr", "--parts", 2, "-o", "v.json")
     run("work", "v.json", "--part", "0-1")
     assert "equal" in run("finish", "v.json").stdout
+
+
+def test_where_there_is_no_terminal_a_line_of_progress_comes_each_half_minute(monkeypatch, capsys):
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(printing, "time", clock)
+    now = 0.0
+    with printing.progress_bar("w.zarr, part 3", False) as progress:
+        for second in range(0, 100, 7):
+            now = float(second)
+            progress(second << 30, 100 << 30)
+    assert capsys.readouterr().err.splitlines() == [
+        "w.zarr, part 3: 35% of 100.0 GiB, 1.07 GB/s, 65 s left",
+        "w.zarr, part 3: 70% of 100.0 GiB, 1.07 GB/s, 30 s left",
+    ]
+    now = 0.0
+    with printing.progress_bar("w", False) as progress:
+        for now in (0.0, 29.0, 31.0):
+            progress(int(now), 1000)  # a number of steps
+    assert capsys.readouterr().err == "w: 3%, 16 min left\n"
+    with printing.progress_bar("w", True) as progress:
+        assert progress is None
 
 
 def test_a_dry_run_changes_nothing():

@@ -202,7 +202,8 @@ def test_orthogonal_inside_of_a_model_is_prepared_once_in_rounds(monkeypatch):
         group.create_array(name.replace(".", "/"), shape=shape, chunks=(-(-shape[0] // 3), shape[1]), dtype="float32")
     Path("recipe.toml").write_text(
         '[[rule]]\nmatch = "c"\nmethod = "normal"\nstd = 0.02\n'
-        '[[rule]]\nmatch = "d.qkv"\nmethod = "orthogonal"\nsplit = {axis = 0, sizes = [600, 600], names = ["d.q", "d.k"]}\n'
+        '[[rule]]\nmatch = "d.qkv"\nmethod = "orthogonal"\n'
+        'split = {axis = 0, sizes = [600, 600], names = ["d.q", "d.k"]}\n'
         '[default]\nmethod = "orthogonal"\n'
     )
     bigin.initialize("recipe.toml", "alone.zarr", like="like.zarr")
@@ -399,6 +400,17 @@ def test_wrong_files_and_versions():
         bigin.Plan.read("none.json")
     with pytest.raises(InputError, match="expected an existing folder"):
         plan.write("none/p.json")
+
+
+@pytest.mark.parametrize(("key", "other"), [("bigin", "0.0.1"), ("stream", 2), ("fingerprint", "0" * 16)])
+def test_a_worker_of_another_version_or_with_another_plan_in_the_ledger(key, other):
+    plan = bigin.plan("w.npy", "normal", shape=SHAPE, parts=3)
+    held = Path(plan._data.ledger, "plan.json")
+    held.write_text(json.dumps(json.loads(held.read_text()) | {key: other}))
+    with pytest.raises(
+        InputError, match=rf"expected (bigin|stream version|plan) .*{'got' if key != 'bigin' else other}"
+    ):
+        do_part(plan._data.ledger, plan.fingerprint, "fill", 0, Options())
 
 
 def test_a_target_that_is_not_there_or_not_the_same_any_more():
