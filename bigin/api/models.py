@@ -26,7 +26,8 @@ from bigin.recipes.specs import Chosen, check_recipe, resolve
 from bigin.spec.model import ModelSpec, TensorValues
 from bigin.targets.model import ModelTarget
 from bigin.targets.models import Model, nbytes_of, plan_checkpoint, planned_files, read_model
-from bigin.targets.objects.open import checkpoint_place, made_checkpoint, names_objects
+from bigin.targets.objects.companions import check_companions, companions_at, write_companions
+from bigin.targets.objects.open import checkpoint_place, find_checkpoint, made_checkpoint, names_objects
 from bigin.targets.objects.urls import is_cloud
 from bigin.targets.paths import is_url, local_path
 from bigin.targets.safetensors.checkpoint import new_checkpoint
@@ -36,6 +37,7 @@ from bigin.targets.safetensors.companions import (
     companions_of,
     config_in_dtype,
     config_text,
+    parse_config,
     read_config,
 )
 from bigin.targets.safetensors.folder import SUFFIX, is_index
@@ -212,13 +214,18 @@ def model_of(out: Any, like: Any, chosen: Chosen, dtype: Any = None) -> tuple[Mo
 def companions_like(like: Any, dtype: Any) -> Companions:
     """What lies beside the weights of a checkpoint's folder or index, with the dtype that the new weights have."""
     path = None if like is None else local_path(like)
-    if path is None or path.suffix == ".zarr" or not (path.is_dir() or is_index(path)):
+    if is_url(like):
+        folder = find_checkpoint(os.fsdecode(like))
+        beside = Companions() if folder is None or not (folder.whole or folder.index) else companions_at(folder)
+    elif path is None or path.suffix == ".zarr" or not (path.is_dir() or is_index(path)):
         return Companions()
-    beside = companions_of(path if path.is_dir() else path.parent)
+    else:
+        beside = companions_of(path if path.is_dir() else path.parent)
     held = beside.files.get(CONFIG)
-    if dtype is None or not isinstance(held, Path):
+    if dtype is None or held is None:
         return beside
-    return beside.with_config(config_text(config_in_dtype(read_config(held), dtypes.parse_dtype(dtype).name)))
+    config = read_config(held) if isinstance(held, Path) else parse_config(held, f"{like}/{CONFIG}")
+    return beside.with_config(config_text(config_in_dtype(config, dtypes.parse_dtype(dtype).name)))
 
 
 @dataclass(frozen=True)
@@ -240,15 +247,27 @@ class Out:
         path = local_path(self.path)
         return None if self.in_place or path is None or path.suffix in (".zarr", SUFFIX) else path
 
+    @property
+    def url(self) -> str | None:
+        """The URL of a checkpoint's folder in a store; None for anything else."""
+        if self.in_place or not is_cloud(self.path) or not self.beside.files:
+            return None
+        url = os.fsdecode(self.path)
+        return None if PurePosixPath(url.rstrip("/")).suffix in (".zarr", SUFFIX) else url
+
     def check_beside(self, *, overwrite: bool) -> None:
         """Raises InputError where other files of the same names are there."""
         if self.folder is not None:
             self.beside.check(self.folder, overwrite=overwrite)
+        elif self.url is not None and not overwrite:
+            check_companions(self.url, self.beside)
 
     def write_beside(self) -> None:
         """Writes the files that go beside the weights."""
         if self.folder is not None:
             self.beside.write(self.folder)
+        elif self.url is not None:
+            write_companions(self.url, self.beside)
 
 
 def fill_model(specs: Mapping[str, TensorValues], out: Out, limits: Limits, options: FillOptions) -> Report:

@@ -174,6 +174,20 @@ def test_a_sharded_checkpoint_with_its_index(place, like):
 
 
 @pytest.mark.slow
+def test_what_lies_beside_the_weights_goes_with_them(place, like):
+    Path(like, "config.json").write_text('{"dtype": "float32"}')
+    bigin.initialize("recipe.toml", place.url("out/"), like=like)
+    assert json.loads(place.get("out/config.json")) == {"dtype": "float32"}
+    bigin.initialize("recipe.toml", place.url("two"), like=place.url("out"), dtype="bfloat16")
+    assert json.loads(place.get("two/config.json")) == {"dtype": "bfloat16"}
+    bigin.initialize("recipe.toml", "here", like=place.url("two"))
+    assert json.loads(Path("here/config.json").read_text()) == {"dtype": "bfloat16"}
+    Path(like, "config.json").write_text("{}")
+    with pytest.raises(bigin.ExistsError, match=r"out/config\.json: expected no file or the same one"):
+        bigin.initialize("recipe.toml", place.url("out/"), like=like)
+
+
+@pytest.mark.slow
 def test_headers_alone_are_read_of_a_model_that_another_is_like(place, like):
     from proxy import proxied
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.errors import ExistsError, InputError
+from bigin.core.packed import PACKED
 from bigin.core.record import model_record
 from bigin.core.regions import Region
 from bigin.targets.model import ModelTarget
@@ -179,7 +180,7 @@ def _layout(
 ) -> Layout:
     ordered = sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end))
     tensors = [
-        Tensor(numbers[name], name, _dtype(label, name, entry), entry.shape, len(header) + entry.begin)
+        Tensor(numbers[name], name, _dtype(label, name, entry), entry.stored[1], len(header) + entry.begin)
         for name, entry in ordered
     ]
     size = len(header) + max((entry.end for entry in entries.values()), default=0)
@@ -189,7 +190,7 @@ def _layout(
 def _dtype(label: str, name: str, entry: Entry) -> np.dtype[Any]:
     if entry.dtype is None:
         raise InputError(f"{label}#{name}: expected a dtype among {', '.join(dtypes.DTYPES)}, got {entry.code}")
-    return dtypes.parse_dtype(entry.dtype)
+    return dtypes.parse_dtype(entry.stored[0])
 
 
 def parted(store: Store, size: int) -> int:
@@ -224,7 +225,13 @@ def tensor_of(folder: Folder, name: str) -> ArrayTarget:
     assert isinstance(target, ArrayTarget)
     target.name, target.name_from = name, "hierarchy"
     header = next(layout for layout in whole.layouts if layout.key == target.layouts[0].key)
-    target.ledger = TensorLedger(target, parse_header(header.header[8:], header.size - len(header.header)))
+    told = parse_header(header.header[8:], header.size - len(header.header))
+    if told.entries[name].dtype in PACKED:
+        raise InputError(
+            f"{folder.label}#{name}: expected a dtype among {', '.join(dtypes.DTYPES)}, got {told.entries[name].dtype}; "
+            "verify the whole checkpoint"
+        )
+    target.ledger = TensorLedger(target, told)
     return target
 
 

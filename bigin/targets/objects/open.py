@@ -236,6 +236,10 @@ class Place:
     folder: str
     file: str | None
 
+    def key_of(self, name: str) -> str:
+        """The key of a file in the folder."""
+        return f"{self.folder}/{name}" if self.folder else name
+
 
 def checkpoint_place(url: str) -> Place:
     """Where a new checkpoint goes; raises InputError where a URL names something else."""

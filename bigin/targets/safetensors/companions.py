@@ -66,13 +66,19 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST:
             raise InputError(f"{path}: expected a configuration of at most {LARGEST} bytes, got a larger file")
-        config = json.loads(path.read_bytes())
+        return parse_config(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"{path}: expected a configuration that can be read: {error.strerror}") from None
+
+
+def parse_config(text: bytes, label: str) -> dict[str, Any]:
+    """What the text of a configuration says; raises InputError where it is none."""
+    try:
+        config = json.loads(text)
     except (ValueError, RecursionError):
-        raise InputError(f"{path}: expected a configuration in JSON, got something else") from None
+        raise InputError(f"{label}: expected a configuration in JSON, got something else") from None
     if not isinstance(config, dict):
-        raise InputError(f"{path}: expected a configuration, a JSON object, got {type(config).__name__}")
+        raise InputError(f"{label}: expected a configuration, a JSON object, got {type(config).__name__}")
     return config
 
 
