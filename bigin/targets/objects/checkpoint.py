@@ -228,8 +228,8 @@ def tensor_of(folder: Folder, name: str) -> ArrayTarget:
     told = parse_header(header.header[8:], header.size - len(header.header))
     if told.entries[name].dtype in PACKED:
         raise InputError(
-            f"{folder.label}#{name}: expected a dtype among {', '.join(dtypes.DTYPES)}, got {told.entries[name].dtype}; "
-            "verify the whole checkpoint"
+            f"{folder.label}#{name}: expected a dtype among {', '.join(dtypes.DTYPES)}, got {told.entries[name].dtype}"
+            "; verify the whole checkpoint"
         )
     target.ledger = TensorLedger(target, told)
     return target
