@@ -1,4 +1,4 @@
-"""What mkdocs asks while it builds the site: the list of public names, and links to files outside docs/."""
+"""What mkdocs asks while it builds the site: the lists of public names and methods, and links to files outside docs/."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 FILES = "https://github.com/bigin-init/bigin/blob/main/"
 NAMES = "<!-- public names -->"
+METHODS = "<!-- methods -->"
 
 
 def on_page_markdown(markdown: str, **context: Any) -> str:
@@ -16,4 +17,20 @@ def on_page_markdown(markdown: str, **context: Any) -> str:
 
         entries = [f"::: {home}.{name}" if home else f"::: bigin.{name}" for name, home in sorted(_HOMES.items())]
         markdown = markdown.replace(NAMES, "\n\n".join(entries))
+    if METHODS in markdown:
+        markdown = markdown.replace(METHODS, methods())
     return re.sub(r"\]\(\.\./(?=[A-Za-z.])", f"]({FILES}", markdown)
+
+
+def methods() -> str:
+    """The methods as a table."""
+    from bigin.cli.methods import aliases, default_text
+    from bigin.methods.table import METHODS as TABLE
+
+    lines = ["| method | values | parameters | source |", "| --- | --- | --- | --- |"]
+    for row in TABLE.values():
+        names = ", ".join(f"`{name}`" for name in (row.name, *aliases(row)))
+        parameters = ", ".join(f"`{key}={default_text(value)}`" for key, value in row.defaults.items())
+        formula, source = (text.replace("|", "\\|") for text in (row.formula, row.source))
+        lines.append(f"| {names} | {formula} | {parameters or 'none'} | {source} |")
+    return "\n".join(lines)
