@@ -1,4 +1,4 @@
-"""What mkdocs asks while it builds the site: the lists of public names and methods, and links to files outside docs/."""
+"""What mkdocs asks while it builds the site: lists of public names and methods, and links to files outside docs/."""
 
 from __future__ import annotations
 
