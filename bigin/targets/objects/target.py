@@ -159,12 +159,12 @@ class ObjectTarget(Target):
         return None if self.written is None else self.written.left()
 
     def unstored(self, grid: Grid) -> Sequence[int]:
-        """The same, while the objects are written."""
-        return self.written.left() if self.written is not None else ()
+        """None: an object is made of all its parts, or not at all."""
+        return ()
 
     def lost(self, regions: Sequence[Region]) -> Sequence[int]:
         """The parts that the store does not list."""
-        gone = set(self.unstored(self.parts))
+        gone = set(() if self.written is None else self.written.left())
         return [number for number, region in enumerate(regions) if region[0][0] in gone]
 
     def settle(self, regions: Sequence[Region]) -> None:
