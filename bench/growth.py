@@ -20,6 +20,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bench.measure import new_folder
 from bigin.core.text import parse_size, size_text
 
 COLUMNS = 4096
@@ -73,7 +74,12 @@ def layouts(largest: int, chunks: int) -> Iterator[list[Layout]]:
 def measured(layout: Layout, folder: Path) -> tuple[float, int]:
     """Seconds and the peak of memory of one fill, up to the disk."""
     with tempfile.TemporaryDirectory(prefix="bigin-growth-", dir=folder) as place:
-        arguments = [str(Path(place, layout.file)), json.dumps([layout.rows, COLUMNS]), json.dumps(layout.chunks)]
+        new_folder(Path(place, "apart"))
+        arguments = [
+            str(Path(place, "apart", layout.file)),
+            json.dumps([layout.rows, COLUMNS]),
+            json.dumps(layout.chunks),
+        ]
         os.sync()
         ran = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], check=True, stdout=subprocess.PIPE, text=True)
     seconds, peak = json.loads(ran.stdout)

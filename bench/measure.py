@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import shutil
 import statistics
+import struct
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,13 +88,35 @@ def fresh(folder: Path | None, memory: int) -> Iterator[None]:
     if folder is None:
         yield
         return
-    folder.mkdir()
+    new_folder(folder)
     os.sync()
     touch(memory)
     try:
         yield
     finally:
         shutil.rmtree(folder)
+
+
+GET_FLAGS, SET_FLAGS, SPREAD = 0x80086601, 0x40086602, 0x20000  # of linux/fs.h; SPREAD is FS_TOPDIR_FL
+
+
+def new_folder(folder: Path) -> None:
+    """Makes a folder whose files lie apart from those of earlier runs, on ext4.
+
+    Without a journal, ext4 does not use the inode of a deleted file again for one to five minutes, and each new file
+    looks through all of them: 0.7 ms for a file in a folder beside one of 4,000 deleted files, where 0.07 is usual. In
+    a folder with this flag ext4 spreads folders over the disk, by their names.
+    """
+    with suppress(OSError):
+        fd = os.open(folder.parent, os.O_RDONLY)
+        try:
+            flags = struct.unpack("i", fcntl.ioctl(fd, GET_FLAGS, bytes(4)))[0]
+            fcntl.ioctl(fd, SET_FLAGS, struct.pack("i", flags | SPREAD))
+        finally:
+            os.close(fd)
+    made = folder.with_name(f"{folder.name}-{uuid.uuid4().hex}")
+    made.mkdir()
+    made.rename(folder)
 
 
 def touch(size: int) -> None:
