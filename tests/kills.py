@@ -28,6 +28,7 @@ from bigin.core import disk
 from bigin.core import threads as engine
 from bigin.jobs import journal, resume, run
 from bigin.targets import files
+from bigin.targets.zarr import chunks
 
 SHAPE = (33, 22)
 PAUSE = 0.002  # seconds that storing a region takes longer
@@ -67,6 +68,7 @@ class Case:
     def fill(self) -> bigin.Report:
         """The same command, every time."""
         os.chdir(self.folder)
+        chunks.MANY = 2 if self.method in ("normal", "sparse") else 1 << 60  # together, and alone
         names = {"npy made": "new.npy", "zarr made": "new.zarr/layers/weight", "raw": "raw.bin"}
         target = names.get(self.layout, "array.zarr" if self.layout.startswith("zarr") else "array.npy")
         options = NAMED[self.layout].arguments(SHAPE, "float32") | {"name": ""} | PARAMETERS.get(self.method, {})
@@ -75,7 +77,7 @@ class Case:
 
 def small_steps() -> None:
     """Many regions, a slow store and a journal that is kept all the time: most kills fall between two checkpoints."""
-    files.BLOCK = 64
+    files.BLOCK, chunks.BATCH = 64, 400
     journal.FIRST, journal.SHARE = 0.001, 0.2
     engine.REPORT = 0.002
     disk.STALE = 0.0

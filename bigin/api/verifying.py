@@ -13,7 +13,7 @@ from bigin.jobs.compare import Sample, Verification
 from bigin.jobs.job import Job, check_progress
 from bigin.jobs.resume import describe, values
 from bigin.jobs.retries import Retries
-from bigin.jobs.what import What, recorded_spec, usable_spec
+from bigin.jobs.what import What, check_matches, usable_spec
 from bigin.spec.spec import Spec
 from bigin.targets.model import ModelTarget
 from bigin.targets.target import Target
@@ -87,9 +87,10 @@ def wanted(what: What, target: Target, retries: Retries) -> tuple[Spec, Record]:
     if record is None:
         raise RecordError(f"{target.label}: expected a record of a fill, got none; give --method and its parameters")
     try:
-        usable_spec(record)
+        spec = usable_spec(record)
         if record.get("complete") is True:
-            return recorded_spec(target, record), record
+            check_matches(target, spec, record)
+            return spec, record
     except RecordError as error:
         raise RecordError(
             f"{target.label}: expected a record of what it holds ({target.shape} {target.dtype.name}): {error}; give "

@@ -61,6 +61,27 @@ class Grid(Sequence[Region]):
 
 
 @dataclass(frozen=True)
+class Stretches(Sequence[range]):
+    """The regions of a grid in stretches of at most so many that follow each other and together are a region, too."""
+
+    grid: Grid
+    most: int
+
+    @cached_property
+    def _groups(self) -> Grid:
+        counts = self.grid.counts
+        return Grid(counts, block_of_rows(counts, self.most))
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, index: int) -> range:  # type: ignore[override]
+        group = self._groups[index]
+        first = runs(self.grid.counts, group)[0]
+        return range(first, first + math.prod(extent(group)))
+
+
+@dataclass(frozen=True)
 class Tail(Sequence[Region]):
     """The regions of a tensor from a row on, under a grid of equal blocks that begins at that row."""
 

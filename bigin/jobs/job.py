@@ -135,7 +135,8 @@ class Job:
             target.start()
             if grid.block == target.shape and not filler.has_setup:
                 whole = tuple((0, size) for size in target.shape)
-                made = store(target, filler, whole, Scratch(filler.buffer, filler.region_bytes), lambda: False, OPEN)
+                scratch = Scratch(filler.buffer, filler.region_bytes)
+                made = store(lambda: target.block(whole, scratch), filler, lambda: False, OPEN)
                 if progress is not None:
                     progress(made, made)
             else:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from bigin.core.limits import Limits
 from bigin.core.regions import Grid, Region
 from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
+from bigin.jobs.batches import Batches
 from bigin.jobs.executors.executor import Executor, Report, Start
 from bigin.jobs.executors.threads import ThreadExecutor
 from bigin.jobs.journal import Journal
 from bigin.jobs.retries import Retries
 from bigin.jobs.workers import Gate, Workers, worker_memory
-from bigin.targets.target import Scratch, Target
+from bigin.targets.target import Parts, Scratch, Target
 
 Progress = Callable[[int, int], None]  # bytes made so far, bytes in all
 
@@ -60,10 +62,15 @@ def run(
 ) -> int:
     """Fills the regions of a plan, of a target that has begun, in threads; returns the bytes that they take."""
     executor: Executor = ThreadExecutor(workers.requests)
-    start = filling(target, filler, plan, retries, workers.gate())
+    batches = target.batches(plan.grid) if workers.together else None
+    tasks = None if batches is None else Batches(batches, len(plan.again), plan.start)
+    start = filling(target, filler, plan, retries, workers.gate(), tasks)
+    front = (lambda done: done) if tasks is None else tasks.front
     share = SETUP if filler.has_setup else 0.0
     return journalled(
-        lambda report: executor.run(start, len(plan), report),
+        lambda report: executor.run(
+            start, len(plan if tasks is None else tasks), lambda size, done: report(size, front(done))
+        ),
         Journal(target, plan.grid, plan.start, plan.fill, retries),
         target,
         plan,
@@ -101,18 +108,30 @@ def journalled(
     return made
 
 
-def filling(target: Target, filler: Filler, regions: Sequence[Region], retries: Retries, gate: Gate) -> Start:
-    """What a worker does: it fills the region of a task, in a buffer that it keeps."""
+def filling(
+    target: Target,
+    filler: Filler,
+    regions: Sequence[Region],
+    retries: Retries,
+    gate: Gate,
+    tasks: Sequence[range] | None = None,
+) -> Start:
+    """What a worker does: it fills the region of a task, or those that `tasks` says, in a buffer that it keeps."""
 
     def start(stopping: Stopping) -> Callable[[int], int]:
         scratch = Scratch(filler.buffer, filler.region_bytes)
 
         def fill_region(task: int) -> int:
-            region = regions[task]
+            stretch = range(task, task + 1) if tasks is None else tasks[task]
+            if len(stretch) == 1:
+                region = regions[stretch[0]]
+                parts = partial(target.block, region, scratch)
+            else:
+                parts = partial(target.batch, [regions[position] for position in stretch], scratch)
 
             def attempt() -> int:
                 with gate.region(stopping):
-                    return store(target, filler, region, scratch, stopping, gate)
+                    return store(parts, filler, stopping, gate)
 
             return retries.attempt(attempt, stopping)
 
@@ -121,11 +140,11 @@ def filling(target: Target, filler: Filler, regions: Sequence[Region], retries: 
     return start
 
 
-def store(target: Target, filler: Filler, region: Region, scratch: Scratch, stopping: Stopping, gate: Gate) -> int:
-    """Fills one region of the grid; returns its bytes."""
+def store(parts: Callable[[], Parts], filler: Filler, stopping: Stopping, gate: Gate) -> int:
+    """Fills what a target is to store; returns its bytes."""
     size = 0
-    with closing(target.block(region, scratch)) as parts:  # a part that fails leaves nothing half-stored
-        for part, out in parts:
+    with closing(parts()) as made:  # a part that fails leaves nothing half-stored
+        for part, out in made:
             if stopping():
                 raise Stopped
             with gate.making():

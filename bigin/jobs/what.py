@@ -87,10 +87,15 @@ def recorded_spec(target: Target, record: Record | None) -> Spec:
     if record is None:
         raise RecordError("no record")
     spec = usable_spec(record)
+    check_matches(target, spec, record)
+    return spec
+
+
+def check_matches(target: Target, spec: Spec, record: Record) -> None:
+    """Raises RecordError where a target is not of the shape and dtype that its record says."""
     if not target.matches(spec.shape, record):
         shape = "x".join(map(str, spec.shape)) or "scalar"
         raise RecordError(f"its record is of {shape} {record.get('dtype')}")
-    return spec
 
 
 def usable_spec(record: Record) -> Spec:

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bigin.core.errors import InputError
 from bigin.core.limits import Limits
@@ -15,7 +15,7 @@ from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
 from bigin.fillers.model import ModelFiller
 from bigin.targets.model import ModelTarget
-from bigin.targets.target import Target
+from bigin.targets.target import BATCH, Target
 
 FIRST = 16  # requests that a store on a network gets at once, until it is known better
 MOST = 64
@@ -27,15 +27,17 @@ class Workers:
     """`cores` make or compare values at once, and `requests` regions are under way, of which the others wait.
 
     On this machine both are one number. With `adapt`, `requests` is the most, and the store decides how many it bears.
+    together: whether each has the memory that batches of small regions take.
     """
 
     cores: int
     requests: int
     adapt: bool = False
+    together: bool = field(default=True, compare=False)
 
     def shared(self, buffers: int) -> Workers:
         """So many times fewer, each of which needs so many times the memory."""
-        return Workers(max(1, self.cores // buffers), max(1, self.requests // buffers), self.adapt)
+        return Workers(max(1, self.cores // buffers), max(1, self.requests // buffers), self.adapt, self.together)
 
     def gate(self) -> Gate:
         """What lets the workers of one run through."""
@@ -47,7 +49,7 @@ def workers_for(target: Target, limits: Limits, need: int) -> Workers:
     fit = limits.memory // need if need else sys.maxsize
     cores = max(1, min(limits.threads, fit))
     if not target.remote:
-        return Workers(cores, cores)
+        return Workers(cores, cores, together=limits.memory // cores >= need + 4 * BATCH)
     if limits.requests is not None:
         requests = max(1, min(limits.requests, fit))
         return Workers(min(cores, requests), requests)

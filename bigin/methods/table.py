@@ -76,6 +76,13 @@ class Method:
 
     def parse(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters, with defaults where none was given; raises InputError for one the method does not take."""
+        key = _text(given)
+        if key is None:
+            return self._parse(given)
+        known = _PARSED.get((self.name, key)) or _remember(_PARSED, (self.name, key), self._parse(given))
+        return dict(known)
+
+    def _parse(self, given: Mapping[str, Any]) -> dict[str, Any]:
         for name in given:
             if name not in self.defaults:
                 takes = ", ".join(self.defaults) or "no parameters"
@@ -569,9 +576,42 @@ def resolve(method: Method, shape: Shape, parameters: Mapping[str, Any]) -> Dist
 
     A tensor without elements resolves to a constant where the method has fans, as fans of 0 would divide by 0.
     """
+    key = _text(parameters) if len(shape) <= 2 else None  # of more axes, orthogonal may warn
+    if key is None:
+        return _resolve(method, shape, parameters)
+    known = _RESOLVED.get((method.name, shape, key))
+    return known or _remember(_RESOLVED, (method.name, shape, key), _resolve(method, shape, parameters))
+
+
+def _resolve(method: Method, shape: Shape, parameters: Mapping[str, Any]) -> Distribution:
     if 0 in shape and "batch_axis" in parameters:
         return Constant(0)
     numbers = {
         key: NOT_FINITE.get(value, value) if isinstance(value, str) else value for key, value in parameters.items()
     }
     return method.resolve(shape, **numbers)
+
+
+# A model may have 100,000 tensors, and they share a few methods with a few parameters.
+_PARSED: dict[Any, dict[str, Any]] = {}
+_RESOLVED: dict[Any, Distribution] = {}
+_PLAIN = {int, float, str, bool, type(None)}
+_MOST = 1024  # of which so many are kept
+
+
+def _text(given: Mapping[str, Any]) -> str | None:
+    """A text that tells parameters apart, by types and signs of zeros, too; None where a text may not."""
+    for value in given.values():
+        if type(value) not in _PLAIN and not (
+            type(value) in (list, tuple) and all(type(axis) is int for axis in value)
+        ):
+            return None
+    return repr(given)
+
+
+def _remember(kept: dict[Any, Any], key: Any, value: Any) -> Any:
+    """Keeps what was computed; returns it."""
+    if len(kept) >= _MOST:
+        kept.clear()
+    kept[key] = value
+    return value

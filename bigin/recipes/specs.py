@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bigin.core import dtypes
+from bigin.core.collector import paused
 from bigin.core.errors import InputError
 from bigin.core.names import dotted
 from bigin.core.packed import PACKED
@@ -61,6 +62,7 @@ def resolve_known(
     return _resolve(read, chosen, label, filled)[1], unmatched
 
 
+@paused()
 def _resolve(
     read: Recipe, chosen: Chosen, label: str, tensors: Mapping[str, tuple[str, Shape]]
 ) -> tuple[list[Assignment], dict[str, TensorValues]]:

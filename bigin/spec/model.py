@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from bigin.core.collector import paused
 from bigin.core.errors import InputError
 from bigin.core.record import Record, model_record
 from bigin.core.regions import Shape
@@ -42,8 +44,9 @@ class ModelSpec:
 
     def plan(self) -> Callable[[], Filler]:
         """What makes the filler of all tensors; InputError names the tensor whose dtype cannot hold its values."""
-        makes = [_plans(spec) for spec in self.tensors.values()]
+        makes = self._makes
 
+        @paused()
         def make() -> Filler:
             setups = Setups()
             fillers = []
@@ -54,11 +57,18 @@ class ModelSpec:
 
         return make
 
+    @cached_property
+    @paused()
+    def _makes(self) -> list[list[Callable[[], Filler]]]:
+        return [_plans(spec) for spec in self.tensors.values()]
+
+    @paused()
     def record(self) -> Record:
         """The provenance record of all tensors."""
         return model_record({name: spec.record() for name, spec in self.tensors.items()})
 
     @classmethod
+    @paused()
     def from_record(cls, record: Mapping[str, Any]) -> ModelSpec:
         """What a record says; raises InputError where it says nothing that could be filled."""
         tensors = record.get("tensors")

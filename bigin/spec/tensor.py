@@ -115,7 +115,8 @@ class TensorSpec:
             dtypes.parse_dtype(record["dtype"]),
             record.get("padding_idx"),
         )
-        return replace(spec, purpose=parse_name(record.get("purpose", "")))
+        purpose = parse_name(record.get("purpose", ""))
+        return replace(spec, purpose=purpose) if purpose else spec
 
     @property
     def call(self) -> str:

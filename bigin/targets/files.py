@@ -77,9 +77,18 @@ class FileTarget(Target):
         data = made if self._as_made else self._as_stored(made)
         ((start, _),) = segments(*self.in_file_order(region))
         assert self.file is not None
-        if os.fstat(self.file.fileno()).st_size < self.offset + self.nbytes:  # writing would hide it
-            raise self._cut_off()
+        self.check_size(self.offset + self.nbytes)
         write_all(self.file.fileno(), data.reshape(-1).view(np.uint8).data, self._position(start))
+
+    def is_even(self) -> bool:
+        """Whether its elements lie in the file as in memory: in the same order, at multiples of their size."""
+        return self._as_made and self.offset % self.dtype.itemsize == 0
+
+    def check_size(self, size: int) -> None:
+        """Raises DamagedError where the file has been cut off, which writing would hide."""
+        assert self.file is not None
+        if os.fstat(self.file.fileno()).st_size < size:
+            raise self._cut_off()
 
     def advance(self) -> None:
         """Starts to bring what is written to the disk."""

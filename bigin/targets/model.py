@@ -16,6 +16,7 @@ from itertools import accumulate, groupby
 
 import numpy as np
 
+from bigin.core.collector import paused
 from bigin.core.regions import Grid, Region, Shape
 from bigin.targets.records import Record
 from bigin.targets.target import Array, Parts, Scratch, Target
@@ -72,6 +73,7 @@ class ModelTarget(Target):
     def _sizes(self, size: int) -> Sequence[int]:
         return self.region_bytes or [size] * len(self._members)
 
+    @paused()
     def grid(self, size: int = 0) -> Grid:
         """All tensors' grids."""
         return ModelGrid.of([member.grid(size) for member, size in zip(self._members, self._sizes(size), strict=True)])

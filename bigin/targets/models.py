@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bigin.core import dtypes
+from bigin.core.collector import paused
 from bigin.core.errors import ExistsError, InputError, NotFoundError
 from bigin.core.packed import PACKED
 from bigin.core.regions import Shape
@@ -24,12 +25,10 @@ from bigin.targets.safetensors.folder import (
     STEM,
     SUFFIX,
     Naming,
-    checkpoint_files,
+    checked_headers,
     index_of,
     is_checkpoint,
-    tensor_files,
 )
-from bigin.targets.safetensors.header import read_header
 
 SHARD = 5 << 30  # bytes in a file of a new checkpoint that is not made like another one
 
@@ -67,17 +66,17 @@ class Model:
         return replace(self, files=files)
 
 
+@paused()
 def read_model(model: Any, *, in_place: bool = False) -> Model:
     """Names, shapes and dtypes of a safetensors file, a checkpoint's folder or index, or a zarr group."""
     path = local_path(model)
     if is_url(model) and (folder := find_checkpoint(os.fsdecode(model))) is not None:
         return _model_of(folder)
     if path is not None and is_checkpoint(path):
-        tensor_files(path)  # an index and its files must agree
-        files = {}
-        for file in checkpoint_files(path):
-            entries = read_header(file).entries
-            files[file.name] = {name: (entry.dtype or entry.code, entry.shape) for name, entry in entries.items()}
+        files = {
+            file.name: {name: (entry.dtype or entry.code, entry.shape) for name, entry in header.entries.items()}
+            for file, header in checked_headers(path).items()
+        }
         index = index_of(path)
         return Model(str(path), files, _naming(path, index, files), None if index is None else index.name)
     from bigin.targets.zarr.groups import group_arrays, open_group

@@ -17,6 +17,10 @@ from bigin.targets.records import Record
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+MANY = 64  # regions: fewer cost nothing
+BATCH = 256 << 10  # bytes of values that small regions are made together of: with a copy they stay in the L2 cache
+
+
 class Scratch:
     """A worker's buffer, made once and used for every region; `allocate` makes so many bytes.
 
@@ -98,6 +102,23 @@ class Target(ABC):
     @abstractmethod
     def block(self, region: Region, scratch: Scratch) -> Parts:
         """Arrays to fill for a region of the grid, which is stored as they are filled."""
+
+    def batches(self, grid: Grid) -> Sequence[range] | None:
+        """Stretches of the regions, all of them in order, that are better made together; None where they are few.
+
+        The values of one take at most BATCH bytes, and memory for four times as many, beside that of block_memory.
+        """
+        return None
+
+    def batch(self, regions: Sequence[Region], scratch: Scratch) -> Parts:
+        """Arrays to fill for a stretch of `batches`, which is stored as they are filled."""
+        for region in regions:
+            yield from self.block(region, scratch)
+
+    def stored_batch(self, regions: Sequence[Region], scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """What a stretch of `batches` holds, as `stored` has it, in any parts."""
+        for region in regions:
+            yield from self.stored(region, scratch)
 
     @abstractmethod
     def read(self, region: Region) -> Array:

@@ -13,7 +13,6 @@ from typing import Any
 from bigin.core import memory
 from bigin.core.errors import InputError
 from bigin.core.limits import Limits
-from bigin.jobs.executors.processes import Processes
 
 EXPECTED = "processes:8, dask://HOST:PORT or mpi"
 
@@ -76,6 +75,8 @@ def running(executor: Any) -> Iterator[Any]:
         with client:
             yield adapted(client)
     else:
+        from bigin.jobs.executors.processes import Processes  # multiprocessing takes a while to import
+
         pool = Processes(processes(executor))
         try:
             yield pool

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigin.core.disk import allow_open_files, replace_file, start_writeback, sync_folder
+from bigin.core.collector import paused
+from bigin.core.disk import allow_open_files, open_file, read_all, replace_file, start_writeback, sync_folder, write_all
 from bigin.core.errors import InputError, TargetError
 from bigin.core.record import model_record
+from bigin.core.regions import Grid, Region
 from bigin.targets.ledger import Ledger
-from bigin.targets.model import ModelTarget
+from bigin.targets.model import ModelGrid, ModelTarget
 from bigin.targets.records import (
     Progress,
     Record,
@@ -29,11 +32,14 @@ from bigin.targets.records import (
     write_journal,
     write_sidecar,
 )
-from bigin.targets.safetensors.folder import Naming, checkpoint_files, index_files, index_of, tensor_files
+from bigin.targets.safetensors.folder import Naming, checked_headers, index_files, index_of
 from bigin.targets.safetensors.header import lay_out, pack_header, parse_header, read_header
 from bigin.targets.safetensors.metadata import KEY, pack_records, unpack_records
-from bigin.targets.safetensors.stored import StoredFile
+from bigin.targets.safetensors.stored import StoredFile, StoredTensor
 from bigin.targets.safetensors.tensor import tensor_records
+from bigin.targets.target import BATCH, MANY, Array, Parts, Scratch
+
+ALIGNED = 16  # bytes: that many elements of every dtype lie evenly in a buffer
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,9 @@ class CheckpointTarget(ModelTarget):
     def __init__(self, label: str, files: Iterable[StoredFile], index: Path | None, *, new: bool) -> None:
         self.files = list(files)
         self.index = index
-        super().__init__(label, {name: target for file in self.files for name, target in file.tensors.items()})
+        tensors = {name: target for file in self.files for name, target in file.tensors.items()}
+        super().__init__(label, tensors)
+        self._stored = [tensors[name] for name in self.members]
         self.ledger = CheckpointLedger(self, new=new)
 
     def exists(self) -> bool:
@@ -98,6 +106,48 @@ class CheckpointTarget(ModelTarget):
                 if file.file is not None:
                     start_writeback(file.file.fileno())
 
+    def batches(self, grid: Grid) -> Sequence[range] | None:
+        """Small tensors that follow each other, by their names, in one file."""
+        assert isinstance(grid, ModelGrid)
+        if len(grid) < MANY:
+            return None
+        file_of = {id(tensor): file for file in self.files for tensor in file.tensors.values()}
+        batches, size, last = Batched(), 0, None
+        for start, stop, tensor in zip((0, *grid.ends), grid.ends, self._stored, strict=False):
+            if start == stop:
+                continue
+            file, nbytes, even = file_of[id(tensor)], tensor.nbytes, tensor.is_even()
+            if stop - start == 1 and even and file is last and size + nbytes <= BATCH:
+                batches.extend(stop)
+            else:
+                batches.append(start, stop)
+                size = 0
+            size, last = size + nbytes + 2 * ALIGNED, file if even and stop - start == 1 else None
+        return batches if len(batches) < len(grid) else None
+
+    def batch(self, regions: Sequence[Region], scratch: Scratch) -> Parts:
+        """A buffer for all of them, from which they go to the file."""
+        tensors = self._tensors(regions)
+        stretches = stretches_of(tensors)
+        yield from zip(regions, arrays(tensors, stretches, scratch), strict=True)
+        tensors[0].check_size(max(tensor.offset + tensor.nbytes for tensor in tensors))
+        for offset, at, size in stretches:
+            assert tensors[0].file is not None
+            write_all(tensors[0].file.fileno(), scratch.bytes(at + size)[at:].data, offset)
+
+    def stored_batch(self, regions: Sequence[Region], scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """The same buffer, read from the file."""
+        tensors = self._tensors(regions)
+        stretches = stretches_of(tensors)
+        made = list(arrays(tensors, stretches, scratch))
+        with open_file(tensors[0].path) as file:
+            for offset, at, size in stretches:
+                read_all(file.fileno(), scratch.bytes(at + size)[at:].data, offset)
+        yield from zip(regions, made, strict=True)
+
+    def _tensors(self, regions: Sequence[Region]) -> list[StoredTensor]:
+        return [self._stored[region[0][0]] for region in regions]
+
     def outline(self) -> dict[str, object]:
         """What another process needs to open a checkpoint that is being written, for JSON."""
         files = {
@@ -121,6 +171,66 @@ class CheckpointTarget(ModelTarget):
         super().close()
 
 
+class Batched(Sequence[range]):
+    """Stretches of numbers: those of small tensors, and every region of a large one alone. Memory goes by tensors."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []  # of tensors, or of several small ones
+        self._ends: list[int] = []  # the count of stretches up to there
+        self._stop = 0
+
+    def append(self, start: int, stop: int) -> None:
+        """Adds numbers that are alone, each."""
+        self._starts.append(start)
+        self._ends.append((self._ends[-1] if self._ends else 0) + stop - start)
+        self._stop = stop
+
+    def extend(self, stop: int) -> None:
+        """Adds a number to the last stretch."""
+        self._stop = stop
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> range:  # type: ignore[override]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        held = bisect_right(self._ends, index)
+        before = self._ends[held - 1] if held else 0
+        start = self._starts[held] + index - before
+        if self._ends[held] - before > 1:
+            return range(start, start + 1)
+        return range(start, self._starts[held + 1] if held + 1 < len(self._starts) else self._stop)
+
+
+def stretches_of(tensors: Sequence[StoredTensor]) -> list[tuple[int, int, int]]:
+    """The stretches of a file that tensors take: (where in the file, where in a buffer, how many bytes)."""
+    stretches: list[tuple[int, int, int]] = []
+    for tensor in tensors:
+        offset, size = tensor.offset, tensor.nbytes
+        last, at, held = stretches[-1] if stretches else (-1, 0, 0)
+        if last + held == offset:
+            stretches[-1] = (last, at, held + size)
+        else:
+            stretches.append((offset, at + held + -(at + held) % ALIGNED + offset % ALIGNED, size))
+    return stretches
+
+
+def arrays(
+    tensors: Sequence[StoredTensor], stretches: Sequence[tuple[int, int, int]], scratch: Scratch
+) -> Iterator[Array]:
+    """Each tensor's array in the buffer, of a model of one tensor."""
+    _, at, size = stretches[-1]
+    buffer = scratch.bytes(at + size)
+    left = iter(stretches)
+    offset, at, size = next(left)
+    for tensor in tensors:
+        if not offset <= tensor.offset < offset + size:
+            offset, at, size = next(left)
+        first = at + tensor.offset - offset
+        yield buffer[first : first + tensor.nbytes].view(tensor.dtype).reshape(1, *tensor.shape)
+
+
 class CheckpointLedger(Ledger):
     """The ledger of a checkpoint. While it is written, the record and the progress lie beside its first file."""
 
@@ -142,6 +252,7 @@ class CheckpointLedger(Ledger):
         if self._lock is None and path.exists():
             self._hold(path)
 
+    @paused()
     def record(self) -> Record | None:
         """That of an incomplete fill, else what the files' metadata and sidecars say."""
         begun = read_sidecar(self._key)
@@ -236,17 +347,17 @@ class CheckpointLedger(Ledger):
                 sidecar(path).unlink(missing_ok=True)
 
 
+@paused()
 def existing_checkpoint(path: Path) -> CheckpointTarget:
     """The target of a checkpoint that is there."""
     files = []
-    tensor_files(path)  # an index and its files must agree
-    for part in checkpoint_files(path):
-        header = read_header(part)
+    for part, header in checked_headers(path).items():
         with part.open("rb") as file:
             files.append(StoredFile(part, file.read(header.start), header.entries))
     return CheckpointTarget(str(path), files, index_of(path), new=False)
 
 
+@paused()
 def new_checkpoint(label: str, plan: Plan, records: Mapping[str, Record]) -> CheckpointTarget:
     """The target of a checkpoint to be written, with the records of its tensors in its metadata."""
     files = []

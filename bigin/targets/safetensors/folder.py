@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bigin.core.errors import InputError, NotFoundError
-from bigin.targets.safetensors.header import read_header
+from bigin.targets.safetensors.header import Header, read_header
 
 SUFFIX = ".safetensors"
 STEM = "model"  # of the names in a new checkpoint that is not made like another one
@@ -127,9 +127,15 @@ def parse_index(text: bytes, label: str) -> dict[str, str]:
 
 def tensor_files(path: Path) -> dict[str, Path]:
     """The file of every tensor of a checkpoint; raises InputError where an index and its files do not agree."""
+    return {name: file for file, header in checked_headers(path).items() for name in header.entries}
+
+
+def checked_headers(path: Path) -> dict[Path, Header]:
+    """The files of a checkpoint with their headers; raises InputError where an index and its files do not agree."""
+    headers = {file: read_header(file) for file in checkpoint_files(path)}
     files: dict[str, Path] = {}
-    for file in checkpoint_files(path):
-        for name in read_header(file).entries:
+    for file, header in headers.items():
+        for name in header.entries:
             if name in files:
                 raise InputError(
                     f"{path}: expected every tensor once, got {name} in {files[name].name} and {file.name}; name one "
@@ -145,4 +151,4 @@ def tensor_files(path: Path) -> dict[str, Path]:
                 raise InputError(
                     f"{index}: expected {name} in {told.get(name, Path('no file')).name}, got it in {where}"
                 )
-    return files
+    return headers

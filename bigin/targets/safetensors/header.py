@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bigin.core import dtypes, packed
 from bigin.core.errors import InputError, NotFoundError
@@ -38,14 +38,15 @@ TOKEN = re.compile(  # text, an integer, or a sign
     rb'("[^"\\\x00-\x1f]*+(?:\\["\\/bfnrtu][^"\\\x00-\x1f]*+)*+")|(0|[1-9][0-9]{0,18})(?![0-9.eE])|([{}\[\]:,]))'
 )
 # An entry as writers of the format write it: read at once, where token by token takes 50 times as long.
-COMPACT = re.compile(
+COMPACT = (
     rb'\{"dtype":"([A-Z0-9_]+)","shape":\[((?:(?:0|[1-9][0-9]{0,18})(?:,(?:0|[1-9][0-9]{0,18}))*)?)\],'
     rb'"data_offsets":\[(0|[1-9][0-9]{0,18}),(0|[1-9][0-9]{0,18})\]\}'
 )
+ENTRY = re.compile(COMPACT)
+FOLLOWING = re.compile(rb',"([^"\\\x00-\x1f\x80-\xff]*)":' + COMPACT)  # with its name, behind another one
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A tensor in the file: `begin` and `end` are bytes behind the header. `code` is the format's name of its dtype."""
 
     code: str
@@ -102,19 +103,18 @@ def read_header(path: Path) -> Header:
 def parse_header(data: bytes, size: int) -> Header:
     """A header from its JSON and the number of bytes behind it; raises InputError."""
     entries, metadata = _Reader(data).header()
-    ordered = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)))
+    ordered = dict(sorted(entries.items(), key=lambda item: item[1][2:]))
     end = 0
-    for name, entry in ordered.items():
-        if entry.begin != end:
-            what = "overlaps the one before it" if entry.begin < end else f"leaves out bytes {end} to {entry.begin}"
+    for name, (code, shape, begin, stop) in ordered.items():
+        if begin != end:
+            what = "overlaps the one before it" if begin < end else f"leaves out bytes {end} to {begin}"
             raise InputError(f"{name!r} {what}")
-        if math.prod(max(size, 1) for size in entry.shape) >= 1 << 63:
+        count = math.prod(shape)
+        if (count or math.prod(max(size, 1) for size in shape)) >= 1 << 63:
             raise InputError(f"{name!r} has a shape of 2^63 elements or more")
-        expected = math.prod(entry.shape) * DTYPES[entry.code][0]
-        if (entry.end - entry.begin) * 8 != expected:
-            held = entry.end - entry.begin
-            raise InputError(f"{name!r} has {held} bytes, where {entry.code} of {entry.shape} takes {expected / 8:g}")
-        end = entry.end
+        if (stop - begin) * 8 != (expected := count * DTYPES[code][0]):
+            raise InputError(f"{name!r} has {stop - begin} bytes, where {code} of {shape} takes {expected / 8:g}")
+        end = stop
     if end != size:
         raise InputError(f"its tensors take {end} bytes, but {size} follow it")
     return Header(ordered, metadata, 8 + len(data))
@@ -141,12 +141,24 @@ class _Reader:
                 raise InputError(f"{METADATA} stands twice")
             else:
                 entries[key] = self.entry(key)
+                self.following(entries)
         if self.data[self.position :].strip(b" \t\r\n"):
             raise InputError("something stands behind it")
         return entries, metadata or {}
 
+    def following(self, entries: dict[str, Entry]) -> None:
+        """The entries behind one, as far as they are written as most writers do; of what is left, `keys` tells."""
+        for match in iter(FOLLOWING.scanner(self.data, self.position).match, None):  # type: ignore[attr-defined]
+            key, code, sizes, begin, end = match.groups()
+            name = str(key, "ascii")
+            if name in entries or name == METADATA:
+                return
+            shape = tuple(map(int, sizes.split(b","))) if sizes else ()
+            entries[name] = self.checked(name, str(code, "ascii"), shape, (int(begin), int(end)))
+            self.position = match.end()
+
     def entry(self, name: str) -> Entry:
-        if (match := COMPACT.match(self.data, self.position)) is not None:
+        if (match := ENTRY.match(self.data, self.position)) is not None:
             self.position = match.end()
             code, sizes, begin, end = match.groups()
             return self.checked(
@@ -171,7 +183,7 @@ class _Reader:
             raise InputError(f"{name!r} has a dtype {code[:40]!r}, which the format does not know")
         if len(offsets) != 2 or offsets[0] > offsets[1]:
             raise InputError(f"{name!r} has data_offsets {list(offsets)}, where a begin and an end belong")
-        return Entry(code, shape, *offsets)
+        return Entry(code, shape, offsets[0], offsets[1])
 
     def keys(self, seen: Mapping[str, Any]) -> Iterable[str]:
         """The keys of an object, whose values are read between two of them."""

@@ -83,6 +83,18 @@ class ZarrTarget(Target):
         """Arrays that the writer has laid out for the chunk or shard."""
         return self.writer.block(region, scratch, sync_data=self.sync)
 
+    def batches(self, grid: Grid) -> Sequence[range] | None:
+        """Chunks of a few KiB, in files of a local store."""
+        return self.writer.batches(grid)
+
+    def batch(self, regions: Sequence[Region], scratch: Scratch) -> Parts:
+        """An array for all of them, of which the writer makes the files."""
+        return self.writer.batch(regions, scratch, sync_data=self.sync)
+
+    def stored_batch(self, regions: Sequence[Region], scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """The chunks, read as the writer lays them out."""
+        return self.writer.stored_batch(regions, scratch)
+
     def read(self, region: Region) -> Array:
         """The values of a region."""
         return np.asarray(self.array[slices(region)], dtype=self.dtype)

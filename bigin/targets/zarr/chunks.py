@@ -12,7 +12,7 @@ import math
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -28,16 +28,17 @@ from zarr.storage import LocalStore
 from bigin.core import dtypes
 from bigin.core.disk import open_file, read_all, reserve, start_writeback, write_all
 from bigin.core.errors import DamagedError, FillError, InputError
-from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent, runs, slices, within
-from bigin.targets.target import Array, Parts, Scratch
+from bigin.core.regions import Grid, Region, Shape, Stretches, block_of_rows, extent, runs, slices, within
+from bigin.targets.target import BATCH, MANY, Array, Parts, Scratch
 from bigin.targets.zarr.cloud import CloudZarr
 from bigin.targets.zarr.dtypes import register_dtypes
-from bigin.targets.zarr.private import encode_chunk_key, set_array, wait
+from bigin.targets.zarr.private import chunk_keys, encode_chunk_key, set_array, wait
 from bigin.targets.zarr.shards import SMALL, group_bytes, groups, join, split
 
 register_dtypes()  # whoever opens an array by bigin comes by this file
 
 CLOUD_COPIES = 2  # of a chunk, while obstore sends it: 1.6 as measured
+FOLDERS = 4096  # of which it is known that they lie in the array's
 PART = 1 << 20  # bytes of a chunk that are made and written at once, if no more are asked for: they stay in the cache
 EMPTY = np.uint64(2**64 - 1)  # offset and size of an inner chunk that a shard does not hold
 
@@ -59,6 +60,7 @@ class Writer:
         self.local = store.root if isinstance(store, LocalStore) else None
         self.folder = "" if self.local is None else os.path.join(self.local, array.store_path.path).rstrip("/")
         self._checked = {self.folder}  # folders that lie in the array's
+        self._keys = chunk_keys(array)
         self._process = uuid.uuid4().hex  # which no other writer's temporary files have in their names
         self._numbers = count()
         self._metadata = os.path.join(self.folder, "zarr.json" if array.metadata.zarr_format == 3 else ".zarray")
@@ -77,11 +79,9 @@ class Writer:
         if self.local is not None and not os.path.isfile(self._metadata):
             raise DamagedError(f"{self.folder}: was removed while it was filled; rerun the fill")
 
-    def check_inside(self, region: Region) -> None:
-        """Raises FillError where a link would lead a chunk's file out of the array's folder, or that is gone."""
-        self.check_there()
-        path = self.file(region)
-        if path is not None and not self._inside(os.path.dirname(path)):
+    def make_room(self, path: str | None) -> None:
+        """Makes the folder of a chunk's file; raises FillError where a link would lead it out of the array's folder."""
+        if path is not None and not self._inside(path[: path.rindex("/")]):
             raise FillError(
                 f"{path}: expected a path in {self.folder}, got a link that leads out of it; remove the link"
             )
@@ -97,15 +97,22 @@ class Writer:
         return f"{path}.{self._process}{next(self._numbers)}.partial"
 
     def _inside(self, folder: str) -> bool:
-        """Whether a folder below the array's, which may be missing, lies in it once links are followed."""
+        """Whether a folder below the array's, which is made where it is missing, lies in it once links are followed."""
         if folder in self._checked:
             return True
-        above = os.path.dirname(folder)
-        inside = len(above) >= len(self.folder) and self._inside(above) and not os.path.islink(folder)
+        above = folder[: folder.rindex("/")]
+        inside = len(above) >= len(self.folder) and self._inside(above)
+        if inside:
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                inside = not os.path.islink(folder)
         if not inside:
             real = os.path.realpath(self.folder)
             inside = f"{os.path.realpath(folder)}/".startswith(f"{real}/")
         if inside:
+            if len(self._checked) >= FOLDERS:
+                self._checked = {self.folder}
             self._checked.add(folder)
         return inside
 
@@ -116,6 +123,20 @@ class Writer:
     def block(self, region: Region, scratch: Scratch, *, sync_data: bool) -> Parts:
         """See Target.block."""
         raise NotImplementedError
+
+    def batches(self, grid: Grid) -> Sequence[range] | None:
+        """See Target.batches."""
+        return None
+
+    def batch(self, regions: Sequence[Region], scratch: Scratch, *, sync_data: bool) -> Parts:
+        """See Target.batch."""
+        for region in regions:
+            yield from self.block(region, scratch, sync_data=sync_data)
+
+    def stored_batch(self, regions: Sequence[Region], scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        """See Target.stored_batch."""
+        for region in regions:
+            yield from self.stored(region, scratch)
 
     def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
         """See Target.stored."""
@@ -135,7 +156,7 @@ class Writer:
 
     def key(self, region: Region) -> str:
         """The store's key of a chunk or shard."""
-        return chunk_key(self.array, region, self.outer)
+        return self._keys(tuple(start // size for (start, _), size in zip(region, self.outer, strict=True)))
 
     def _bytes(self, shape: Shape) -> int:
         return math.prod(shape) * self.dtype.itemsize
@@ -155,7 +176,8 @@ class AssignWriter(Writer):
 
     def block(self, region: Region, scratch: Scratch, *, sync_data: bool) -> Parts:
         """Scratch that zarr encodes."""
-        self.check_inside(region)
+        self.check_there()
+        self.make_room(self.file(region))
         made = scratch.array(extent(region), self.dtype)
         yield region, made
         try:
@@ -170,7 +192,58 @@ class AssignWriter(Writer):
             self.array[slices(region)] = made
 
 
-class EncodedWriter(Writer):
+class FileWriter(Writer):
+    """Stores a chunk in a file of its own; small ones are made together and then put into their files."""
+
+    def encode(self, chunk: Array) -> memoryview:
+        """The bytes of a file, from a whole chunk's."""
+        return chunk.data
+
+    def decode(self, data: bytes) -> Array:
+        """The whole chunk's bytes; raises ValueError where there are others."""
+        return np.frombuffer(data, np.uint8)
+
+    def batches(self, grid: Grid) -> Sequence[range] | None:
+        size = self._bytes(self.outer)
+        if self.array.shards is not None or size > SMALL or len(grid) < MANY:
+            return None
+        return Stretches(grid, BATCH // max(1, size))
+
+    def batch(self, regions: Sequence[Region], scratch: Scratch, *, sync_data: bool) -> Parts:
+        self.check_there()
+        together, made, chunks = self._together(regions, scratch)
+        yield together, made
+        split(made, self.outer, chunks, self.fill_value)
+        for region, chunk in zip(regions, chunks.reshape(len(regions), -1).view(np.uint8), strict=True):
+            path = self.path(region)
+            self.make_room(path)
+            with replacing(path, self.temporary(path)) as fd:
+                write_all(fd, self.encode(chunk), 0)
+                if sync_data:
+                    start_writeback(fd)
+
+    def stored_batch(self, regions: Sequence[Region], scratch: Scratch) -> Iterator[tuple[Region, Array]]:
+        together, made, chunks = self._together(regions, scratch)
+        for region, chunk in zip(regions, chunks.reshape(len(regions), -1), strict=True):
+            try:
+                with open_file(self.path(region)) as file:
+                    chunk.view(np.uint8)[...] = self.decode(file.readall())  # type: ignore[attr-defined]
+            except FileNotFoundError:
+                chunk.fill(self.fill_value)
+        join(chunks, self.outer, made)
+        yield together, made
+
+    def _together(self, regions: Sequence[Region], scratch: Scratch) -> tuple[Region, Array, Array]:
+        """The region of a batch, an array of its values, and one of its chunks."""
+        together = tuple((start, stop) for (start, _), (_, stop) in zip(regions[0], regions[-1], strict=True))
+        counts = Grid(extent(together), self.outer).counts
+        size = len(regions) * self._bytes(self.outer)
+        scratch.bytes(2 * size)  # so that both arrays lie in one buffer
+        made = scratch.array(extent(together), self.dtype, size)
+        return together, made, scratch.array((*counts, *self.outer), self.dtype)
+
+
+class EncodedWriter(FileWriter):
     """Encodes chunks as zarr does, and writes their files. zarr's event loop and its threads take 2 ms for each."""
 
     def __init__(self, array: zarr.Array[Any], codec: Any) -> None:
@@ -184,16 +257,26 @@ class EncodedWriter(Writer):
     def block(self, region: Region, scratch: Scratch, *, sync_data: bool) -> Parts:
         """Scratch that is encoded; a chunk at the array's edge as a whole, with the fill value beyond."""
         path = self.path(region)
-        self.check_inside(region)
+        self.check_there()
+        self.make_room(path)
         made = scratch.array(extent(region), self.dtype)
         yield region, made
         if made.shape != self.outer:
             whole = np.full(self.outer, self.fill_value, self.dtype)
             whole[tuple(slice(0, size) for size in made.shape)] = made
             made = whole
-        data = self.codec.encode(made.reshape(-1).view(np.uint8))
+        data = self.encode(made.reshape(-1).view(np.uint8))
         with replacing(path, self.temporary(path)) as fd:
-            write_all(fd, memoryview(data).cast("B"), 0)
+            write_all(fd, data, 0)
+
+    def encode(self, chunk: Array) -> memoryview:
+        return memoryview(self.codec.encode(chunk)).cast("B")
+
+    def decode(self, data: bytes) -> Array:
+        values: Array = np.frombuffer(self.codec.decode(data), np.uint8)
+        if values.size != (expected := self._bytes(self.outer)):
+            raise ValueError(f"it holds {values.size} bytes where {expected} were expected")
+        return values
 
     def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
         try:
@@ -202,11 +285,7 @@ class EncodedWriter(Writer):
         except FileNotFoundError:  # a chunk of the fill value
             yield region, np.full(extent(region), self.fill_value, self.dtype)
             return
-        values = np.frombuffer(self.codec.decode(data), np.uint8)
-        expected = self._bytes(self.outer)
-        if values.size != expected:
-            raise ValueError(f"it holds {values.size} bytes where {expected} were expected")
-        whole = values.view(self.dtype).reshape(self.outer)
+        whole = self.decode(data).view(self.dtype).reshape(self.outer)
         yield region, whole[tuple(slice(0, size) for size in extent(region))]
 
 
@@ -330,7 +409,7 @@ class CloudWriter(BytesWriter):
         yield region, whole[tuple(slice(0, size) for size in extent(region))]
 
 
-class LocalWriter(BytesWriter):
+class LocalWriter(BytesWriter, FileWriter):
     """Streams the same bytes into a file: from a small buffer that stays in the cache, and without the event loop that
     a store's calls pass through. Under a temporary name, so that a chunk is there whole or not at all.
     """
@@ -355,7 +434,8 @@ class LocalWriter(BytesWriter):
     def block(self, region: Region, scratch: Scratch, *, sync_data: bool) -> Parts:
         """Parts of the chunks, one after the other."""
         path = self.path(region)
-        self.check_inside(region)
+        self.check_there()
+        self.make_room(path)
         covered = self.covered(region)
         index = self.index(covered)
         size = len(covered) * self.chunk_bytes

@@ -7,7 +7,7 @@ once, or to make an array object from metadata that has been changed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import zarr
@@ -48,6 +48,12 @@ async def set_array(store: Store, key: str, data: Any) -> None:
 def encode_chunk_key(array: zarr.Array[Any], index: Shape) -> str:
     """The store's key of a chunk or shard from its index in their grid."""
     return f"{array.store_path.path}/{array.metadata.encode_chunk_key(index)}".lstrip("/")
+
+
+def chunk_keys(array: zarr.Array[Any]) -> Callable[[Shape], str]:
+    """encode_chunk_key of one array, for many chunks."""
+    path, encode = array.store_path.path, array.metadata.encode_chunk_key
+    return (lambda index: f"{path}/{encode(index)}") if path else encode
 
 
 def moved(array: zarr.Array[Any], store: Store) -> zarr.Array[Any]:
