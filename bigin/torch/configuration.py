@@ -144,7 +144,11 @@ class Configuration:
             )
             return made
 
-        return self._init.converted(self.module, convert)
+        try:
+            return self._init.converted(self.module, convert)
+        except InputError as error:
+            said = str(error).partition("; ")[0]
+            raise InputError(f"{said}; leave out --original-names (original_names=)") from None
 
     @property
     def model(self) -> Model:

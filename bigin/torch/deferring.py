@@ -26,7 +26,7 @@ from bigin.spec.model import TensorValues
 from bigin.spec.tensor import TensorSpec
 from bigin.torch.modules import Assigning, Member, Rules, matches, members, naming, parse_rules, shape_of, specify
 from bigin.torch.recording.functions import replaced
-from bigin.torch.recording.lowering import lower, visible
+from bigin.torch.recording.lowering import as_drawn, lower, visible
 from bigin.torch.recording.recorder import Factories, Recorder
 from bigin.torch.recording.values import Draw, Write
 
@@ -206,24 +206,27 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         """
         with self._recorder, torch.no_grad():
             made = convert(dict(module.state_dict()))
+        for name, tensor in module.state_dict().items():
+            if not all(map(as_drawn, visible(self._recorder.memory, tensor))):
+                raise InputError(f"{name}: expected a draw that lies in it as it was drawn, got one in another order")
         specs: dict[str, TensorValues] = {}
         for name, tensor in made.items():
             recorded = Recorded(name, tensor, visible(self._recorder.memory, tensor))
             try:
-                specs[name] = self._lowered(recorded, tensor.dtype)
+                specs[name] = self._lowered(recorded, tensor.dtype, exact=True)
             except InputError as error:
                 raise InputError(f"{name}: {error}") from None
         return specs
 
-    def _lowered(self, recorded: Recorded, dtype: Any) -> TensorValues:
-        """The specification of what was recorded of one tensor."""
+    def _lowered(self, recorded: Recorded, dtype: Any, *, exact: bool = False) -> TensorValues:
+        """The specification of what was recorded of one tensor; exact as in lower."""
 
         def stream(draw: Draw | None) -> tuple[str, str]:
             if draw is None or draw.token.stream is None:
                 return recorded.name, ""
             return draw.token.stream[1:]
 
-        return lower(recorded.writes, recorded.tensor, dtype, self.seed, stream)
+        return lower(recorded.writes, recorded.tensor, dtype, self.seed, stream, exact=exact)
 
     def __str__(self) -> str:
         """A table of all that was recorded."""

@@ -76,24 +76,29 @@ def grouped(size: int, places: Sequence[Positions]) -> tuple[np.ndarray[Any, Any
     return labels, int(labels.max(initial=0)) + 1
 
 
-def lower(writes: Sequence[Write], tensor: torch.Tensor, dtype: Any, seed: int, naming: Naming) -> TensorValues:
-    """The specification of a tensor's values; raises InputError where no method says them."""
+def lower(
+    writes: Sequence[Write], tensor: torch.Tensor, dtype: Any, seed: int, naming: Naming, *, exact: bool = False
+) -> TensorValues:
+    """The specification of a tensor's values; raises InputError where no method says them.
+
+    exact: whether the elements of a draw that were put in another order must be those in that order.
+    """
     shape = tuple(tensor.shape)
     kind = dtypes.parse_dtype(dtype)
     if len(writes) == 1 and writes[0].where.covers(math.prod(shape)):
         where, value = writes[0].where, writes[0].value
-        whole = single(value, where, shape, tensor.dtype, Target(kind, seed, naming))
+        whole = single(value, where, shape, tensor.dtype, Target(kind, seed, naming, exact=exact))
         if whole is not None:
             return whole
-    layers = [layer(write, shape, tensor.dtype, Target(kind, seed, naming)) for write in writes]
+    layers = [layer(write, shape, tensor.dtype, Target(kind, seed, naming, exact=exact)) for write in writes]
     return simplified(LayeredSpec(tuple(layers), shape, kind))
 
 
 class Target:
     """What the values are made in: the dtype, the seed, and the names of streams."""
 
-    def __init__(self, dtype: np.dtype[Any], seed: int, naming: Naming) -> None:
-        self.dtype, self.seed, self.naming = dtype, seed, naming
+    def __init__(self, dtype: np.dtype[Any], seed: int, naming: Naming, *, exact: bool) -> None:
+        self.dtype, self.seed, self.naming, self.exact = dtype, seed, naming, exact
 
     def spec(self, method: str, parameters: dict[str, Any], shape: Shape, draw: Draw | None = None) -> TensorSpec:
         """The specification of a method's values."""
@@ -124,7 +129,7 @@ def single(value: Value, where: View, shape: Shape, dtype: torch.dtype, target: 
     if isinstance(value, Draw):
         if value.shape == shape and value.source.is_whole(math.prod(shape)) and where.is_whole(math.prod(shape)):
             return target.spec(value.method, value.parameters, shape, value)
-        plain = elementwise(value)
+        plain = None if target.exact else elementwise(value)
         return None if plain is None else target.spec(plain.method, plain.parameters, shape, value)
     if isinstance(value, Full):
         return constant(value, shape, target)
@@ -146,6 +151,16 @@ def elementwise(draw: Draw) -> Draw | None:
         return draw
     distribution = algebra.resolved(draw)
     return algebra.as_draw(draw, distribution) if isinstance(distribution, Uniform | Normal | TruncNormal) else None
+
+
+def as_drawn(write: Write) -> bool:
+    """Whether a draw lies in a tensor in the order in which it was drawn."""
+    value, where = write.value, write.where
+    if not isinstance(value, Draw) or elementwise(value) is None:
+        return True
+    strides = [stride for size, stride in zip(where.sizes, where.strides, strict=True) if size > 1]
+    in_order = strides == sorted(strides, reverse=True)
+    return in_order and value.shape == where.sizes and value.source.is_whole(math.prod(value.shape))
 
 
 def constant(value: Full, shape: Shape, target: Target) -> TensorSpec:
@@ -191,7 +206,7 @@ def layer(write: Write, shape: Shape, dtype: torch.dtype, target: Target) -> Lay
     along = [axis for axis, _ in along_axes(shape, where, View.whole(where.sizes))]
     straight = straight_view(shape, along)
     if isinstance(value, Draw):
-        plain = elementwise(value)
+        plain = None if target.exact else elementwise(value)
         if plain is not None and straight is not None:
             spec = target.spec(plain.method, plain.parameters, straight.sizes, value)
             return Layer(spec, straight, View.whole(straight.sizes))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bigin.core.errors import InputError
@@ -388,16 +388,23 @@ def broadcast(draw: Draw, sizes: tuple[int, ...], wider: tuple[int, ...]) -> Val
     if source is None:
         return Refused("expand", "a part of a draw")
     if numel(sizes) == numel(wider):
-        kept = [(size, stride) for size, stride in zip(source.sizes, source.strides, strict=True) if size > 1]
-        strides = []
-        for size in wider:
-            strides.append(kept.pop(0)[1] if size > 1 and kept and kept[0][0] == size else 0)
-        return replace(draw, source=View(source.offset, wider, tuple(strides)))
+        shaped = reshaped(source, wider)
+        return Refused("reshape", "a draw in another order") if shaped is None else replace(draw, source=shaped)
     ahead = len(wider) - len(sizes)
     strides = [0] * ahead + [
         0 if size == 1 else stride for size, stride in zip(source.sizes, source.strides, strict=True)
     ]
     return replace(draw, source=View(source.offset, wider, tuple(strides)))
+
+
+def reshaped(source: View, sizes: tuple[int, ...]) -> View | None:
+    """The same elements in the same order in another shape; None where no strides say it."""
+    with _disable_current_modes():
+        try:
+            strides = torch.empty_strided(source.sizes, source.strides, device=META).view(sizes).stride()
+        except RuntimeError:
+            return None
+    return View(source.offset, sizes, tuple(strides))
 
 
 def number_of(operand: Any) -> float | None:
