@@ -97,7 +97,7 @@ def lower(
 class Target:
     """What the values are made in: the dtype, the seed, and the names of streams."""
 
-    def __init__(self, dtype: np.dtype[Any], seed: int, naming: Naming, *, exact: bool) -> None:
+    def __init__(self, dtype: np.dtype[Any], seed: int, naming: Naming, *, exact: bool = False) -> None:
         self.dtype, self.seed, self.naming, self.exact = dtype, seed, naming, exact
 
     def spec(self, method: str, parameters: dict[str, Any], shape: Shape, draw: Draw | None = None) -> TensorSpec:
