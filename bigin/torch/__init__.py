@@ -17,7 +17,8 @@ from bigin.torch.defaults import rules_like
 from bigin.torch.deferring import deferred
 from bigin.torch.distributed import fill_dtensor
 from bigin.torch.files import open
-from bigin.torch.modules import Rule, init_
+from bigin.torch.filling import init_
+from bigin.torch.modules import Rule
 from bigin.torch.replacing import replaces_init
 
 __all__ = [

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bigin.api.models import Out, fill_model
-from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.text import parse_size
 from bigin.jobs.job import FillOptions
 from bigin.jobs.report import Report
-from bigin.recipes.specs import Chosen, resolve_known
+from bigin.recipes.specs import Chosen
 from bigin.spec.model import TensorValues
-from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
 from bigin.targets.memory import memory_target
 from bigin.targets.models import Model
 from bigin.torch.defaults import scheme
+from bigin.torch.filling import assigned_by, by_recipe, dtype_of, in_dtype, saved
 from bigin.torch.modules import (
     Assigning,
     Member,
@@ -31,10 +29,7 @@ from bigin.torch.modules import (
     Value,
     assign,
     matches,
-    members,
-    padding_of,
     parse_rules,
-    recorded,
     shape_of,
     specify,
 )
@@ -93,46 +88,29 @@ def materialize(
     shard = None if max_shard_size is None else parse_size(max_shard_size)
     with default_modes():
         kept = saved(module)
+        values = checkpoint_values(module, rules, (seed, default, variables), kept, dtype)
         model = Model(type(module).__name__, {"": {m.name: (dtype_of(m, dtype), shape_of(m)) for m in kept}})
-        if isinstance(rules, Assigning):
-            values = {m.name: spec for m, spec in recorded(rules, kept, seed, default, dtype)}
-        elif isinstance(rules, str | os.PathLike):
-            if default is not None:
-                raise InputError("expected no default beside a recipe, which has its own: a [default] rule in it")
-            values = by_recipe(Chosen(rules, seed, variables or {}), model, kept)
-        else:
-            if variables is not None:
-                raise InputError("expected variables only for a recipe, got them beside rules")
-            values = by_rules(module, rules, 0 if seed is None else seed, default, kept)
-            values = {name: in_dtype(spec, model.tensors[name][0]) for name, spec in values.items()}
         if not values:
             raise InputError("expected parameters to write, got a module without any")
         path = Path(out) if isinstance(out, os.PathLike) else out
         return fill_model(values, Out(path, model, shard), limits, options)
 
 
-def dtype_of(member: Member, dtype: Any) -> str:
-    """The name of the dtype that a member is written in."""
-    own = member.tensor.dtype
-    wanted = dtypes.parse_dtype(dtype).name if dtype is not None and own.is_floating_point else str(own)
-    return wanted.removeprefix("torch.")
-
-
-def in_dtype(spec: TensorValues, dtype: str) -> TensorValues:
-    """The same values in another dtype."""
-    wanted = dtypes.parse_dtype(dtype)
-    if isinstance(spec, ValuesSpec):
-        return replace(spec, values=spec.values.astype(wanted))
-    return replace(spec, dtype=wanted) if isinstance(spec, TensorSpec) else spec
-
-
-def saved(module: Any) -> list[Member]:
-    """The parameters and buffers that a checkpoint of the module holds."""
-    return [
-        member
-        for member in members(module)
-        if not member.is_buffer or member.attribute not in member.owner._non_persistent_buffers_set
-    ]
+def checkpoint_values(
+    module: Any, rules: Any, more: tuple[Any, Any, Any], kept: list[Member], dtype: Any
+) -> dict[str, TensorValues]:
+    """What a checkpoint holds, by name. more: the seed, the default rule and the variables."""
+    seed, default, variables = more
+    if isinstance(rules, Assigning) or (variables is not None and not isinstance(rules, str | os.PathLike)):
+        return assigned_by(module, rules, more, kept, dtype)
+    if isinstance(rules, str | os.PathLike):
+        if default is not None:
+            raise InputError("expected no default beside a recipe, which has its own: a [default] rule in it")
+        values, unmatched = by_recipe(module, Chosen(rules, seed, variables or {}), kept, dtype)
+        return values | {member.name: as_it_is(member) for member in unmatched}
+    values = by_rules(module, rules, 0 if seed is None else seed, default, kept)
+    names = {member.name: dtype_of(member, dtype) for member in kept}
+    return {name: in_dtype(spec, names[name]) for name, spec in values.items()}
 
 
 def by_rules(
@@ -153,18 +131,6 @@ def by_rules(
     return values
 
 
-def by_recipe(recipe: Chosen, model: Model, kept: list[Member]) -> dict[str, TensorValues]:
-    """What a recipe says of the members."""
-    known = {member.name: member for member in kept if member.is_buffer and not member.tensor.is_meta}
-    values, unmatched = resolve_known(recipe, model.label, model.tensors, known)
-    values |= {name: as_it_is(known[name]) for name in unmatched}
-    for member in kept:
-        told = values.get(member.name)
-        if isinstance(told, TensorSpec) and told.padding_idx is None:
-            values[member.name] = replace(told, padding_idx=padding_of(member))
-    return values
-
-
 def as_it_is(member: Member) -> ValuesSpec:
     """The values that a member has in the module."""
     lent = memory_target(member.tensor.detach().cpu().contiguous())
@@ -177,7 +143,7 @@ def scheme_of_buffer(member: Member) -> Rule | None:
     return scheme(member) if member.is_buffer else None
 
 
-def of_norm(member: Member, seed: int) -> TensorSpec:
+def of_norm(member: Member, seed: int) -> TensorValues:
     """What batch and instance norms keep of the batches that they have seen: none yet."""
     rule = scheme_of_buffer(member)
     if rule is None:

@@ -36,8 +36,8 @@ from bigin.targets.safetensors.companions import (
     config_text,
     read_config,
 )
-from bigin.torch.checkpoint import saved
 from bigin.torch.deferring import deferred, in_words
+from bigin.torch.filling import saved
 from bigin.torch.modules import Member, Rules, padding_of, shape_of
 
 INSTALL = "expected transformers, whose classes a configuration names; pip install 'bigin[transformers]'"

@@ -8,6 +8,7 @@ from glob import escape
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from bigin.methods.fans import fans
 from bigin.torch.modules import Member, Rule, members
@@ -105,6 +106,12 @@ def of_attention(member: Member) -> Rule | None:
     return ZEROS if member.attribute == "in_proj_bias" else Rule("xavier_normal")
 
 
+def of_spectral_norm(member: Member) -> Rule | None:
+    """spectral_norm: vectors of about unit length, from which the power method begins."""
+    size = member.tensor.numel()
+    return Rule("normal", {"std": 1 / math.sqrt(size)}) if member.attribute in ("_u", "_v") and size else None
+
+
 def symmetric(size: int) -> Rule:
     """U(-1 / sqrt(size), 1 / sqrt(size)); nothing is drawn for a size of 0."""
     if size == 0:
@@ -127,4 +134,5 @@ SCHEMES: list[tuple[Any, str, Callable[[Member], Rule | None]]] = [
     (nn.RMSNorm, "reset_parameters", of_norm),
     (nn.PReLU, "reset_parameters", of_prelu),
     (nn.MultiheadAttention, "_reset_parameters", of_attention),
+    (_SpectralNorm, "_power_method", of_spectral_norm),
 ]

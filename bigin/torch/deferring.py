@@ -6,7 +6,6 @@ import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -15,7 +14,6 @@ import torch
 from torch import nn
 from torch.nn.modules import module as registration
 
-from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.generator import parse_seed
 from bigin.core.text import counted
@@ -24,7 +22,8 @@ from bigin.spec.fused import FusedSpec
 from bigin.spec.layered import LayeredSpec
 from bigin.spec.model import TensorValues
 from bigin.spec.tensor import TensorSpec
-from bigin.torch.modules import Assigning, Member, Rules, matches, members, naming, parse_rules, shape_of, specify
+from bigin.torch.filling import in_dtype
+from bigin.torch.modules import Assigning, Member, Rules, first_rule, members, naming, parse_rules, shape_of, specify_by
 from bigin.torch.recording.functions import replaced
 from bigin.torch.recording.lowering import as_drawn, lower, visible
 from bigin.torch.recording.recorder import Factories, Recorder
@@ -170,9 +169,10 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
     def _spec(self, member: Member, dtype: Any) -> TensorValues:
         own = member.tensor.dtype
         wanted = dtype if dtype is not None and own.is_floating_point else own
-        rule = next((value for key, value in self._rules if value is not None and matches(key, member)), None)
-        if rule is not None:
-            return replace(specify(member, rule, self.seed), dtype=dtypes.parse_dtype(wanted))
+        number = first_rule(self._rules, member)
+        told = None if number is None else specify_by(self._rules, number, member, self.seed)
+        if told is not None:
+            return in_dtype(told, str(wanted).removeprefix("torch."))
         recorded = (
             self._built.get(member.owner, {}).get(member.attribute)
             or self._recorded.get(member.name)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import Any
 
-import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
-from bigin.core.floats import default_modes
-from bigin.core.limits import Limits
 from bigin.core.regions import Shape
-from bigin.jobs.job import FillOptions
+from bigin.methods import table
 from bigin.recipes.glob import Glob, parse_glob
 from bigin.spec.model import TensorValues
 from bigin.spec.tensor import TensorSpec
-from bigin.torch.distributed import part_jobs
+from bigin.spec.values import ValuesSpec
+from bigin.torch.recording.calls import values_of_call
+from bigin.torch.recording.values import made, norms
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # parts of names that are no layers
 MENTIONED = 10  # parameters that an error about many names
@@ -35,8 +35,19 @@ class Rule:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Call:
+    """A function that initializes a tensor in place, as those of torch.nn.init do."""
+
+    function: Callable[[Any], Any]
+
+    def __str__(self) -> str:
+        inner = self.function.func if isinstance(self.function, partial) else self.function
+        return getattr(inner, "__name__", None) or repr(inner)
+
+
 Key = type | str | tuple[type, str]
-Value = str | tuple[str, Mapping[str, Any]] | Rule | None
+Value = str | tuple[str, Mapping[str, Any]] | Rule | Callable[[Any], Any] | None
 Rules = Mapping[Key, Value] | Sequence[tuple[Key, Value]]
 
 
@@ -57,91 +68,94 @@ class Member:
     owner: Any
     tensor: Any
     is_buffer: bool
+    role: Role | None = None
+
+    def in_role(self) -> Member:
+        """What the member stands for, if it is a part of a parametrization."""
+        role = self.role
+        if role is None:
+            return self
+        return replace(self, name=role.name, attribute=role.attribute, owner=role.owner, role=None)
 
 
-def init_(
-    module: Any,
-    rules: Rules | Assigning,
-    seed: int | None = None,
-    *,
-    default: Value | None = None,
-    threads: int | None = None,
-    max_memory: int | str | None = None,
-) -> list[TensorValues]:
-    """Fill the parameters of a module in place, each with initial values by the first rule that is for it.
+@dataclass(frozen=True)
+class Role:
+    """The parameter of a module that a parametrization computes, of what a member holds.
 
-    A parameter's stream comes from its own name, as torch.nn.Module.named_parameters tells it: adding, removing or
-    reordering layers changes no other parameter. What wrappers (torch.compile, DistributedDataParallel, activation
-    checkpoints) add to the names does not count. A parameter that several modules share is filled once, under its
-    first name. A DTensor is filled with this rank's part. The row padding_idx of an Embedding stays zero.
-
-    Args:
-        module: a torch.nn.Module on the CPU or on CUDA devices.
-        rules: a mapping, or a sequence of pairs, from what a rule is for to a method. A key is a class of modules, for
-            the parameters that its modules hold themselves; a pattern of full names, such as "*.bias"; or a class and
-            a pattern of the module's own names, such as (nn.LSTM, "weight_*"). Patterns are those of recipes. A value
-            is a method's name, a pair of a name and a mapping of parameters, a Rule, or None for what is left as it is.
-            Buffers are left as they are, unless a pattern that is for one ends in its own name: "*running_mean". Or
-            what bigin.torch.deferred has recorded, which fills buffers as well.
-        seed: an integer from 0 to 2^64 - 1, by default 0. What was recorded has its own.
-        default: the rule for parameters that no rule is for, which else are an error.
-        threads, max_memory: as in bigin.fill.
-
-    Returns:
-        What each parameter was filled with, in the order of the module.
-
-    Raises:
-        InputError: something is wrong with what was asked for, or a parameter has no rule; nothing was changed.
-
-    Example:
-        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
-        >>> for spec in bigin.torch.init_(model, {"*.bias": "zeros", torch.nn.Linear: "xavier_uniform"}, seed=1):
-        ...     print(spec)
-        xavier_uniform(), seed 1, name 0.weight, 4x8 float32
-        zeros(), seed 1, name 0.bias, 4 float32
-        xavier_uniform(), seed 1, name 2.weight, 2x4 float32
-        zeros(), seed 1, name 2.bias, 2 float32
+    norms_of: the member's sibling of which it holds the norms, as weight_norm has them. along: the axis that has a norm
+    for each index, or -1 for one norm of all.
     """
-    limits, options = Limits.parse(threads, max_memory), FillOptions()
-    if isinstance(rules, Assigning):
-        assigned = recorded(rules, list(members(module)), seed, default)
-    else:
-        assigned = [*assign(module, rules, 0 if seed is None else seed, default)]
-    with default_modes(), torch.no_grad():
-        jobs = []
-        for member, spec in assigned:
-            with naming(member):
-                jobs += part_jobs(member.tensor, spec, limits)
-        for job in jobs:
-            job.fill(options)
-    return [spec for _, spec in assigned]
+
+    name: str
+    attribute: str
+    owner: Any
+    norms_of: str | None = None
+    along: int = 0
 
 
-def recorded(
-    rules: Assigning, chosen: list[Member], seed: Any, default: Any, dtype: Any = None
-) -> list[tuple[Member, TensorValues]]:
-    """What was recorded of each member; raises InputError for what only rules take."""
-    if seed is not None or default is not None:
-        raise InputError("expected no seed and no default beside what deferred recorded, which has a seed and rules")
-    return rules.assigned(chosen, dtype)
-
-
-def assign(module: Any, rules: Rules, seed: int, default: Value | None) -> list[tuple[Member, TensorSpec]]:
+def assign(module: Any, rules: Rules, seed: int, default: Value | None) -> list[tuple[Member, TensorValues]]:
     """What the rules say of each member, checked; raises InputError. Buffers that no rule names are left out."""
     pairs = parse_rules(rules)
-    otherwise = [] if default is None else [parse_value(default)]
+    otherwise = None if default is None else parse_value(default)
     assigned, without = [], []
     for member in members(module):
-        said = [value for key, value in pairs if matches(key, member)] or ([] if member.is_buffer else otherwise)
-        if not said and not member.is_buffer:
+        found = first_rule(pairs, member)
+        if found is not None:
+            spec = specify_by(pairs, found, member, seed)
+            if spec is not None:
+                assigned.append((member, spec))
+        elif not member.is_buffer and default is None:
             without.append(member)
-        elif said and said[0] is not None:
-            assigned.append((member, specify(member, said[0], seed)))
+        elif not member.is_buffer and otherwise is not None:
+            assigned.append((member, specify(member, otherwise, seed)))
     if without:
         listed = ", ".join(f"{member.name} ({type(member.owner).__name__})" for member in without[:MENTIONED])
         more = f" and {len(without) - MENTIONED} more" if len(without) > MENTIONED else ""
         raise InputError(f"expected a rule for every parameter, got none for {listed}{more}; add rules or a default")
     return assigned
+
+
+Pairs = list[tuple[Key, Rule | Call | None]]
+
+
+def first_rule(pairs: Pairs, member: Member) -> int | None:
+    """The number of the first rule that is for a member."""
+    return next((number for number, (key, _) in enumerate(pairs) if matches(key, member)), None)
+
+
+def specify_by(pairs: Pairs, number: int, member: Member, seed: int) -> TensorValues | None:
+    """What a rule says of a member; None where it leaves it as it is. Raises InputError that names the rule."""
+    key, rule = pairs[number]
+    if rule is None:
+        return None
+    try:
+        spec = specify(member, rule, seed, as_norms=not matches_directly(key, member))
+        if isinstance(spec, TensorSpec):
+            with naming(member):
+                spec.distribution  # noqa: B018 (raises InputError where the shape does not do)
+        return spec
+    except InputError as error:
+        later = [(n, k) for n, (k, _) in enumerate(pairs) if n > number and matches(k, member)]
+        hint = ""
+        if later:
+            n, other = later[0]
+            hint = (
+                f"; rule {n + 1} ({key_in_words(other)}) is for it too, but the first rule that matches applies: put "
+                f"it before rule {number + 1}"
+            )
+        raise InputError(f"{error} (rule {number + 1}, {key_in_words(key)}: {rule_in_words(rule)}){hint}") from None
+
+
+def key_in_words(key: Key) -> str:
+    """What a rule is for."""
+    if isinstance(key, tuple):
+        return f"{key[0].__name__}, {key[1]!r}"
+    return repr(key) if isinstance(key, str) else key.__name__
+
+
+def rule_in_words(rule: Rule | Call) -> str:
+    """What a rule does."""
+    return rule.method if isinstance(rule, Rule) else str(rule)
 
 
 def members(module: Any) -> Iterator[Member]:
@@ -167,7 +181,26 @@ def members(module: Any) -> Iterator[Member]:
             for attribute, tensor in held.items():
                 if tensor is not None and id(tensor) not in seen:
                     seen.add(id(tensor))
-                    yield Member(names[path] + attribute, attribute, owner, tensor, is_buffer)
+                    member = Member(names[path] + attribute, attribute, owner, tensor, is_buffer)
+                    yield member if is_buffer else replace(member, role=role_of(member, path, owners, names))
+
+
+def role_of(member: Member, path: str, owners: Mapping[str, Any], names: Mapping[str, str]) -> Role | None:
+    """What a parameter stands for, where torch's parametrizations or their predecessors compute another of it."""
+    owner, attribute = member.owner, member.attribute
+    if isinstance(owner, ParametrizationList):
+        above, _, computed = path.rpartition(".")
+        above = above.rpartition(".")[0]
+        role = Role(names[above] + computed, computed, owners[above])
+        norm = next((each for each in owner if type(each).__name__ == "_WeightNorm"), None)
+        return replace(role, norms_of="original1", along=norm.dim) if norm and attribute == "original0" else role
+    for hook in owner._forward_pre_hooks.values():  # torch.nn.utils.weight_norm and spectral_norm
+        if type(hook).__name__ in ("WeightNorm", "SpectralNorm") and attribute.rpartition("_")[0] == hook.name:
+            role = Role(names[path] + hook.name, hook.name, owner)
+            if attribute.endswith("_g"):
+                return replace(role, norms_of=f"{hook.name}_v", along=hook.dim)
+            return role
+    return None
 
 
 def is_wrapped(owner: Any, attribute: str) -> bool:
@@ -176,12 +209,12 @@ def is_wrapped(owner: Any, attribute: str) -> bool:
     return attribute in WRAPPERS or (parallel and attribute == "module")
 
 
-def parse_rules(rules: Any) -> list[tuple[Key, Rule | None]]:
+def parse_rules(rules: Any) -> Pairs:
     """Pairs of a key and a rule, checked."""
     pairs = list(rules.items()) if isinstance(rules, Mapping) else rules
     if not isinstance(pairs, list | tuple) or not all(isinstance(pair, list | tuple) for pair in pairs):
         raise InputError(f"expected rules as a mapping or a sequence of pairs, got {rules!r}")
-    parsed: list[tuple[Key, Rule | None]] = []
+    parsed: Pairs = []
     for pair in pairs:
         if len(pair) != 2:
             raise InputError(f"expected rules as pairs of what a rule is for and a method, got {pair!r}")
@@ -209,7 +242,7 @@ def _is_module_class(value: Any) -> bool:
     return inspect.isclass(value) and issubclass(value, nn.Module)
 
 
-def parse_value(value: Any) -> Rule | None:
+def parse_value(value: Any) -> Rule | Call | None:
     """What a rule does; None for one that leaves a tensor as it is."""
     match value:
         case None | Rule():
@@ -218,7 +251,20 @@ def parse_value(value: Any) -> Rule | None:
             return Rule(value)
         case (str(method), Mapping() as parameters) if all(isinstance(name, str) for name in parameters):
             return Rule(method, parameters)
-    raise InputError(f"expected a method's name, a pair of a name and a mapping of parameters, or None, got {value!r}")
+    if callable(value) and not inspect.isclass(value):
+        return bigins_own(value) or Call(value)
+    raise InputError(
+        "expected a method's name, a pair of a name and a mapping of parameters, a function such as "
+        f"torch.nn.init.ones_, or None, got {value!r}"
+    )
+
+
+def bigins_own(function: Any) -> Rule | None:
+    """The rule of a function of bigin.init, which may have its parameters by functools.partial."""
+    inner, parameters = (function.func, function.keywords) if isinstance(function, partial) else (function, {})
+    if getattr(inner, "__module__", None) != "bigin.init" or (isinstance(function, partial) and function.args):
+        return None
+    return Rule(table.find(inner.__name__.rstrip("_")).name, dict(parameters))
 
 
 @lru_cache(4096)
@@ -228,22 +274,50 @@ def parse(pattern: str) -> Glob:
 
 
 def matches(key: Key, member: Member) -> bool:
-    """Whether a rule is for a member; for a buffer only if its pattern ends in the own name."""
+    """Whether a rule is for a member; for a buffer only if its pattern ends in the own name.
+
+    A rule for a parameter that a parametrization computes is for what it computes it of.
+    """
+    return matches_directly(key, member) or (member.role is not None and matches_directly(key, member.in_role()))
+
+
+def matches_directly(key: Key, member: Member) -> bool:
+    """The same, for a member as it is."""
     if isinstance(key, str):
         pattern, found = key, parse(key).match(member.name) is not None
     else:
         of, pattern = key if isinstance(key, tuple) else (key, "*")
         found = isinstance(member.owner, of) and parse(pattern).match(member.attribute) is not None
+        if isinstance(member.owner, ParametrizationList) and not issubclass(of, ParametrizationList):
+            found = False  # a rule for all modules means the module whose parameter it is
+        if not isinstance(key, tuple) and member.role is not None and member.role.owner is member.owner:
+            found = False  # one for a class means what the module computes
     return found and (not member.is_buffer or pattern.endswith(member.attribute))
 
 
-def specify(member: Member, rule: Rule, seed: int) -> TensorSpec:
-    """What decides the values of a member."""
-    shape, padding = shape_of(member), padding_of(member)
+def specify(member: Member, rule: Rule | Call, seed: int, *, as_norms: bool = False) -> TensorValues:
+    """What decides the values of a member. as_norms: of one that holds norms, they are taken of what the rule makes."""
+    if as_norms and member.role is not None and member.role.norms_of is not None:
+        return norms_by(member, rule, seed)
+    shape, padding = shape_of(member), padding_of(member.in_role())
     with naming(member):
-        return TensorSpec.parse(
-            rule.method, rule.parameters, seed, member.name, shape, dtypes.parse_dtype(member.tensor.dtype), padding
-        )
+        dtype = dtypes.parse_dtype(member.tensor.dtype)
+        if isinstance(rule, Call):
+            return values_of_call(rule.function, shape, dtype, (seed, member.name), padding)
+        return TensorSpec.parse(rule.method, rule.parameters, seed, member.name, shape, dtype, padding)
+
+
+def norms_by(member: Member, rule: Rule | Call, seed: int) -> TensorValues:
+    """The norms of what a rule makes of the sibling of a member, as weight_norm begins with."""
+    role = member.role
+    assert role is not None
+    assert role.norms_of is not None
+    of = member.owner._parameters[role.norms_of]
+    name = member.name.removesuffix(member.attribute) + role.norms_of
+    values = made(specify(replace(member, name=name, attribute=role.norms_of, tensor=of), rule, seed))
+    dims = tuple(axis for axis in range(values.ndim) if role.along == -1 or axis != role.along % values.ndim)
+    taken = norms(values, dims).reshape(shape_of(member))
+    return ValuesSpec(taken.astype(dtypes.parse_dtype(member.tensor.dtype)), member.name, seed)
 
 
 def shape_of(member: Member) -> Shape:
@@ -271,5 +345,5 @@ class naming:  # noqa: N801 (used as a function)
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) and not str(error).startswith(f"{self.member.name}: "):
             raise InputError(f"{self.member.name}: {error}") from None

@@ -9,9 +9,11 @@ along each axis.
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ import bigin.torch
 ERROR = 1e-3  # family-wise, over all tests of all models of a library
 TESTS = 200_000  # that are made at most, for all models of a library: each is judged at ERROR / TESTS
 SEEDS = (11, 22, 33)
+SAMPLE, HALF = 1 << 15, 1 << 13  # random elements of a tensor, and of a half, that a test takes, evenly spaced
+VISION = Path(__file__).resolve().parents[2] / "out" / "vision"  # where .ci/run installs timm, torchvision, torchtitan
 
 # Sizes of tiny models, by the names that configurations have for them.
 SMALL = {
@@ -130,8 +134,9 @@ def differences(theirs: list[Any], ours: Any, level: float) -> tuple[list[str], 
         free = ~same[where]
         if np.count_nonzero(free) < 4:
             continue
-        sample = mine[where][free].astype(np.float64)
-        pooled = np.concatenate([v[where][free].astype(np.float64) for v in values])
+        every = -(-np.count_nonzero(free) // (HALF if where else SAMPLE))
+        sample = mine[where][free][::every].astype(np.float64)
+        pooled = np.concatenate([v[where][free][::every].astype(np.float64) for v in values])
         made += 1
         p = stats.ks_2samp(sample, pooled, method="asymp" if sample.size > 500 else "auto").pvalue
         if p < level:
@@ -189,14 +194,158 @@ def transformers_build(kind: str) -> Callable[[], Any]:
 
 def parameters_of(build: Callable[[], Any]) -> int:
     """The number of parameters, without making any."""
-    with torch.device("meta"):
+    try:
+        with torch.device("meta"):
+            return sum(p.numel() for p in build().parameters())
+    except NotImplementedError:  # code that looks at values which it has computed
         return sum(p.numel() for p in build().parameters())
 
 
-# --- timm -----------------------------------------------------------------------------------------------------------
+# --- timm, torchvision, torchtitan ----------------------------------------------------------------------------------
+
+
+def with_vision() -> None:
+    """Make timm, torchvision and torchtitan importable, also where torchvision was built for another torch.
+
+    Its compiled operators are for detection and are not needed to build a model; but it names two of them when it is
+    imported, which are declared then.
+    """
+    if VISION.is_dir() and str(VISION) not in sys.path:
+        sys.path.append(str(VISION))
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        importlib.import_module("torchvision")
+
+
+# Of each family one of the smallest.
+TIMM = [
+    "bat_resnext26ts",
+    "beit_base_patch16_224",
+    "botnet26t_256",
+    "cait_xxs24_224",
+    "coat_lite_tiny",
+    "coatnet_nano_rw_224",
+    "convit_tiny",
+    "convmixer_768_32",
+    "convnext_atto",
+    "crossvit_tiny_240",
+    "cs3darknet_focus_s",
+    "cspnext_tiny",
+    "davit_tiny",
+    "deit_tiny_patch16_224",
+    "densenet121",
+    "dla46_c",
+    "dpn48b",
+    "eca_botnext26ts_256",
+    "eca_nfnet_l0",
+    "edgenext_xx_small",
+    "efficientformer_l1",
+    "efficientformerv2_s0",
+    "efficientnet_b0",
+    "efficientvim_m1",
+    "efficientvit_b0",
+    "efficientvit_m0",
+    "ese_vovnet19b_dw",
+    "eva02_tiny_patch14_224",
+    "fasternet_t0",
+    "fastvit_t8",
+    "flexivit_small",
+    "focalnet_tiny_srf",
+    "gcvit_xxtiny",
+    "ghostnet_050",
+    "ghostnetv2_100",
+    "gmixer_12_224",
+    "gmlp_s16_224",
+    "halonet26t",
+    "hardcorenas_a",
+    "hgnetv2_b0",
+    "hiera_tiny_224",
+    "hrnet_w18_small",
+    "iformer_t",
+    "inception_next_atto",
+    "inception_v3",
+    "lambda_resnet26t",
+    "lcnet_050",
+    "legacy_seresnet18",
+    "levit_128s",
+    "mambaout_femto",
+    "maxvit_rmlp_pico_rw_256",
+    "mixer_s32_224",
+    "mixnet_s",
+    "mnasnet_small",
+    "mobilenetv2_035",
+    "mobilenetv3_small_050",
+    "mobilenetv4_conv_small",
+    "mobileone_s0",
+    "mobilevit_xxs",
+    "mobilevitv2_050",
+    "mvitv2_tiny",
+    "nest_tiny",
+    "nf_regnet_b0",
+    "pit_ti_224",
+    "poolformer_s12",
+    "pvt_v2_b0",
+    "rdnet_tiny",
+    "regnetx_002",
+    "regnety_002",
+    "repghostnet_050",
+    "repvgg_a0",
+    "repvit_m0_9",
+    "res2net50_26w_4s",
+    "resmlp_12_224",
+    "resnest14d",
+    "resnet18",
+    "resnetv2_18",
+    "rexnet_100",
+    "sam2_hiera_tiny",
+    "sehalonet33ts",
+    "selecsls42",
+    "semnasnet_050",
+    "sequencer2d_s",
+    "shvit_s1",
+    "skresnet18",
+    "starnet_s050",
+    "swiftformer_xs",
+    "swin_tiny_patch4_window7_224",
+    "swinv2_tiny_window8_256",
+    "swinv2_cr_tiny_224",
+    "tf_efficientnetv2_b0",
+    "tiny_vit_5m_224",
+    "tinynet_e",
+    "tnt_s_patch16_224",
+    "tresnet_m",
+    "twins_svt_small",
+    "visformer_tiny",
+    "vit_relpos_small_patch16_224",
+    "vit_srelpos_small_patch16_224",
+    "vit_tiny_patch16_224",
+    "vit_tiny_r_s16_p8_224",
+    "vitamin_small_224",
+    "volo_d1_224",
+    "wide_resnet50_2",
+    "xception41",
+    "xcit_nano_12_p16_224",
+]
 
 
 def timm_build(name: str) -> Callable[[], Any]:
     """What builds a model of timm."""
     timm = importlib.import_module("timm")
     return lambda: timm.create_model(name, pretrained=False)
+
+
+def torchvision_models() -> list[str]:
+    """The models of torchvision."""
+    return list(importlib.import_module("torchvision").models.list_models())
+
+
+def torchvision_build(name: str) -> Callable[[], Any]:
+    """What builds a model of torchvision."""
+    models = importlib.import_module("torchvision").models
+    options = {"weights_backbone": None} if "/" in name or name in models.list_models(models.detection) else {}
+    return lambda: models.get_model(name, weights=None, **options)

@@ -194,7 +194,8 @@ REFUSED = [
     ({(nn.Linear, 3): "normal"}, {}, "expected a rule for a class of modules"),
     (["normal"], {}, "expected rules as a mapping or a sequence of pairs"),
     ([("*",)], {}, "expected rules as pairs"),
-    ("normal", {}, "expected rules as a mapping"),
+    ("normal", {}, "expected a recipe.s file or a preset among"),
+    (3, {}, "expected rules as a mapping"),
 ]
 
 

@@ -13,6 +13,8 @@ from bigin.torch.recording.values import Draw, Full, Refused, Value
 
 NEAR = 1e-5  # relative distance at which a bound that was computed in float32 is the one that was meant
 
+RARE = 2.0**-34  # values that are rarer need not gather at a bound: a draw of float32 has 2^-32 at the least
+
 # What turns dt into log(-expm1(-dt)): with dt added, log(expm1(dt)), the inverse of softplus.
 TAILS = {
     (("mul", -1.0), ("expm1",), ("mul", -1.0), ("log",)),
@@ -115,12 +117,17 @@ def clamped(draw: Draw, low: float | None, high: float | None) -> Value:
             return draw
         case TruncNormal(mean, std, a, b):
             span = NEAR * max(abs(low) if math.isfinite(low) else 0, abs(high) if math.isfinite(high) else 0, std)
-            inside = low <= a + span and b - span <= high
-            open_ends = (a == -math.inf or low <= a + span) and (b == math.inf or b - span <= high)
-            if inside or open_ends:
+            lower = low <= a + span or tail((low - mean) / std) < RARE
+            upper = b - span <= high or tail((mean - high) / std) < RARE
+            if lower and upper:
                 parameters = {"mean": mean, "std": std, "a": max(a, low), "b": min(b, high)}
                 return replace(draw, method="trunc_normal", parameters=parameters)
     return Refused("clamp", "a draw whose values gather at the bounds")
+
+
+def tail(x: float) -> float:
+    """The probability that a standard normal is below x."""
+    return math.erfc(-x / math.sqrt(2)) / 2
 
 
 def transformed(draw: Draw, operation: str) -> Value:

@@ -142,20 +142,30 @@ class Norm(Value):
         seed, name, purpose = draw.token.stream
         kind = str(self.dtype).removeprefix("torch.")
         spec = TensorSpec.parse(draw.method, draw.parameters, seed, name, draw.shape, dtypes.parse_dtype(kind))
-        made = np.empty(draw.shape, spec.dtype)
-        filler = replace(spec, purpose=purpose).plan()()
-        filler.setup(1, 1 << 30, lambda part: None)
-        filler(tuple((0, size) for size in draw.shape), made)
-        flat = made.reshape(-1).astype(np.float64)
+        flat = made(replace(spec, purpose=purpose)).reshape(-1)
         source = draw.source
         values = np.lib.stride_tricks.as_strided(
-            flat[source.offset :], source.sizes, tuple(8 * stride for stride in source.strides)
+            flat[source.offset :], source.sizes, tuple(flat.itemsize * stride for stride in source.strides)
         )
-        kept = [axis for axis in range(values.ndim) if axis not in self.dims]
-        rows = np.transpose(values, (*kept, *self.dims)).reshape(*(values.shape[axis] for axis in kept), -1)
-        sums = np.array([math.sqrt(math.fsum((row * row).tolist())) for row in rows.reshape(-1, rows.shape[-1])])
-        shape = [1 if axis in self.dims else size for axis, size in enumerate(values.shape)]
-        return torch.from_numpy(sums.reshape(shape))
+        return torch.from_numpy(norms(values, self.dims))
+
+
+def made(spec: Any) -> np.ndarray[Any, Any]:
+    """The values of a specification, in memory."""
+    values = np.empty(spec.shape, spec.dtype)
+    filler = spec.plan()()
+    filler.setup(1, 1 << 30, lambda part: None)
+    filler(tuple((0, size) for size in spec.shape), values)
+    return values
+
+
+def norms(values: np.ndarray[Any, Any], dims: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Euclidean norms along some axes, which have length 1 then."""
+    kept = [axis for axis in range(values.ndim) if axis not in dims]
+    wide = values.astype(np.float64)
+    rows = np.transpose(wide, (*kept, *dims)).reshape(*(values.shape[axis] for axis in kept), -1)
+    sums = np.array([math.sqrt(math.fsum((row * row).tolist())) for row in rows.reshape(-1, rows.shape[-1])])
+    return sums.reshape([1 if axis in dims else size for axis, size in enumerate(values.shape)])
 
 
 KNOWN = (Full, Held, Computed, Pieces, Norm)
