@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bigin.core import dtypes
@@ -27,6 +28,13 @@ ORDERS = {
 }
 
 
+# Names of weights that take no outputs of the layer before them, or whose outputs are multiplied or added.
+BRANCHING = re.compile(
+    r"(?i)(attn|attention|[._/](q|k|v|o|c|qkv|query|key|value|gate|up|down)(_?proj)?[._/]|experts?[._/]|router|"
+    r"downsample|shortcut|mixer|ssm|lm_head)"
+)
+
+
 def signal(
     recipe: str | os.PathLike[str],
     like: Any,
@@ -45,7 +53,8 @@ def signal(
 
     The weights are computed as they are needed and never stored: nothing is written. The batch passes through the
     weights of two or more dimensions in the natural order of their names (layers.2 before layers.10). Embeddings are
-    left out. A layer that does not take the outputs of the one before it gets a new batch.
+    left out. A layer that does not take the outputs of the one before it gets a new batch. A model that is no plain
+    stack of layers gets a note: bigin.torch.signal runs its own code.
 
     Args:
         recipe, like, seed, variables, strict: as in `initialize`.
@@ -88,13 +97,26 @@ def signal(
         )
         for assignment in chosen
     ]
-    return propagate(
+    measured = propagate(
         layers,
         nonlinearity=nonlinearity,
         batch=batch,
         seed=batch_seed,
         limits=Limits.parse(max_memory=max_memory),
         progress=progress,
+    )
+    return measured if match else replace(measured, note=note_of([layer.name for layer in layers]))
+
+
+def note_of(names: Sequence[str]) -> str | None:
+    """Return why layers of these names are no plain stack; None where nothing tells."""
+    branching = next((name for name in names if BRANCHING.search(name)), None)
+    if branching is None:
+        return None
+    return (
+        f"{branching} is not part of a plain stack: attention, gates, experts and residual streams are not modelled "
+        "here, where each layer takes what the one before it puts out, so a right model may seem to vanish; "
+        "bigin signal --config config.json (bigin.torch.signal in Python) runs the model's own code"
     )
 
 

@@ -10,6 +10,7 @@ import click
 
 import bigin
 from bigin.cli.commands import Command
+from bigin.cli.models import config_option, configuration
 from bigin.cli.options import PATH, OutputOptions, RecipeOptions, max_memory_option, output_options, recipe_options
 from bigin.cli.printing import print_table
 from bigin.core.text import counted
@@ -24,33 +25,40 @@ HELP = """Propagate a random batch through the layers of a model that RECIPE wou
 
 The command prints the variance of each layer's outputs (activations, before the nonlinearity) and of the gradient with
 respect to them. A good initialization keeps both near 1, or at least steady. A wrong gain makes them vanish or explode.
+With --config, the model's own code in transformers is run, forward and backward, on random tokens or pixels: attention
+and residual streams are measured as they are. RECIPE may then be left out.
 
 \b
 bigin signal lenet5 --like lenet.safetensors --nonlinearity tanh
 bigin signal recipe.toml --like checkpoint/ \\
     --match '*.mlp.*.weight' --plot signal.png
+bigin signal --config config.json
 """
 
 
 @click.command(cls=Command, no_args_is_help=True, help=HELP, short_help="Measure how a recipe propagates variances.")
-@click.argument("recipe", type=PATH)
-@recipe_options(like_required=True)
+@click.argument("recipe", type=PATH, required=False)
+@recipe_options(like_required=False)
+@config_option
 @click.option(
     "--match", multiple=True, help="Pattern of weights, in the order of the layers: 'conv*.weight'. May be repeated."
 )
 @click.option(
     "--nonlinearity", default="relu", show_default=True, help="Function after every layer: tanh, leaky_relu:0.2, ..."
 )
-@click.option("--batch", default=64, show_default=True, help="Number of samples in the batch.")
+@click.option("--batch", type=click.IntRange(1), help="Number of samples.  [default: 64, with --config 4]")
+@click.option("--length", default=64, show_default=True, help="Number of tokens of a sample, with --config.")
 @click.option("--batch-seed", default=0, show_default=True, help="Seed of the batch.")
 @max_memory_option
 @output_options
 def signal(
-    recipe: str,
+    recipe: str | None,
     choice: RecipeOptions,
+    config: str | None,
     match: tuple[str, ...],
     nonlinearity: str,
-    batch: int,
+    batch: int | None,
+    length: int,
     batch_seed: int,
     max_memory: str | None,
     output: OutputOptions,
@@ -58,6 +66,14 @@ def signal(
     """Measure a signal."""
     from bigin.inspect import plot
 
+    if config is not None:
+        if choice.like is not None or match or output.plot is not None:
+            raise click.UsageError("expected --config without --like, --match and --plot, which are for plain stacks")
+        measure_configuration(config, recipe, choice, (batch or 4, length, batch_seed), as_json=output.as_json)
+        return
+    if recipe is None or choice.like is None:
+        raise click.UsageError("expected RECIPE and --like, or --config with a model's configuration")
+    batch = batch or 64
     if output.plot is not None:
         plot.check_plot(output.plot)
     result = bigin.signal(
@@ -78,6 +94,26 @@ def signal(
         plot.plot_signal(result, f"{recipe}, {nonlinearity}", output.plot)
 
 
+def measure_configuration(
+    config: str, recipe: str | None, choice: RecipeOptions, sizes: tuple[int, int, int], *, as_json: bool
+) -> None:
+    """Measure a model's own code. sizes: samples, tokens of each, and the seed of the inputs."""
+    model = configuration(config, rules=recipe, **choice.arguments())
+    from bigin.torch.signals import cells, signal_of_configuration
+
+    batch, length, batch_seed = sizes
+    result = signal_of_configuration(model, batch=batch, length=length, batch_seed=batch_seed)
+    if as_json:
+        click.echo(json.dumps(result.as_dict(), indent=2))
+        return
+    columns = ("module", "class", "activations", "gradients", "attention logits")
+    hidden = len(result.modules) - len(rows := result.shown())
+    footer = f"{counted(hidden, 'module')} within blocks between the first and the last are left out" if hidden else ""
+    print_table(f"{config}, a batch of {batch}", columns, [cells(row) for row in rows], footer=footer)
+    for line in result.conclusions():
+        click.echo(line)
+
+
 def print_signal(result: Signal, title: str) -> None:
     """Print a row for each layer, with its variances on a logarithmic scale, and a line for each batch."""
     rows = [
@@ -94,20 +130,22 @@ def print_signal(result: Signal, title: str) -> None:
     columns = ("layer", "shape", "activations", "gradients", head)
     print_table(title, columns, rows, footer="> first layer of a batch; a activations, g gradients, x both")
     for chain in result.chains():
-        click.echo(conclusion(chain))
+        click.echo(conclusion(chain, plain=result.note is None))
+    if result.note is not None:
+        click.echo(f"note: {result.note}")
 
 
-def conclusion(chain: list[Any]) -> str:
+def conclusion(chain: list[Any], *, plain: bool) -> str:
     """Return one line about what became of a batch."""
     from bigin.inspect.propagation import trend
 
     activations = [layer.activation for layer in chain]
     gradients = [layer.gradient for layer in reversed(chain)]
     names = chain[0].name if len(chain) == 1 else f"{chain[0].name} to {chain[-1].name}"
-    return (
-        f"{names} ({counted(len(chain), 'layer')}): activations {trend(activations)} (1 to {activations[-1]:.3g}), "
-        f"gradients {trend(gradients)} (1 to {gradients[-1]:.3g})"
-    )
+    words = [
+        f"{trend(each)} (1 to {each[-1]:.3g})" if plain else f"1 to {each[-1]:.3g}" for each in (activations, gradients)
+    ]
+    return f"{names} ({counted(len(chain), 'layer')}): activations {words[0]}, gradients {words[1]}"
 
 
 def scale(activation: float, gradient: float) -> str:

@@ -98,13 +98,14 @@ class Signal:
 
     nonlinearity: str
     layers: list[Measured] = field(default_factory=list)
+    note: str | None = None  # why the layers are no plain stack
 
     def as_dict(self) -> dict[str, Any]:
         """Return a dict for JSON, with None for infinities."""
         layers = [asdict(layer) for layer in self.layers]
         for layer in layers:
             layer |= {key: None for key in ("activation", "gradient") if not math.isfinite(layer[key])}
-        return {"nonlinearity": self.nonlinearity, "layers": layers}
+        return {"nonlinearity": self.nonlinearity, "layers": layers, "note": self.note}
 
     def _repr_html_(self) -> str:
         rows = [[layer.name, f"{layer.activation:.3g}", f"{layer.gradient:.3g}"] for layer in self.layers]

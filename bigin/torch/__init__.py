@@ -20,10 +20,12 @@ from bigin.torch.files import open
 from bigin.torch.filling import init_
 from bigin.torch.modules import Rule
 from bigin.torch.replacing import replaces_init
+from bigin.torch.signals import ModelSignal, signal
 
 __all__ = [
     "Configuration",
     "InputError",
+    "ModelSignal",
     "Rule",
     "deferred",
     "fill_dtensor",
@@ -32,4 +34,5 @@ __all__ = [
     "open",
     "replaces_init",
     "rules_like",
+    "signal",
 ]

@@ -38,7 +38,7 @@ from bigin.targets.safetensors.companions import (
 )
 from bigin.torch.deferring import deferred, in_words
 from bigin.torch.filling import saved
-from bigin.torch.modules import Member, Rules, padding_of, shape_of
+from bigin.torch.modules import Member, Rules, members, padding_of, shape_of
 
 INSTALL = "expected transformers, whose classes a configuration names; pip install 'bigin[transformers]'"
 DTYPES = ("float32", "bfloat16", "float16", "float64")  # those that torch builds models in
@@ -149,6 +149,14 @@ class Configuration:
         except InputError as error:
             said = str(error).partition("; ")[0]
             raise InputError(f"{said}; leave out --original-names (original_names=)") from None
+
+    def recorded(self) -> list[tuple[Member, TensorValues]]:
+        """What the model's own code makes of every parameter and buffer, those too that no checkpoint holds.
+
+        Returns:
+            Pairs of a member of `module` and its values.
+        """
+        return self._init.assigned([*members(self.module)])
 
     @property
     def model(self) -> Model:

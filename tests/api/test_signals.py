@@ -119,3 +119,15 @@ def test_a_model_without_layers_gets_one_line():
     like = checkpoint("bias.safetensors", {"bias": (16,)})
     with pytest.raises(bigin.InputError, match="expected weights of linear or convolution layers, got none"):
         signal(recipe(HE.replace("kaiming_normal", "zeros")), like)
+
+
+def test_a_model_that_is_no_plain_stack_is_told_so():
+    """Its variances say nothing about a right model, so no word does either."""
+    shapes = {f"h.{i}.{name}.weight": (64, 64) for i in range(8) for name in ("attn.c_proj", "mlp.c_fc")}
+    like = checkpoint("gpt.safetensors", shapes)
+    weak = '[default]\nmethod = "normal"\nstd = 0.02\n'
+    told = run(recipe(weak), "--like", like)
+    assert "note: h.0.attn.c_proj.weight is not part of a plain stack" in told
+    assert "vanishing" not in told
+    assert "vanishing" in run(recipe(weak), "--like", like, "--match", "*")
+    assert signal(recipe(HE), mlp()).note is None

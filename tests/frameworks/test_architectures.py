@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import subprocess
+import sys
+
 import pytest
+from common import ROOT
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
 pytest.importorskip("transformers", reason="transformers is not installed: pip install 'bigin[test-models]'")
@@ -120,6 +126,35 @@ def test_a_model_is_as_its_own_code_makes_it(kind):
     assert not outcome.problems
     assert outcome.tensors > 5
     assert outcome.tests > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("library", "names"),
+    [
+        (
+            "timm",
+            "resnet18 vit_tiny_patch16_224 convnext_atto lambda_resnet26t mobilevit_xxs levit_128s xcit_nano_12_p16_224",
+        ),
+        (
+            "torchvision",
+            "resnet18 mobilenet_v3_small shufflenet_v2_x0_5 swin_t squeezenet1_1 regnet_x_400mf raft_small",
+        ),
+    ],
+)
+def test_models_of_vision_are_as_their_own_code_makes_them(library, names):
+    """In a process of their own, as torchvision may have been built for another torch."""
+    if importlib.util.find_spec(library) is None and not (architectures.VISION / library).is_dir():
+        pytest.skip(f"{library} is not installed: pip install --no-deps --target out/vision timm torchvision (.ci/run)")
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "compare-models", "--library", library, *names.split()],
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(name, kind) for name, kind, _ in outcomes] == [(name, "same") for name in names.split()]
 
 
 def test_another_initialization_is_noticed(monkeypatch):
