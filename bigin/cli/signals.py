@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,15 @@ import click
 import bigin
 from bigin.cli.commands import Command
 from bigin.cli.models import config_option, configuration
-from bigin.cli.options import PATH, OutputOptions, RecipeOptions, max_memory_option, output_options, recipe_options
+from bigin.cli.options import (
+    PATH,
+    OutputOptions,
+    RecipeOptions,
+    gathered,
+    max_memory_option,
+    output_options,
+    recipe_options,
+)
 from bigin.cli.printing import print_table
 from bigin.core.text import counted
 
@@ -36,6 +45,24 @@ bigin signal --config config.json
 """
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a model is measured with: samples, tokens of each, and the seed."""
+
+    batch: int | None
+    length: int
+    batch_seed: int
+
+
+inputs_options = gathered(
+    "inputs",
+    Inputs,
+    click.option("--batch", type=click.IntRange(1), help="Number of samples.  [default: 64, with --config 4]"),
+    click.option("--length", default=64, show_default=True, help="Number of tokens of a sample, with --config."),
+    click.option("--batch-seed", default=0, show_default=True, help="Seed of the batch."),
+)
+
+
 @click.command(cls=Command, no_args_is_help=True, help=HELP, short_help="Measure how a recipe propagates variances.")
 @click.argument("recipe", type=PATH, required=False)
 @recipe_options(like_required=False)
@@ -46,9 +73,7 @@ bigin signal --config config.json
 @click.option(
     "--nonlinearity", default="relu", show_default=True, help="Function after every layer: tanh, leaky_relu:0.2, ..."
 )
-@click.option("--batch", type=click.IntRange(1), help="Number of samples.  [default: 64, with --config 4]")
-@click.option("--length", default=64, show_default=True, help="Number of tokens of a sample, with --config.")
-@click.option("--batch-seed", default=0, show_default=True, help="Seed of the batch.")
+@inputs_options
 @max_memory_option
 @output_options
 def signal(
@@ -57,9 +82,7 @@ def signal(
     config: str | None,
     match: tuple[str, ...],
     nonlinearity: str,
-    batch: int | None,
-    length: int,
-    batch_seed: int,
+    inputs: Inputs,
     max_memory: str | None,
     output: OutputOptions,
 ) -> None:
@@ -69,11 +92,11 @@ def signal(
     if config is not None:
         if choice.like is not None or match or output.plot is not None:
             raise click.UsageError("expected --config without --like, --match and --plot, which are for plain stacks")
-        measure_configuration(config, recipe, choice, (batch or 4, length, batch_seed), as_json=output.as_json)
+        measure_configuration(config, recipe, choice, inputs, as_json=output.as_json)
         return
     if recipe is None or choice.like is None:
         raise click.UsageError("expected RECIPE and --like, or --config with a model's configuration")
-    batch = batch or 64
+    batch = inputs.batch or 64
     if output.plot is not None:
         plot.check_plot(output.plot)
     result = bigin.signal(
@@ -83,7 +106,7 @@ def signal(
         match=match,
         nonlinearity=nonlinearity,
         batch=batch,
-        batch_seed=batch_seed,
+        batch_seed=inputs.batch_seed,
         max_memory=max_memory,
     )
     if output.as_json:
@@ -95,14 +118,14 @@ def signal(
 
 
 def measure_configuration(
-    config: str, recipe: str | None, choice: RecipeOptions, sizes: tuple[int, int, int], *, as_json: bool
+    config: str, recipe: str | None, choice: RecipeOptions, inputs: Inputs, *, as_json: bool
 ) -> None:
-    """Measure a model's own code. sizes: samples, tokens of each, and the seed of the inputs."""
+    """Measure a model's own code."""
     model = configuration(config, rules=recipe, **choice.arguments())
     from bigin.torch.signals import cells, signal_of_configuration
 
-    batch, length, batch_seed = sizes
-    result = signal_of_configuration(model, batch=batch, length=length, batch_seed=batch_seed)
+    batch = inputs.batch or 4
+    result = signal_of_configuration(model, batch=batch, length=inputs.length, batch_seed=inputs.batch_seed)
     if as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
         return
