@@ -347,5 +347,6 @@ def torchvision_models() -> list[str]:
 def torchvision_build(name: str) -> Callable[[], Any]:
     """What builds a model of torchvision."""
     models = importlib.import_module("torchvision").models
-    options = {"weights_backbone": None} if "/" in name or name in models.list_models(models.detection) else {}
+    with_backbone = [*models.list_models(models.detection), *models.list_models(models.segmentation)]
+    options = {"weights_backbone": None} if name in with_backbone else {}
     return lambda: models.get_model(name, weights=None, **options)
