@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from typing import Any
 
 from bigin.core.errors import StreamWarning
+from bigin.core.warning import warn
 from bigin.fillers.families import family
 from bigin.spec.tensor import TensorSpec
 
@@ -31,11 +31,10 @@ def warn_of_shared_stream(array: Any, spec: Any) -> None:
         if first == _identity(array) or _told:
             return
         _told = True
-    warnings.warn(
+    warn(
         f"a second array is filled from the unnamed stream of seed {spec.seed}: both hold values of the same draws; "
         "give each tensor its name (name=), or use bigin.init, which draws a fresh stream for each call",
         StreamWarning,
-        stacklevel=4,
     )
 
 

@@ -8,13 +8,13 @@ everywhere.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bigin.core.errors import InputError
 from bigin.core.text import similar
+from bigin.core.warning import warn
 from bigin.methods import distributions
 from bigin.methods.distributions import (
     Arange,
@@ -316,11 +316,10 @@ def _looks_like_hwio(shape: Shape) -> bool:
 
 
 def _warn_of_layout(method: str, shape: Shape) -> None:
-    warnings.warn(
+    warn(
         f"{method}: shape {shape} is read in torch's layout, (out, in, ...), with {shape[0]} output channels; "
         f"{CHANNELS_LAST}",
         UserWarning,
-        stacklevel=2,
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bigin.core.errors import InputError, RecipeWarning
 from bigin.core.text import counted
+from bigin.core.warning import warn
 from bigin.recipes.assign import LAYER, Assignment, first_rule
 from bigin.recipes.recipe import SHOWN, Recipe, Rule, Tensor
 
@@ -23,7 +23,7 @@ def check(recipe: Recipe, tensors: Sequence[Tensor], assignments: Sequence[Assig
     for doubt in doubts(recipe, tensors, assignments):
         if strict:
             raise InputError(f"{doubt}; leave out --strict (strict=True) to allow this")
-        warnings.warn(doubt, RecipeWarning, stacklevel=4)  # of whoever called bigin.initialize
+        warn(doubt, RecipeWarning)
 
 
 def doubts(recipe: Recipe, tensors: Sequence[Tensor], assignments: Sequence[Assignment]) -> Iterator[str]:

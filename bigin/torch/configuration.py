@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
 from bigin.core.text import parse_size, similar
+from bigin.core.warning import warn
 from bigin.jobs.job import FillOptions
 from bigin.jobs.plans.begin import absolute
 from bigin.jobs.report import Report
@@ -261,11 +261,10 @@ class Configuration:
         if self._dtype is not None:
             said = config_in_dtype(said, self._dtype)
         if said.pop("quantization_config", None) is not None:
-            warnings.warn(
+            warn(
                 f"{self.path}: quantization_config is left out of the new {CONFIG}, as the weights are not quantized; "
                 "bigin init --dummy fills a copy of a quantized checkpoint",
                 UserWarning,
-                stacklevel=4,  # of whoever called initialize or plan
             )
         own = self.path.read_bytes() if said == self._said else config_text(said)
         beside = companions_of(self.path.parent) if self.path.name == CONFIG else Companions()

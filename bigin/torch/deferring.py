@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from torch.nn.modules import module as registration
 from bigin.core.errors import InputError
 from bigin.core.generator import parse_seed
 from bigin.core.text import counted
+from bigin.core.warning import warn
 from bigin.fillers.families import family
 from bigin.spec.fused import FusedSpec
 from bigin.spec.layered import LayeredSpec
@@ -83,11 +83,10 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         if kind is None:
             self._keep()
             if generator_states() != self._generators:
-                warnings.warn(
+                warn(
                     "the model's code drew from Python's or numpy's random generator, which is not recorded: seed it, "
                     "as what follows from it is the same only where its numbers are",
                     UserWarning,
-                    stacklevel=2,
                 )
         self._modules.clear()
 

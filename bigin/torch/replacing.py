@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,6 +18,7 @@ from bigin.core.floats import default_modes
 from bigin.core.generator import parse_seed
 from bigin.core.limits import Limits
 from bigin.core.views import Positions, View
+from bigin.core.warning import warn
 from bigin.jobs.job import FillOptions, Job
 from bigin.spec.layered import Layer, LayeredSpec
 from bigin.spec.model import TensorValues
@@ -83,11 +83,10 @@ def replaces_init(
         yield drawing.done
     if drawing.foreign:
         listed = ", ".join([*drawing.foreign.values()][:NAMED])
-        warnings.warn(
+        warn(
             f"the code drew random numbers into tensors that are no parameters ({listed}): these are torch's, and what "
             "the parameters get of them does not follow from the seed",
             UserWarning,
-            stacklevel=3,
         )
 
 

@@ -12,11 +12,11 @@ import os
 import socket
 import threading
 import uuid
-import warnings
 
 from bigin.core.disk import boot
 from bigin.core.errors import FillError, InputError, LockedError, LockWarning, StoreError
 from bigin.core.handlers import let_through
+from bigin.core.warning import warn
 from bigin.targets.objects.store import Stat, Store
 
 EXPIRES = 60.0  # seconds without a renewal after which another writer may take over
@@ -50,12 +50,10 @@ class StoreLock:
                 raise
             raise InputError(f"{label}: expected a store that takes objects, got: {error}") from None
         if now is None:
-            warnings.warn(
-                LockWarning(
-                    f"{label}: this store does not honour create-only requests (If-None-Match), so no lock keeps other "
-                    "writers away; see that there is one"
-                ),
-                stacklevel=2,
+            warn(
+                f"{label}: this store does not honour create-only requests (If-None-Match), so no lock keeps other "
+                "writers away; see that there is one",
+                LockWarning,
             )
             return
         self._take(now)
