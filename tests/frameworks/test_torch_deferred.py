@@ -35,6 +35,12 @@ def written_out(w):
     w.uniform_(low, high).erfinv_().mul_(0.5 * math.sqrt(2)).add_(1.0).clamp_(0.0, 2.5)
 
 
+def far_bounds(w):
+    """The same with bounds that eight deviations reach, beyond what a draw of float32 can tell."""
+    low = 2 * 0.5 * (1 + math.erf(-8 / math.sqrt(2))) - 1
+    w.uniform_(low, -low).erfinv_().mul_(0.25 * math.sqrt(2)).clamp_(-2.0, 2.0)
+
+
 @pytest.mark.parametrize(
     ("write", "method", "parameters"),
     [
@@ -50,6 +56,7 @@ def written_out(w):
         (lambda w: nn.init.normal_(w).zero_(), "zeros", {}),
         (lambda w: w.copy_(torch.ones(4) * 0.5), "constant", {"val": 0.5}),
         (written_out, "trunc_normal", {"mean": 1.0, "a": 0.0, "b": 2.5}),
+        (far_bounds, "trunc_normal", {"std": 0.25, "a": -2.0, "b": 2.0}),
         (lambda w: w.uniform_(1, 16).log_(), "log_of_uniform", {"a": 1.0, "b": 16.0}),
         (lambda w: w.uniform_(math.log(0.001), math.log(0.1)).exp_(), "log_uniform", {}),
         (lambda w: w.copy_(torch.eye(6, 4).mul_(0).add_(1)), "ones", {}),
