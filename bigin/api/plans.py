@@ -14,9 +14,10 @@ from bigin.api.tables import count
 from bigin.api.verifying import wanted
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
+from bigin.core.html import card
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
-from bigin.core.text import parse_size
+from bigin.core.text import counted, parse_size
 from bigin.core.threads import after_stragglers
 from bigin.inspect.overview import Overview
 from bigin.jobs.compare import Sample, Verification
@@ -118,6 +119,17 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<bigin.Plan {self.fingerprint}: {self._data.task} {self.target} in {self.parts} parts>"
+
+    def _repr_html_(self) -> str:
+        record = self._data.record
+        facts = {
+            "task": self._data.task,
+            "values": counted(len(record["tensors"]), "tensor") if "tensors" in record else spec_of(record),
+            "parts": f"{self.parts:,} of {counted(self._data.regions, 'region')}",
+            "prepared in": ", ".join(f"{name} ({count:,} parts)" for name, count in self.rounds.items()) or None,
+            "fingerprint": self.fingerprint,
+        }
+        return card(self.target, facts)
 
     def parts_of(self, text: str | None = None, round: str = FILL, *, one_based: bool = False) -> Sequence[int]:
         """The numbers of parts that a text names, or that the environment assigns to this process.

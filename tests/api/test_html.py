@@ -78,3 +78,20 @@ def test_a_signal(count):
 def test_cards_are_escaped():
     assert text_of(card("<script>", {"<a>": "</td>", "none": None, "empty": ""})) == ["<script>", "<a>", "</td>"]
     assert text_of(listing(["a"], [["<b>"]])) == ["a", "<b>"]
+
+
+def test_a_plan_and_how_far_it_is():
+    plan = bigin.plan("t.npy", "normal", std=0.02, seed=7, shape=(40000, 64), parts=4)
+    text = text_of(plan)
+    assert text[0].endswith("/t.npy")
+    assert "normal(std=0.02), seed 7, name t, 40000x64 float32" in text
+    assert any(part.startswith("4 of ") for part in text)
+    assert "0 of 4" in text_of(plan.status())
+    plan.work([0, 2])
+    text = text_of(plan.status())
+    assert "2 of 4" in text
+    assert "parts 1,3 of fill" in text
+    plan.work([1, 3])
+    assert "no: call finish" in text_of(plan.status())
+    plan.finish()
+    assert "yes" in text_of(plan.status())

@@ -8,6 +8,7 @@ from typing import Any
 
 from bigin.core.errors import DamagedError, FillError
 from bigin.core.floats import default_modes
+from bigin.core.html import card
 from bigin.core.limits import Limits
 from bigin.core.regions import Grid, Region
 from bigin.core.text import duration_text, size_text
@@ -78,6 +79,19 @@ class Status:
             A dict of what JSON can hold.
         """
         return vars(self) | {"complete": self.complete, "missing": as_text(self.missing, shown=1 << 30)}
+
+    def _repr_html_(self) -> str:
+        left = None if self.left is None or self.complete else f"about {duration_text(self.left)}"
+        facts = {
+            "task": self.task,
+            **{f"parts of {which}": f"{self.done[which]:,} of {self.parts[which]:,}" for which in self.parts},
+            "written" if self.task == "fill" else "values": f"{size_text(self.nbytes)} of {size_text(self.total)}",
+            "rate": f"{self.rate / 1e9:.2f} GB/s" if self.rate else None,
+            "left": left,
+            "missing": None if self.complete else f"parts {as_text(self.missing)} of {self.round}",
+            "finished": "yes" if self.finished else "no: call finish" if self.complete else "no",
+        }
+        return card(self.target, facts)
 
 
 def retries_of(plan: WorkPlan) -> Retries:
