@@ -203,9 +203,10 @@ class GoogleToken:
         if self.held is None:
             return {"token": "simulated", "expires_at": None}
         if not self.held.valid:
+            import urllib3
             from google.auth.transport.urllib3 import Request
 
-            self.held.refresh(Request())  # type: ignore[no-untyped-call]
+            self.held.refresh(Request(urllib3.PoolManager()))  # type: ignore[no-untyped-call]
         from datetime import UTC
 
         expires = self.held.expiry
