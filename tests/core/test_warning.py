@@ -32,7 +32,8 @@ def hidden_rule() -> None:
 @pytest.mark.parametrize(
     ("call", "kind"), [(shared_stream, StreamWarning), (layout_of_a_method, UserWarning), (hidden_rule, RecipeWarning)]
 )
-def test_a_warning_names_its_caller(call, kind):
+def test_a_warning_names_its_caller(call, kind, monkeypatch):
+    monkeypatch.setattr("bigin.api.streams._told", False)  # it is told once in a process
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         call()

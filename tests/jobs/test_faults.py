@@ -473,7 +473,8 @@ bigin.cli.main()
 def test_an_interruption_says_how_far_it_got_and_how_to_go_on(kind, signum, code, monkeypatch):
     monkeypatch.setattr("bigin.targets.files.BLOCK", 512 << 10)  # as in the other process
     np.save("a.npy", np.zeros((2000, 5000), np.float32))
-    zarr.create_array("a.zarr", shape=(2000, 50), chunks=(4, 50), dtype="float32", compressors=None)
+    # Chunks that are made one by one, and not many small ones at a time.
+    zarr.create_array("a.zarr", shape=(200_000, 50), chunks=(400, 50), dtype="float32", compressors=None)
     path = f"a.{kind}"
     kept = "a.npy.bigin.journal" if kind == "npy" else "a.zarr/.bigin.journal"
     arguments = [sys.executable, "-c", SLOW, kept, str(int(signum)), "fill", "-m", "normal", path, "--threads", "1"]
