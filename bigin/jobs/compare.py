@@ -207,17 +207,14 @@ def same(
     gate: Gate,
 ) -> bool:
     """Whether a batch of regions holds the values that it should; raises Unreadable."""
-    stored, scratch = buffers
+    stored, made = buffers
     with gate.region(stopping):
         values = target.stored_batch(regions, stored)
         while (read := next_part(values)) is not None:
             if stopping():
                 raise Stopped
-            part, held = read
-            made = scratch.array(extent(part), held.dtype)
             with gate.making():
-                filler(part, made)
-                if made.tobytes() != held.tobytes():
+                if differing(*read, filler, made)[1] is not None:
                     return False
     return True
 
