@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bigin.core.errors import InputError, NotFoundError
 from bigin.targets.objects.store import Store
-from bigin.targets.safetensors.folder import LARGEST_INDEX, SUFFIX, is_index, parse_index
+from bigin.targets.safetensors.folder import LARGEST_INDEX, SUFFIX, check_agreement, is_index, parse_index
 from bigin.targets.safetensors.header import LARGEST, Header, parse_header
 
 FIRST = 64 << 10  # bytes of a file that are read at first: most headers are shorter
@@ -89,24 +89,11 @@ def read_headers(folder: Folder) -> dict[str, Header]:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         read = pool.map(lambda name: read_header(folder.store, folder.key_of(name), folder.files[name]), folder.files)
         headers = dict(zip(folder.files, read, strict=True))
-    seen: dict[str, str] = {}
-    for file, header in headers.items():
-        for name in header.entries:
-            if name in seen:
-                raise InputError(
-                    f"{folder.label}: expected every tensor once, got {name} in {seen[name]} and {file}; name one "
-                    "file or an index"
-                )
-            seen[name] = file
+    told, at = None, ""
     if folder.index is not None:
-        at = folder.key_of(folder.index)
-        told = parse_index(folder.store.get(at) or b"", folder.store.label(at))
-        for name in sorted(set(told) | set(seen)):
-            if told.get(name) != seen.get(name):
-                raise InputError(
-                    f"{folder.store.label(at)}: expected {name} in {told.get(name, 'no file')}, got it in "
-                    f"{seen.get(name, 'no file')}"
-                )
+        at = folder.store.label(folder.key_of(folder.index))
+        told = parse_index(folder.store.get(folder.key_of(folder.index)) or b"", at)
+    check_agreement(headers, told, folder.label, at)
     return headers
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,22 +134,27 @@ def tensor_files(path: Path) -> dict[str, Path]:
 def checked_headers(path: Path) -> dict[Path, Header]:
     """The files of a checkpoint with their headers; raises InputError where an index and its files do not agree."""
     headers = {file: read_header(file) for file in checkpoint_files(path)}
-    files: dict[str, Path] = {}
+    index = index_of(path)
+    told = None if index is None else read_index(index)
+    check_agreement({file.name: header for file, header in headers.items()}, told, str(path), str(index))
+    return headers
+
+
+def check_agreement(headers: Mapping[str, Header], told: Mapping[str, str] | None, label: str, index: str) -> None:
+    """Raises InputError where files of one folder hold a tensor twice, or others than their index tells."""
+    files: dict[str, str] = {}
     for file, header in headers.items():
         for name in header.entries:
             if name in files:
                 raise InputError(
-                    f"{path}: expected every tensor once, got {name} in {files[name].name} and {file.name}; name one "
-                    "file or an index"
+                    f"{label}: expected every tensor once, got {name} in {files[name]} and {file}; name one file or an "
+                    "index"
                 )
             files[name] = file
-    index = index_of(path)
-    if index is not None:
-        told = {name: index.parent / file for name, file in read_index(index).items()}
-        for name in sorted(set(told) | set(files)):
-            if told.get(name) != files.get(name):
-                where = files[name].name if name in files else "no file"
-                raise InputError(
-                    f"{index}: expected {name} in {told.get(name, Path('no file')).name}, got it in {where}"
-                )
-    return headers
+    if told is None:
+        return
+    for name in sorted(set(told) | set(files)):
+        if told.get(name) != files.get(name):
+            raise InputError(
+                f"{index}: expected {name} in {told.get(name, 'no file')}, got it in {files.get(name, 'no file')}"
+            )
