@@ -111,12 +111,12 @@ class Target(ABC):
         return None
 
     def batch(self, regions: Sequence[Region], scratch: Scratch) -> Parts:
-        """Arrays to fill for a stretch of `batches`, which is stored as they are filled."""
+        """Arrays to fill for a stretch of `batches` of two or more regions, which is stored as they are filled."""
         for region in regions:
             yield from self.block(region, scratch)
 
     def stored_batch(self, regions: Sequence[Region], scratch: Scratch) -> Iterator[tuple[Region, Array]]:
-        """What a stretch of `batches` holds, as `stored` has it, in any parts."""
+        """What a stretch of `batches` of two or more regions holds, as `stored` has it, in any parts."""
         for region in regions:
             yield from self.stored(region, scratch)
 

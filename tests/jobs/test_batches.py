@@ -225,6 +225,20 @@ def test_tensors_are_in_batches_of_one_file_and_large_ones_alone(monkeypatch):
         batches[len(batches)]
 
 
+def test_a_large_tensor_among_small_ones_is_verified_region_by_region(tiny):
+    large = {"b": ("float32", (2049, 257))}  # several regions, of which the last is smaller
+    like("like.safetensors", TENSORS | large)
+    bigin.initialize("recipe.toml", "a.safetensors", like="like.safetensors")
+    assert bigin.verify("a.safetensors").equal
+    header = read_header(Path("a.safetensors"))
+    with Path("a.safetensors").open("r+b") as file:
+        file.seek(header.start + header.entries["b"].end - 3)
+        file.write(b"\x55")
+    found = bigin.verify("a.safetensors")
+    assert [difference.where.split(",")[0] for difference in found.differences] == ["b"]
+    assert [difference.elements for difference in found.differences] == [1]
+
+
 def test_random_bytes_of_a_header_are_read_as_before():
     entries = lay_out((f"n{i}", "float32", (i % 3, 2)) for i in range(50))
     text = pack_header(entries, {"format": "pt"})[8:]
