@@ -60,7 +60,7 @@ COMPILING = re.compile(r", after [\d.]+ s of compiling kernels")  # said by whic
 def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own, with the exit code that it must have."""
     done = subprocess.run([*BIGIN, *map(str, arguments)], capture_output=True, text=True, timeout=LIMIT)
-    assert done.returncode == code, done.stdout + done.stderr
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     done.stdout = COMPILING.sub("", done.stdout)
     return done

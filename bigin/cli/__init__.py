@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -93,17 +94,23 @@ def run() -> None:
     """Run a command as the whole of a process.
 
     A command that has failed has said why. Nothing that libraries print while Python shuts down, such as the tracebacks
-    of their background threads, may follow, so the process ends at once.
+    of their background threads, may follow, so the process ends at once. So it does after obstore was used, whose
+    threads can crash a process that shuts down (they take Python's lock to drop what they hold), unless MPI is to be
+    told of the end, which happens in the shutdown.
     """
+    code = 0
     try:
         main()
     except SystemExit as done:
-        if done.code:
-            for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it is closed
-                with contextlib.suppress(OSError):
-                    stream.flush()
-            os._exit(int(done.code))
-        raise
+        code = int(done.code or 0)
+    if not code and ("obstore" not in sys.modules or "mpi4py.MPI" in sys.modules):
+        return
+    if not code:
+        atexit._run_exitfuncs()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it is closed
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def main() -> None:
