@@ -16,9 +16,10 @@ from xml.sax.saxutils import escape
 SLOW_DOWN = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 )
+DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
 # What is done to a request: pass it on; close without passing it on; close after that, unanswered; answer half of it;
-# "503" or "429": refuse it; a number: wait so many seconds first.
+# "503", "429" or "403": refuse it; a number: wait so many seconds first.
 Action = str | float
 PASS, DROP, UNANSWERED, CUT = "pass", "drop", "unanswered", "cut"
 
@@ -96,6 +97,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 time.sleep(action)
             if action in ("503", "429"):
                 return self.send(int(action), {"Content-Type": "application/xml"}, SLOW_DOWN)
+            if action == "403":
+                return self.send(403, {"Content-Type": "application/xml"}, DENIED)
             if action == DROP:
                 self.close_connection = True
                 self.connection.close()

@@ -26,22 +26,23 @@ TURN = 0.05  # seconds between two looks at whether a worker that waits should s
 class Workers:
     """`cores` make or compare values at once, and `requests` regions are under way, of which the others wait.
 
-    On this machine both are one number. With `adapt`, `requests` is the most, and the store decides how many it bears.
+    On this machine both are one number. On a network `requests` is the most, of which the `first` are let through until
+    it is known how many the store bears.
     together: whether each has the memory that batches of small regions take.
     """
 
     cores: int
     requests: int
-    adapt: bool = False
+    first: int = 0
     together: bool = field(default=True, compare=False)
 
     def shared(self, buffers: int) -> Workers:
         """So many times fewer, each of which needs so many times the memory."""
-        return Workers(max(1, self.cores // buffers), max(1, self.requests // buffers), self.adapt, self.together)
+        return Workers(max(1, self.cores // buffers), max(1, self.requests // buffers), self.first, self.together)
 
     def gate(self) -> Gate:
         """What lets the workers of one run through."""
-        return Gate(self) if self.requests > self.cores else OPEN
+        return Gate(self) if self.first else OPEN
 
 
 def workers_for(target: Target, limits: Limits, need: int) -> Workers:
@@ -52,8 +53,8 @@ def workers_for(target: Target, limits: Limits, need: int) -> Workers:
         return Workers(cores, cores, together=limits.memory // cores >= need + 4 * BATCH)
     if limits.requests is not None:
         requests = max(1, min(limits.requests, fit))
-        return Workers(min(cores, requests), requests)
-    return Workers(cores, max(cores, min(MOST, fit // 2)), adapt=True)  # the other half is for a filler's preparation
+        return Workers(min(cores, requests), requests, first=requests)
+    return Workers(cores, max(cores, min(MOST, fit // 2)), first=max(cores, FIRST))  # the other half is for a filler's preparation
 
 
 def worker_memory(target: Target, filler: Filler) -> int:
@@ -87,9 +88,8 @@ class Gate:
     """
 
     def __init__(self, workers: Workers) -> None:
-        self._adapt = workers.adapt
         self._most = workers.requests
-        self._allowed = float(max(workers.cores, min(FIRST, self._most)) if workers.adapt else self._most)
+        self._allowed = float(min(workers.first, self._most))
         self._under_way = 0
         self._change = threading.Condition()
         self._cores = threading.Semaphore(workers.cores)
@@ -114,8 +114,7 @@ class Gate:
         finally:
             with self._change:
                 self._under_way -= 1
-                if self._adapt:
-                    self._learn(failed=failed)
+                self._learn(failed=failed)
                 self._change.notify()
 
     def _learn(self, *, failed: bool) -> None:

@@ -116,7 +116,7 @@ def test_what_is_on_this_machine_has_as_many_workers_as_threads():
 
 
 def test_a_store_that_refuses_gets_half_as_many_and_one_that_does_not_gets_more():
-    gate = Gate(Workers(2, workers.MOST, adapt=True))
+    gate = Gate(Workers(2, workers.MOST, first=workers.FIRST))
 
     def allowed(rounds: int, *, error: bool = False) -> int:
         for _ in range(rounds):
@@ -135,8 +135,22 @@ def test_a_store_that_refuses_gets_half_as_many_and_one_that_does_not_gets_more(
     assert allowed(10_000) == workers.MOST
 
 
+def test_a_number_that_is_asked_for_is_the_first_and_the_most():
+    store = array()
+    target = open_target(store)
+    assert workers_for(target, Limits(2, 1 << 30, requests=8), 1000) == Workers(2, 8, first=8)
+    gate = workers_for(target, Limits(2, 1 << 30, requests=8), 1000).gate()
+    with pytest.raises(OSError, match="429"), gate.region(lambda: False):
+        raise OSError("429 Too Many Requests")
+    assert gate._allowed == 4
+    for _ in range(1000):
+        with gate.region(lambda: False):
+            pass
+    assert gate._allowed == 8
+
+
 def test_requests_that_would_wait_for_a_core_are_not_added():
-    gate = Gate(Workers(1, workers.MOST, adapt=True))
+    gate = Gate(Workers(1, workers.MOST, first=workers.FIRST))
     at_work, enough = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -158,7 +172,7 @@ def test_requests_that_would_wait_for_a_core_are_not_added():
 
 
 def test_no_more_workers_make_values_than_there_are_cores():
-    gate, now, most, lock = Gate(Workers(2, 16)), 0, 0, threading.Lock()
+    gate, now, most, lock = Gate(Workers(2, 16, first=16)), 0, 0, threading.Lock()
 
     def work() -> None:
         nonlocal now, most

@@ -311,3 +311,35 @@ def test_a_store_without_create_only_requests_is_told_and_filled():
             bigin.fill(held.url("t.zarr"), "normal", shape=(4, 5))
         assert [warning.category for warning in told].count(bigin.LockWarning) == 1
         assert bigin.verify(held.url("t.zarr")).equal
+
+
+RIGHTS = {
+    "list": lambda method, path: method == "GET" and ("list-type" in path or "prefix=" in path),
+    "write": lambda method, path: method in ("PUT", "POST"),
+    "read": lambda method, path: method in ("GET", "HEAD") and "list-type" not in path,
+}
+
+
+@pytest.mark.parametrize("name", ["w.npy", "w.zarr", "out"])
+@pytest.mark.parametrize("right", [*RIGHTS])
+def test_without_a_right_nothing_is_written_and_one_line_says_so(proxy, right, name, like_one):
+    proxy.decide = lambda method, path, count: "403" if RIGHTS[right](method, path) else "pass"
+    with pytest.raises(bigin.InputError, match="right|credentials") as told:
+        if name == "out":
+            bigin.initialize("r.toml", proxy.url(name), like=like_one)
+        else:
+            bigin.fill(proxy.url(name), "normal", shape=(10, 20))
+    assert "\n" not in str(told.value)
+    proxy.decide = lambda method, path, count: "pass"
+    store, key = store_at(proxy.url(""))
+    assert [stat.key for stat in store.list(f"{key.rstrip('/')}/")] == []
+
+
+@pytest.fixture
+def like_one():
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros((3, 4), np.float32)}, "like.safetensors")
+    with open("r.toml", "w") as file:
+        file.write('[[rule]]\nmatch = "*"\nmethod = "normal"\n')
+    return "like.safetensors"

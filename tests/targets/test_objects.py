@@ -279,18 +279,38 @@ import sys, bigin
 from bigin.targets.objects import layout
 layout.PART = 5 << 20
 print("begun", flush=True)
-bigin.fill(sys.argv[1], "normal", shape=(8000, 1000), threads=2)
+if sys.argv[1] == "checkpoint":
+    bigin.initialize("recipe.toml", sys.argv[2], like="like.safetensors", max_shard_size="12MB", threads=2)
+else:
+    bigin.fill(sys.argv[2], "normal", shape=(8000, 1000), threads=2, **eval(sys.argv[3]))
 """
+KILLS = {"npy": ("w.npy", {}), "zarr": ("w.zarr", {"chunks": (250, 1000)}), "checkpoint": ("out", {})}
 
 
 @pytest.mark.slow
-def test_fills_that_are_killed_at_any_moment_end_with_the_same_bytes(place):
-    expected = made(shape=(8000, 1000), name="w")
-    for turn in range(6):
-        place_url = place.url(f"{turn}/w.npy")
-        killed = 0
-        for delay in (0.2 + 0.15 * turn, 0.4 + 0.2 * turn):
-            process = subprocess.Popen([sys.executable, "-c", KILLED, place_url], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("kind", KILLS)
+def test_fills_that_are_killed_at_any_moment_end_with_the_same_bytes(place, kind, tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({f"t{i}": np.zeros((2000, 1000), np.float32) for i in range(4)}, "like.safetensors")
+    Path("recipe.toml").write_text('[[rule]]\nmatch = "*"\nmethod = "normal"\n')
+    name, layout_of = KILLS[kind]
+
+    def fill(url: str) -> None:
+        if kind == "checkpoint":
+            bigin.initialize("recipe.toml", url, like="like.safetensors", max_shard_size="12MB")
+        else:
+            bigin.fill(url, "normal", shape=(8000, 1000), **layout_of)
+
+    fill(name)
+    here = tmp_path / name
+    expected = {f"/{path.relative_to(here)}": path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    killed = 0
+    for turn in range(3):
+        url = place.url(f"{turn}/{name}")
+        for delay in (0.3 + 0.2 * turn, 0.4 + 0.3 * turn):
+            command = [sys.executable, "-c", KILLED, kind, url, repr(layout_of)]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             assert process.stdout is not None
             process.stdout.readline()
             time.sleep(delay)
@@ -299,14 +319,22 @@ def test_fills_that_are_killed_at_any_moment_end_with_the_same_bytes(place):
             process.wait()
             process.stdout.close()
             keys = place.held()
-            if f"{turn}/w.npy" in keys:
-                assert np.array_equal(np.load(io.BytesIO(place.get(f"{turn}/w.npy"))), expected)
-        bigin.fill(place_url, "normal", shape=(8000, 1000))
-        assert np.array_equal(np.load(io.BytesIO(place.get(f"{turn}/w.npy"))), expected)
-        assert [key for key in place.held() if key.startswith(f"{turn}/")] == [
-            f"{turn}/w.npy",
-            f"{turn}/w.npy.bigin.json",
-        ]
+            if kind == "npy" and f"{turn}/w.npy" in keys:  # it appears whole
+                assert place.get(f"{turn}/w.npy") == here.read_bytes()
+            if f"{turn}/out/model.safetensors.index.json" in keys:
+                assert len([key for key in keys if key.endswith(".safetensors")]) >= 3
+        fill(url)
+        keys = [key.removeprefix(f"{turn}/{name}") for key in place.held() if key.startswith(f"{turn}/")]
+        if kind == "npy":
+            assert keys == ["", ".bigin.json"]
+            assert place.get(f"{turn}/{name}") == here.read_bytes()
+        else:
+            assert keys == sorted(expected)
+            store, at = store_at(url)
+            for key in keys:
+                if not key.endswith("zarr.json"):
+                    assert store.get(at + key) == expected[key]
+    assert killed
 
 
 @pytest.mark.slow

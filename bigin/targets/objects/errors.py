@@ -43,7 +43,7 @@ def translated(error: Exception) -> Exception:
     if any(word in text.lower() for word in UNSIGNED) and (status is None or "169.254." in text):
         return PermissionError(errno.EACCES, "no credentials were found in the environment")
     if status is not None:
-        said = " ".join((message[1] if message else text.partition("Server returned")[2]).split())
+        said = " ".join((message[1] if message else text.partition("Server returned")[2]).split()).rstrip(": ")
         number = int(status[1])
         if number == 404 and isinstance(error, FileNotFoundError) and (code is None or code[1] not in NO_BUCKET):
             return error

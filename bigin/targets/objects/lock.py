@@ -21,6 +21,7 @@ from bigin.targets.objects.store import Stat, Store
 
 EXPIRES = 60.0  # seconds without a renewal after which another writer may take over
 RENEWED = 3  # so many times in that time
+LAST = 5.0  # seconds that are waited for a renewal that is under way at the end
 
 
 class StoreLock:
@@ -138,6 +139,7 @@ class StoreLock:
         self._end.set()
         if self._held is None:
             return
+        self._thread.join(LAST)  # a renewal that is under way would outlive the process's end, and may not
         self._held = None
         try:
             if self._owner() == self.owner:

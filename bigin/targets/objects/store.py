@@ -209,13 +209,17 @@ class CloudStore(Store):
         return self.connection.store(prefix, often=often)
 
     def check(self) -> None:
-        """Raises InputError where the bucket is missing, or may not be listed."""
+        """Raises InputError where the bucket is missing, or may not be listed or read."""
         url = self.connection.url
+        below = f"{url.key}/.bigin/" if url.key else ".bigin/"
+        right = "list"
         try:
-            next(self.list(f"{url.key}/.bigin/" if url.key else ".bigin/"), None)
+            next(self.list(below), None)
+            right = "read"
+            self.head(f"{below}none")
         except PermissionError as error:
             raise InputError(
-                f"{url}: expected the right to list {self.url}, got: {error.strerror}; check the credentials"
+                f"{url}: expected the right to {right} {self.url}, got: {error.strerror}; check the credentials"
             ) from None
         except (FileNotFoundError, StoreError) as error:
             if isinstance(error, StoreError) and error.passes:
