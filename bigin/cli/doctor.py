@@ -9,18 +9,20 @@ from typing import Any
 import click
 
 from bigin.cli.commands import Command
-from bigin.cli.options import PATH, json_option
+from bigin.cli.options import PATH, json_option, storage_option
 from bigin.cli.printing import print_entries
 from bigin.core.text import size_text
 
 HELP = """Show what this machine offers: versions, CPU, GPU, memory, the cache of kernels, disk, stores.
 
-The disk is measured in FOLDER, by default the current one: a file is written for two seconds and removed.
+The disk is measured in FOLDER, by default the current one: a file is written for two seconds and removed. FOLDER may
+be the URL of a store, such as s3://bucket/folder: credentials and rights are checked, and its speed is measured.
 """
 
 
 @click.command(cls=Command, help=HELP, short_help="Show versions, CPU, GPU, memory, cache and disk speed.")
 @click.argument("folder", type=PATH, default=".")
+@storage_option
 @json_option
 def doctor(folder: str, as_json: bool) -> None:
     """Show what this machine offers."""
@@ -40,7 +42,10 @@ def sections(facts: dict[str, Any]) -> Iterator[tuple[str, Iterator[str]]]:
     yield "GPU", _gpu(facts["gpu"])
     yield "memory", _memory(facts["memory"])
     yield "compiled kernels", _cache(facts["cache"])
-    yield "disk", _disk(facts["disk"])
+    if "store" in facts:
+        yield "store", _store(facts["store"])
+    else:
+        yield "disk", _disk(facts["disk"])
     yield "stores", _stores(facts["stores"])
 
 
@@ -88,6 +93,16 @@ def _disk(disk: dict[str, Any]) -> Iterator[str]:
     else:
         speed = f"writes {disk['write_speed'] / 1e9:.2f} GB/s, synced every 16 MiB"
     yield f"{disk['folder']}: {size_text(disk['free'])} free; {speed}"
+
+
+def _store(store: dict[str, Any]) -> Iterator[str]:
+    if store["reason"]:
+        yield f"cannot be used: {store['reason']}"
+        return
+    speed = f"{store['write_speed'] / 1e9:.2f} GB/s by {store['requests']} requests at once"
+    yield f"{store['url']}: can be listed, read and written; takes {speed}"
+    lock = "a lock keeps other writers away" if store["create_only"] else "no lock keeps other writers away"
+    yield f"{'honours' if store['create_only'] else 'does not honour'} create-only requests: {lock}"
 
 
 def _stores(stores: dict[str, bool]) -> Iterator[str]:

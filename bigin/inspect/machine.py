@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -10,14 +11,19 @@ import resource
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from bigin.core import memory
-from bigin.core.errors import NotFoundError
+from bigin.core.errors import FillError, InputError, NotFoundError, StoreError
 from bigin.core.limits import Limits
 from bigin.core.paths import kernel_cache_root
+from bigin.jobs.workers import FIRST
+from bigin.targets.objects.open import store_at
+from bigin.targets.objects.urls import is_cloud
 
 PACKAGES = (
     "bigin", "numpy", "numba", "llvmlite", "zarr", "numcodecs", "ml_dtypes", "numba-cuda", "torch", "jax",
@@ -25,20 +31,22 @@ PACKAGES = (
 )  # fmt: skip
 FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "neon", "sve")
 # the store -> the package that opens it
-STORES = {"s3://": "s3fs", "gs://": "gcsfs", "az://": "adlfs", "http://": "aiohttp", "icechunk": "icechunk"}
+STORES = {"s3://": "obstore", "gs://": "obstore", "az://": "obstore", "http://": "aiohttp", "icechunk": "icechunk"}
 DISK_SECONDS = 2.0  # of writing, at most
+OBJECT = 4 << 20  # bytes of an object that is written to measure a store
 PIECE = 16 << 20  # bytes between two syncs, so that a slow disk is not given much more than it writes in that time
 
 
 def examine(folder: str = ".") -> dict[str, Any]:
     """Return the facts as `bigin doctor --json` prints them.
 
-    A file is written in the folder for two seconds and removed.
+    A file is written in the folder for two seconds and removed, or objects where it is the URL of a store.
 
     Raises:
         NotFoundError: there is no such folder.
     """
-    if not os.path.isdir(folder):
+    remote = is_cloud(folder)
+    if not remote and not os.path.isdir(folder):
         raise NotFoundError(f"{folder}: expected a folder to measure the disk in, got none; create it or name another")
     return {
         "versions": versions(),
@@ -46,7 +54,7 @@ def examine(folder: str = ".") -> dict[str, Any]:
         "gpu": device(),
         "memory": room(),
         "cache": kernel_cache(),
-        "disk": disk(folder),
+        **({"store": store_of(folder)} if remote else {"disk": disk(folder)}),
         "stores": {store: importlib.util.find_spec(package) is not None for store, package in STORES.items()},
     }
 
@@ -154,3 +162,38 @@ def disk(folder: str) -> dict[str, Any]:
         return facts | {"write_speed": written / seconds if written else None, "reason": None}
     except OSError as error:
         return facts | {"write_speed": None, "reason": error.strerror or str(error)}
+
+
+def store_of(url: str) -> dict[str, Any]:
+    """Return whether a store can be used, and the bytes per second that it takes; None where that fails.
+
+    Objects are written below the URL by as many requests at once as a fill begins with, and removed.
+    """
+    facts: dict[str, Any] = {"url": url, "create_only": None, "write_speed": None, "requests": FIRST, "reason": None}
+    held: list[str] = []
+    try:
+        place, key = store_at(url)
+        below = f"{key.rstrip('/')}/.bigin-doctor-{uuid.uuid4().hex}".lstrip("/")
+        held.append(f"{below}/lock")
+        first, second = place.create(held[0], b"bigin"), place.create(held[0], b"twice")
+        facts["create_only"] = first and not second
+        piece = os.urandom(OBJECT)
+        start = time.perf_counter()
+
+        def write(worker: int) -> int:
+            written = 0
+            while time.perf_counter() - start < DISK_SECONDS:
+                held.append(f"{below}/{worker}-{written}")
+                place.put(held[-1], piece)
+                written += OBJECT
+            return written
+
+        with ThreadPoolExecutor(FIRST) as pool:
+            written = sum(pool.map(write, range(FIRST)))
+        facts["write_speed"] = written / (time.perf_counter() - start)
+    except (InputError, FillError, OSError, StoreError) as error:
+        facts["reason"] = " ".join(str(error).split())
+    for name in held:
+        with contextlib.suppress(OSError, StoreError):
+            place.delete(name)
+    return facts

@@ -418,3 +418,15 @@ def test_mistakes_are_told_in_one_line(place, monkeypatch):
         error = run("fill", place.url("x.npy"), "-m", "normal", "--shape", "4", code=2).stderr
         assert "in the environment" in error
         assert error.count("\n") == 1
+
+
+def test_doctor_measures_a_store_and_leaves_nothing(place):
+    facts = json.loads(run("doctor", place.url("some/folder"), "--json").stdout)["store"]
+    assert facts["reason"] is None
+    assert facts["write_speed"] > 0
+    assert facts["create_only"] is place.server.creates
+    assert place.held() == []
+    printed = run("doctor", place.url("")).stdout
+    assert "can be listed, read and written; takes" in printed
+    nowhere = place.url("").replace(f"://{BUCKET}/", "://nowhere-else/")
+    assert "cannot be used: " in run("doctor", nowhere).stdout
