@@ -17,6 +17,7 @@ SLOW_DOWN = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 )
 DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+RELATED, OF_BODY = "multipart/related; boundary=proxy", ("content-type", "content-length")
 
 # What is done to a request: pass it on; close without passing it on; close after that, unanswered; answer half of it;
 # "503", "429" or "403": refuse it; a number: wait so many seconds first.
@@ -118,6 +119,10 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             if proxy.google:
                 headers = {name: value for name, value in headers.items() if name.lower() != "host"}
                 method, path = _as_json(method, path, headers)
+                if "uploadType=multipart" in path:
+                    body = _as_related(path, body)
+                    headers = {name: value for name, value in headers.items() if name.lower() not in OF_BODY}
+                    headers |= {"Content-Type": RELATED, "Content-Length": str(len(body))}
             connection = http.client.HTTPConnection("127.0.0.1", proxy.upstream, timeout=60)
             try:
                 connection.request(method, path, body, headers)
@@ -182,5 +187,14 @@ def _as_json(method: str, path: str, headers: dict[str, str]) -> tuple[str, str]
     if method == "DELETE":
         return method, f"/storage/v1/b/{bucket}/o/{quote(unquote(key), safe='')}"
     asked = next((value for name, value in headers.items() if name.lower() == "x-goog-if-generation-match"), None)
-    match = "" if asked is None else f"&ifGenerationMatch={asked}"
-    return "POST", f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quote(unquote(key), safe='')}{match}"
+    kind = "media" if asked is None else f"multipart&ifGenerationMatch={asked}"  # of media it ignores the condition
+    return "POST", f"/upload/storage/v1/b/{bucket}/o?name={quote(unquote(key), safe='')}&uploadType={kind}"
+
+
+def _as_related(path: str, body: bytes) -> bytes:
+    """An object's name and its bytes in one body."""
+    name = json.dumps({"name": dict(parse_qsl(urlsplit(path).query))["name"]}).encode()
+    return (
+        b"--proxy\r\nContent-Type: application/json\r\n\r\n" + name
+        + b"\r\n--proxy\r\nContent-Type: application/octet-stream\r\n\r\n" + body + b"\r\n--proxy--\r\n"
+    )  # fmt: skip

@@ -54,7 +54,9 @@ def workers_for(target: Target, limits: Limits, need: int) -> Workers:
     if limits.requests is not None:
         requests = max(1, min(limits.requests, fit))
         return Workers(min(cores, requests), requests, first=requests)
-    return Workers(cores, max(cores, min(MOST, fit // 2)), first=max(cores, FIRST))  # the other half is for a filler's preparation
+    return Workers(
+        cores, max(cores, min(MOST, fit // 2)), first=max(cores, FIRST)
+    )  # the other half is for a filler's preparation
 
 
 def worker_memory(target: Target, filler: Filler) -> int:

@@ -324,7 +324,7 @@ RIGHTS = {
 @pytest.mark.parametrize("right", [*RIGHTS])
 def test_without_a_right_nothing_is_written_and_one_line_says_so(proxy, right, name, like_one):
     proxy.decide = lambda method, path, count: "403" if RIGHTS[right](method, path) else "pass"
-    with pytest.raises(bigin.InputError, match="right|credentials") as told:
+    with pytest.raises(bigin.InputError, match=r"right|credentials") as told:
         if name == "out":
             bigin.initialize("r.toml", proxy.url(name), like=like_one)
         else:
