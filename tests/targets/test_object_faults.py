@@ -324,11 +324,10 @@ RIGHTS = {
 @pytest.mark.parametrize("right", [*RIGHTS])
 def test_without_a_right_nothing_is_written_and_one_line_says_so(proxy, right, name, like_one):
     proxy.decide = lambda method, path, count: "403" if RIGHTS[right](method, path) else "pass"
+    calls = {"out": lambda url: bigin.initialize("r.toml", url, like=like_one)}
+    fill = calls.get(name, lambda url: bigin.fill(url, "normal", shape=(10, 20)))
     with pytest.raises(bigin.InputError, match=r"right|credentials") as told:
-        if name == "out":
-            bigin.initialize("r.toml", proxy.url(name), like=like_one)
-        else:
-            bigin.fill(proxy.url(name), "normal", shape=(10, 20))
+        fill(proxy.url(name))
     assert "\n" not in str(told.value)
     proxy.decide = lambda method, path, count: "pass"
     store, key = store_at(proxy.url(""))
