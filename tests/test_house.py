@@ -10,6 +10,7 @@ import doctest
 import importlib
 import importlib.util
 import inspect
+import os
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,7 @@ FACES = {
     "bigin/api/verifying.py": {"verify"},
     "bigin/api/virtual.py": {"virtual"},
     "bigin/api/showing.py": {"show"},
+    "bigin/jax/arrays.py": {"array"},
     "bigin/torch/modules.py": {"init_"},
     "bigin/torch/checkpoint.py": {"materialize"},
     "bigin/torch/configuration.py": {"Configuration.initialize"},
@@ -170,10 +172,10 @@ def test_the_rooms_import_only_what_is_below_them():
 
 def public() -> Iterator[tuple[str, Any]]:
     """Every public name and what it stands for; of classes also the public methods."""
-    modules = {"bigin": bigin, "bigin.init": bigin.init}
-    if importlib.util.find_spec("torch") is not None:
-        modules["bigin.torch"] = importlib.import_module("bigin.torch")
-    for home, module in modules.items():
+    homes = os.environ.get("BIGIN_HOUSE", "bigin bigin.init bigin.torch").split()  # test_jax.py names others
+    if importlib.util.find_spec("torch") is None and "bigin.torch" in homes:
+        homes.remove("bigin.torch")
+    for home, module in [(home, importlib.import_module(home)) for home in homes]:
         names = getattr(module, "__all__", None) or [name for name in vars(module) if name.endswith("_")]
         for name in names:
             thing = getattr(module, name)
@@ -217,7 +219,12 @@ def test_public_names_have_whole_docstrings():
 def examples() -> list[Any]:
     """The examples of the public names, each once where a name has an alias."""
     finder = doctest.DocTestFinder(recurse=False)
-    names = {"bigin": bigin, "np": np, "zarr": zarr, "torch": sys.modules.get("torch")}  # as every example expects
+    names = {
+        "bigin": bigin,
+        "np": np,
+        "zarr": zarr,
+        **{m: sys.modules.get(m) for m in ("torch", "jax")},
+    }  # as every example expects
     once = {id(getattr(thing, "__func__", thing)): (name, thing) for name, thing in reversed(PUBLIC.items())}
     return [
         pytest.param(test, id=name)

@@ -103,6 +103,17 @@ class VirtualArray:
                 self._fill(_part(self._ready(out.size), picked), out)
         return out
 
+    def fill_region(self, ranges: tuple[range, ...], out: Array) -> None:
+        """Fill a contiguous array with the product of rising ranges along the axes.
+
+        Args:
+            ranges: one for each axis.
+            out: an array of the dtype, which has the region's shape.
+        """
+        if out.size:
+            with default_modes():
+                self._fill(RegionFiller(self._ready(out.size), ranges), out)
+
     def _fill(self, part: Filler, out: Array) -> None:
         """A part of the tensor: by several threads where it is large."""
         if out.nbytes <= BLOCK:
