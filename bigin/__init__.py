@@ -45,10 +45,14 @@ if TYPE_CHECKING:
     from bigin.core.errors import NotFoundError as NotFoundError
     from bigin.core.errors import RecordError as RecordError
     from bigin.core.errors import StreamWarning as StreamWarning
+    from bigin.core.errors import TableWarning as TableWarning
     from bigin.core.errors import TargetError as TargetError
     from bigin.core.generator import Generator as Generator
     from bigin.core.generator import manual_seed as manual_seed
     from bigin.inspect.overview import Overview as Overview
+    from bigin.jobs.changes import RowSet as RowSet
+    from bigin.jobs.changes import TableStatistics as TableStatistics
+    from bigin.jobs.changes import TableVerification as TableVerification
     from bigin.jobs.compare import Verification as Verification
     from bigin.jobs.report import Report as Report
     from bigin.methods.gain import calculate_gain as calculate_gain
@@ -63,11 +67,15 @@ _HOMES = {
     "storage_options": "bigin.api.storage",
     "verify": "bigin.api.verifying",
     "Verification": "bigin.jobs.compare",
+    "RowSet": "bigin.jobs.changes",
+    "TableStatistics": "bigin.jobs.changes",
+    "TableVerification": "bigin.jobs.changes",
     "show": "bigin.api.showing",
     "Overview": "bigin.inspect.overview",
     "EmbeddingTable": "bigin.api.tables",
     "InputError": "bigin.core.errors",
     "StreamWarning": "bigin.core.errors",
+    "TableWarning": "bigin.core.errors",
     "CacheWarning": "bigin.core.errors",
     "FillError": "bigin.core.errors",
     "DamagedError": "bigin.core.errors",

@@ -10,17 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from bigin.api.opening import existing
 from bigin.core import dtypes
-from bigin.core.errors import ExistsError, InputError
+from bigin.core.errors import ExistsError, InputError, TableWarning
 from bigin.core.floats import default_modes
 from bigin.core.html import card
+from bigin.core.indexing import pick
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
 from bigin.core.text import counted, size_text
 from bigin.core.threads import after_stragglers
-from bigin.jobs.compare import Verification
-from bigin.jobs.grow import TableJob, open_table, parse_ids
-from bigin.jobs.job import FillOptions, Job
+from bigin.core.warning import warn
+from bigin.jobs.changes import TableStatistics, TableVerification, compare_rows, statistics, verification
+from bigin.jobs.compare import Sample
+from bigin.jobs.exporting import export_rows
+from bigin.jobs.grow import TableJob, obstacle, open_table, parse_ids, parse_rows
+from bigin.jobs.job import FillOptions, Job, check_progress
 from bigin.jobs.report import Report
 from bigin.jobs.resume import values
 from bigin.jobs.what import What
@@ -29,6 +34,7 @@ from bigin.targets.target import record_of
 
 ATTEMPTS = 5  # at opening a table, which another process may be growing just then
 PAUSE = 0.01  # seconds between two of them
+BLOCK = 1 << 20  # bytes of rows that are read together while they are iterated over
 
 
 class EmbeddingTable:
@@ -36,7 +42,10 @@ class EmbeddingTable:
 
     A row's initial values depend on seed, name, method, embedding_dim and the row's number alone, so that rows can be
     added, or brought back to what they were, at any time. What is written into the array in between (trained rows,
-    through zarr or numpy) stays as it is.
+    by `update`, or through zarr or numpy) stays as it is.
+
+    A table is indexed as numpy arrays are: `table[5]`, `table[5:9]`, `table[[5, 7]]`, `table[-1]`, `table[:, 0]`.
+    `numpy.asarray(table)` reads all of it; iterating reads a megabyte at a time.
 
     The shape is that of the moment of opening: another process's `grow` is seen by opening the table again. Any number
     of processes may read; `grow` and `reset` keep each other away.
@@ -51,8 +60,16 @@ class EmbeddingTable:
         128000
         >>> table.rows([5, 7, 5]).shape
         (3, 64)
-        >>> table.reset([5, 7, 5])
+        >>> table[5:9].shape, len(table)
+        ((4, 64), 1500)
+        >>> table.update([5, 6], np.zeros((2, 64)))
         2
+        >>> print(table.stats())
+        users.npy: 0.133% of rows trained (2 of 1,500)
+        >>> table.verify().changed
+        2 rows: 5:7
+        >>> table.reset([5, 7, 6])
+        3
         >>> table.verify().equal
         True
     """
@@ -106,6 +123,8 @@ class EmbeddingTable:
             ExistsError: there is something else at the path.
             FillError: the table could not be finished.
 
+        Warns (TableWarning) where the method's values depend on the number of rows, so that the table cannot grow.
+
         Example:
             >>> table = bigin.EmbeddingTable.create("users.zarr", 1000, 16, "normal", std=0.01, seed=3)
             >>> table.rows([5, 7]).shape
@@ -138,6 +157,12 @@ class EmbeddingTable:
                 target.close()
         table = cls(path)
         table.report = report
+        if report.nbytes and (why := obstacle(table.specification, table.num_embeddings + 1)):
+            warn(
+                f"{table.label}: the table cannot grow: expected a method whose values do not depend on the number of "
+                f"rows, {why}",
+                TableWarning,
+            )
         return table
 
     @classmethod
@@ -197,8 +222,56 @@ class EmbeddingTable:
         """The row that begins as zeros, if there is one."""
         return self.specification.padding_idx
 
+    @property
+    def ndim(self) -> int:
+        """2, as of every table."""
+        return 2
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the values take in memory."""
+        return self.num_embeddings * self.embedding_dim * self.dtype.itemsize
+
     def __len__(self) -> int:
         return self.num_embeddings
+
+    def __getitem__(self, key: Any) -> Any:
+        picked = pick(key, self.shape)
+        values = self._picked(picked.ranges, picked.points, picked.at).reshape(picked.shape)
+        if picked.turn is not None:
+            values = values[picked.turn]
+        return values[()] if picked.scalar else values
+
+    def _picked(self, ranges: Any, points: Any, at: int) -> np.ndarray[Any, Any]:
+        """The values at ranges of rows and of columns, or at the points that stand for one of them or for both."""
+        rows, columns = ranges
+        if points is None:
+            return self._range(rows)[:, columns.start : columns.stop : columns.step]
+        numbers = points.astype(np.int64)
+        if rows is not None:  # the points are columns
+            values = self._range(rows)[:, numbers]
+            return values if at else np.ascontiguousarray(values.T)
+        if columns is not None:
+            return self._rows.gather(numbers // self.embedding_dim)[:, columns.start : columns.stop : columns.step]
+        number, place = np.divmod(numbers, self.embedding_dim)
+        return self._rows.gather(number)[np.arange(number.size), place]
+
+    def _range(self, rows: range) -> np.ndarray[Any, Any]:
+        """Rows in a rising range."""
+        if rows.step == 1 and len(rows) > 1:
+            return self._rows.read(((rows.start, rows.stop), (0, self.embedding_dim)))
+        return self._rows.gather(np.arange(rows.start, rows.stop, rows.step, dtype=np.int64))
+
+    def __iter__(self) -> Iterator[Any]:
+        step = max(1, BLOCK // (self.embedding_dim * self.dtype.itemsize))
+        for first in range(0, self.num_embeddings, step):
+            yield from self._range(range(first, min(first + step, self.num_embeddings)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if copy is False:
+            raise ValueError("Unable to avoid copy while creating an array as requested.")
+        values: np.ndarray[Any, Any] = self[...]
+        return values if dtype is None else values.astype(dtype, copy=False)
 
     def __repr__(self) -> str:
         return f"EmbeddingTable({self.label}: {self.specification})"
@@ -303,6 +376,76 @@ class EmbeddingTable:
             job.reset(numbers)
         return int(numbers.size)
 
+    def update(
+        self,
+        ids: Any,
+        rows: Any,
+        *,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        requests: int | None = None,
+        sync: bool = True,
+    ) -> int:
+        """Write rows, such as trained ones.
+
+        Rows are written as `reset` writes them. Killed at any moment, it leaves rows with their old or their new
+        values, and the same call does the rest.
+
+        Args:
+            ids: different integers from 0 to num_embeddings - 1, of any shape.
+            rows: real numbers of shape (*ids.shape, embedding_dim): an array, a tensor of any device, or lists. They
+                are rounded to the table's dtype.
+            threads, max_memory, requests, sync: as in `bigin.fill`.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            InputError: something is no id of the table, or the rows do not fit; nothing was changed. Or another writer
+                is at work.
+            FillError: it could not be finished, and can be run again.
+
+        Example:
+            >>> table = bigin.EmbeddingTable.create("users.npy", 1000, 4, "normal", std=0.01, seed=3)
+            >>> table.update([7, 5], [[1, 2, 3, 4], [5, 6, 7, 8]])
+            2
+            >>> table[5]
+            array([5., 6., 7., 8.], dtype=float32)
+        """
+        with (
+            default_modes(),
+            self._writing(Limits.parse(threads, max_memory, requests=requests), FillOptions(sync=sync)) as job,
+        ):
+            numbers = parse_ids(ids, self.num_embeddings)
+            number, values = parse_rows(rows, numbers, self.embedding_dim, self.dtype)
+            job.update(number, values)
+        return int(number.size)
+
+    def export(self, path: str | Path, ids: Any = None) -> int:
+        """Write rows to a file of their own, a few megabytes at a time.
+
+        Args:
+            path: of a new file: .npy for an array of shape (number of ids, embedding_dim), whose dtype is the table's
+                (numpy reads bfloat16 and the 8-bit floats as opaque bytes); .csv for a line a row, which begins with
+                its id.
+            ids: integers from 0 to num_embeddings - 1, of one axis; by default all rows.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            InputError: something is no id of the table, or the path is no new .npy or .csv file; nothing was written.
+
+        Example:
+            >>> table = bigin.EmbeddingTable.create("users.npy", 1000, 4, "normal", std=0.01, seed=3)
+            >>> table.export("some.npy", [5, 7])
+            2
+            >>> np.array_equal(np.load("some.npy"), table[[5, 7]])
+            True
+        """
+        numbers = range(self.num_embeddings) if ids is None else parse_ids(ids, self.num_embeddings)
+        return export_rows(self._rows, numbers, Path(expand(path)))
+
     def verify(
         self,
         *,
@@ -312,35 +455,65 @@ class EmbeddingTable:
         max_memory: int | str | None = None,
         requests: int | None = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Verification:
+    ) -> TableVerification:
         """Make all rows again and compare them with what the table holds, bit for bit.
 
         Args:
-            sample, sample_seed, threads, max_memory, requests, progress: as in `bigin.verify`.
+            sample: the fraction of the chunks that is compared, above 0 and up to 1; chunks side by side count as one.
+            sample_seed, threads, max_memory, requests, progress: as in `bigin.verify`.
 
         Returns:
-            Which regions hold rows that were changed.
+            Which regions hold rows that were changed, and in `changed` which rows these are.
 
         Raises:
             InputError: an argument is invalid.
         """
-        from bigin.api.verifying import verify
+        chosen, limits = Sample(sample, sample_seed), Limits.parse(threads, max_memory, requests=requests)
+        check_progress(progress)
+        with self._comparing(limits) as job:
+            return verification(job, compare_rows(job, chosen, progress), job.spec.record() | {"complete": True})
 
-        what = self.specification
-        return verify(
-            as_it_is_now(self._path),
-            what.method,
-            seed=what.seed,
-            name=what.name,
-            padding_idx=what.padding_idx,
-            sample=sample,
-            sample_seed=sample_seed,
-            threads=threads,
-            max_memory=max_memory,
-            requests=requests,
-            progress=progress,
-            **what.parameters,
-        )
+    def stats(
+        self,
+        *,
+        sample: float = 1.0,
+        sample_seed: int = 0,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        requests: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> TableStatistics:
+        """Count the rows that no longer hold their initial values. Nothing was kept for that: rows are made again.
+
+        Args:
+            sample, sample_seed, threads, max_memory, requests, progress: as in `verify`.
+
+        Returns:
+            How many rows were compared and how many of them differ; of a sample, with the standard error.
+
+        Raises:
+            InputError: an argument is invalid.
+
+        Example:
+            >>> table = bigin.EmbeddingTable.create("users.npy", 1000, 4, "normal", std=0.01, seed=3)
+            >>> table.update(np.arange(110), np.zeros((110, 4)))
+            110
+            >>> print(table.stats())
+            users.npy: 11% of rows trained (110 of 1,000)
+        """
+        chosen, limits = Sample(sample, sample_seed), Limits.parse(threads, max_memory, requests=requests)
+        check_progress(progress)
+        with self._comparing(limits) as job:
+            return statistics(job, compare_rows(job, chosen, progress))
+
+    @contextmanager
+    def _comparing(self, limits: Limits) -> Iterator[Job]:
+        """The table as it is now, with its initial values; one that ends too early, too."""
+        held = self.specification
+        what = What(held.method, held.parameters, held.seed, held.name, padding_idx=held.padding_idx)
+        where = what.where(as_it_is_now(self._path), None, damaged=True)
+        with existing(where, "verify") as (opened, retries):
+            yield Job(what.spec(opened), opened, limits, retries)
 
     def torch(self, mode: str = "r") -> Any:
         """The table as a torch tensor that is mapped into memory, without a copy.

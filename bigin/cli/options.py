@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -85,6 +87,42 @@ class Integers(click.ParamType[list[int]]):
         return [int(number) for number in numbers]
 
 
+class Ids(click.ParamType[Any]):
+    """Row numbers: 5,7,10 or 5:9, @FILE for a file of them (text, or .npy), - for standard input."""
+
+    name = "ids"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Convert a text to an array of integers."""
+        if not isinstance(value, str):
+            return value
+        import numpy as np
+
+        text, where = value, repr(value)
+        try:
+            if value.startswith("@"):
+                where, path = value[1:], expand(value[1:])
+                if str(path).endswith(".npy"):
+                    return np.load(path, allow_pickle=False)
+                text = Path(path).read_text(encoding="utf-8")
+            elif value == "-":
+                where, text = "standard input", sys.stdin.read()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.fail(f"expected a file of ids, got {where}: {reason}", param, ctx)
+        words = text.replace(",", " ").split()
+        wrong = next((word for word in words if not ID.fullmatch(word)), None)
+        if wrong is not None or (not words and text is value):
+            what = where if text is value else f"{wrong!r} in {where}"
+            self.fail(f"expected ids such as 5,7,10 or 5:9 or @ids.txt, got {what}", param, ctx)
+        if not any(":" in word for word in words):
+            return np.array([int(word) for word in words])
+        pairs = [
+            (int(first), int(last or first) + (not last)) for first, _, last in (word.partition(":") for word in words)
+        ]
+        return np.array([number for first, last in pairs for number in range(first, last)], np.int64)
+
+
 class Parsed(click.ParamType[Any]):
     """A text that a function converts. The function raises InputError, which the command line prints as it is."""
 
@@ -98,7 +136,8 @@ class Parsed(click.ParamType[Any]):
 
 
 NUMBER, AXES = Number(), Integers("axes", "1 or -2,-1")
-IDS = Integers("ids", "5,7,10")
+ID = re.compile(r"[+-]?[0-9]+(:[0-9]+)?")
+IDS = Ids()
 PATH, SHAPE, FRACTION = Parsed("text", expand), Parsed("text", parse_shape), Parsed("text", parse_fraction)
 
 

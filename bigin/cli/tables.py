@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,7 +30,10 @@ from bigin.cli.plans import Planning, keep, planned
 from bigin.cli.printing import pace, progress_bar, summary, verdict
 from bigin.core.text import counted
 
-TABLE_HELP = "Create, grow, read, reset and verify embedding tables."
+if TYPE_CHECKING:
+    from bigin.jobs.changes import RowSet
+
+TABLE_HELP = "Create, grow, read, write, reset and verify embedding tables."
 CREATE_HELP = """Create the embedding table PATH with its initial values.
 
 PATH is a new .npy file or a new zarr array. If the command is interrupted, rerun it to continue.
@@ -48,22 +52,43 @@ the command.
 bigin table grow users.zarr 250000000
 bigin table grow users.zarr 250000000 --parts 500 -o plan.json    # then bigin work and finish
 """
-ROWS_HELP = """Print the rows IDS of the table PATH, in the given order.
+IDS_HELP = """IDS are 5,7,10 or 5:9 (without 9), @FILE for a file of them (text, or .npy), or - for standard input."""
+ROWS_HELP = f"""Print the rows IDS of the table PATH, in the given order, or write them to a file.
+
+{IDS_HELP}
 
 \b
 bigin table rows users.zarr 5,7,10
+bigin table rows users.zarr @ids.txt -o rows.npy
 """
-RESET_HELP = """Give the rows IDS of the table PATH their initial values again.
+UPDATE_HELP = f"""Write rows, such as trained ones, into the table PATH.
+
+{IDS_HELP} ROWS is a .npy file with a row for each. If the command is killed, the table stays valid; rerun the command.
+
+\b
+bigin table update users.zarr @ids.txt rows.npy
+"""
+RESET_HELP = f"""Give the rows IDS of the table PATH their initial values again.
+
+{IDS_HELP}
 
 \b
 bigin table reset users.zarr 5,7,10
+bigin table reset users.zarr @cold.txt
 """
-VERIFY_HELP = """Compare the table PATH with its initial values, bit for bit.
+VERIFY_HELP = """Compare the table PATH with its initial values, bit for bit, and print which rows differ.
 
 The exit code is 1 if rows have changed.
 
 \b
 bigin table verify users.zarr
+bigin table verify users.zarr --changed changed.npy
+"""
+STATS_HELP = """Count the rows of the table PATH that were trained: those that no longer hold their initial values.
+
+\b
+bigin table stats users.zarr
+bigin table stats users.zarr --sample 1%
 """
 
 
@@ -155,19 +180,65 @@ def grow(path: str, num_embeddings: int, sync: bool, planning: Planning, run: Ru
     click.echo(f"{report.target}: grown {rows}; {pace(report.nbytes, report.seconds)}")
 
 
+LINES = 10_000  # rows that are read at once to be printed
+
+
 @table.command(cls=Command, no_args_is_help=True, help=ROWS_HELP)
 @click.argument("path", type=PATH)
 @click.argument("ids", type=IDS)
+@click.option("--output", "-o", type=PATH, help="New .npy or .csv file that the rows are written to.")
 @json_option
-def rows(path: str, ids: list[int], as_json: bool) -> None:
+def rows(path: str, ids: Any, output: str | None, as_json: bool) -> None:
     """Print rows of a table."""
-    values = bigin.EmbeddingTable.open(path).rows(ids)
-    if as_json:
-        click.echo(json.dumps(values.tolist()))
+    opened = bigin.EmbeddingTable.open(path)
+    if output is not None:
+        count = opened.export(output, ids)
+        said = {"target": path, "rows": count, "output": output}
+        click.echo(json.dumps(said, indent=2) if as_json else f"{output}: {counted(count, 'row')} of {path}")
         return
-    for number, row in zip(ids, values, strict=True):
-        # str() of a number has as many digits as tell it from its neighbours in the dtype.
-        click.echo(f"{number}: {' '.join(map(str, row))}")
+    if as_json:
+        click.echo(json.dumps(opened.rows(ids).tolist()))
+        return
+    for first in range(0, len(ids), LINES):
+        part = ids[first : first + LINES]
+        for number, row in zip(part, opened.rows(part), strict=True):
+            # str() of a number has as many digits as tell it from its neighbours in the dtype.
+            click.echo(f"{number}: {' '.join(map(str, row))}")
+
+
+@table.command(cls=Command, no_args_is_help=True, help=UPDATE_HELP)
+@click.argument("path", type=PATH)
+@click.argument("ids", type=IDS)
+@click.argument("values", metavar="ROWS", type=PATH)
+@sync_option
+@run_options
+@json_option
+def update(path: str, ids: Any, values: str, sync: bool, run: RunOptions, as_json: bool) -> None:
+    """Update rows of a table."""
+    opened = bigin.EmbeddingTable.open(path)
+    start = time.perf_counter()
+    count = opened.update(ids, mapped_rows(values, opened.dtype), **run.arguments(), sync=sync)
+    tell(path, count, "written", time.perf_counter() - start, run.quiet, as_json)
+
+
+def mapped_rows(path: str, dtype: Any) -> Any:
+    """Return the rows that a .npy file holds; opaque bytes of the table's width are of its dtype."""
+    import numpy as np
+
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise bigin.InputError(f"{path}: expected a .npy file of rows: {error}") from None
+    opaque = values.dtype.kind == "V" and values.dtype.itemsize == dtype.itemsize
+    return values.view(dtype) if opaque else values
+
+
+def tell(path: str, count: int, what: str, seconds: float, quiet: bool, as_json: bool) -> None:
+    """Print how many rows were changed."""
+    if as_json:
+        click.echo(json.dumps({"target": path, "rows": count, "seconds": seconds}, indent=2))
+    elif not quiet:
+        click.echo(f"{path}: {counted(count, 'row')} {what} in {seconds:.2f} s")
 
 
 @table.command(cls=Command, no_args_is_help=True, help=RESET_HELP)
@@ -176,30 +247,64 @@ def rows(path: str, ids: list[int], as_json: bool) -> None:
 @sync_option
 @run_options
 @json_option
-def reset(path: str, ids: list[int], sync: bool, run: RunOptions, as_json: bool) -> None:
+def reset(path: str, ids: Any, sync: bool, run: RunOptions, as_json: bool) -> None:
     """Reset rows of a table."""
     start = time.perf_counter()
     count = bigin.EmbeddingTable.open(path).reset(ids, **run.arguments(), sync=sync)
-    seconds = time.perf_counter() - start
-    if as_json:
-        click.echo(json.dumps({"target": path, "rows": count, "seconds": seconds}, indent=2))
-    elif not run.quiet:
-        click.echo(f"{path}: {counted(count, 'row')} reset in {seconds:.2f} s")
+    tell(path, count, "reset", time.perf_counter() - start, run.quiet, as_json)
 
 
 @table.command(cls=Command, no_args_is_help=True, help=VERIFY_HELP)
 @click.argument("path", type=PATH)
+@click.option(
+    "--changed", type=PATH, help="File that the numbers of the rows that differ are written to: .npy or text."
+)
 @sample_options
 @run_options
 @json_option
 @click.pass_context
-def verify(context: click.Context, path: str, sample: SampleOptions, run: RunOptions, as_json: bool) -> None:
+def verify(
+    context: click.Context,
+    path: str,
+    changed: str | None,
+    sample: SampleOptions,
+    run: RunOptions,
+    as_json: bool,
+) -> None:
     """Verify a table."""
     with progress_bar(path, run.quiet or as_json) as progress:
         result = bigin.EmbeddingTable.open(path).verify(**sample.arguments(), **run.arguments(), progress=progress)
+    if changed is not None:
+        keep_ids(changed, result.changed)
     if as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     elif not run.quiet:
+        if not result.equal:
+            click.echo(f"{counted(len(result.changed), 'row')} of {result.rows:,} differ: {result.changed.text()}")
         click.echo(verdict(result, "`bigin table reset` restores rows"))
     if not result.equal:
         context.exit(1)
+
+
+def keep_ids(path: str, rows: RowSet) -> None:
+    """Write row numbers to a file, which is replaced."""
+    import numpy as np
+
+    if path.endswith(".npy"):
+        np.save(path, rows.ids())
+        return
+    with Path(path).open("w", encoding="utf-8") as file:
+        for start, stop in rows.stretches():
+            file.write(f"{start}\n" if stop == start + 1 else f"{start}:{stop}\n")
+
+
+@table.command(cls=Command, no_args_is_help=True, help=STATS_HELP)
+@click.argument("path", type=PATH)
+@sample_options
+@run_options
+@json_option
+def stats(path: str, sample: SampleOptions, run: RunOptions, as_json: bool) -> None:
+    """Count trained rows."""
+    with progress_bar(path, run.quiet or as_json) as progress:
+        result = bigin.EmbeddingTable.open(path).stats(**sample.arguments(), **run.arguments(), progress=progress)
+    click.echo(json.dumps(result.as_dict(), indent=2) if as_json else str(result))

@@ -64,5 +64,9 @@ class StreamWarning(UserWarning):
     """Two arrays in memory were filled from one stream, so that both hold values of the same draws."""
 
 
+class TableWarning(UserWarning):
+    """A table is made of values that depend on the number of rows, so that it cannot grow."""
+
+
 class CacheWarning(UserWarning):
     """Compiled kernels cannot be kept, so that every run compiles them again."""

@@ -46,7 +46,24 @@ class ResetFiller(PartFiller):
         out[...] = self.read(region)
         first, last = np.searchsorted(self.ids, (top, bottom))
         for start, stop in stretches(self.ids[first:last]):
-            self.whole(((start, stop), *columns), out[start - top : stop - top])
+            self.rows(((start, stop), *columns), out[start - top : stop - top])
+
+    def rows(self, region: Region, out: Array) -> None:
+        """The values of rows that are all among `ids`."""
+        self.whole(region, out)
+
+
+class UpdateFiller(ResetFiller):
+    """Given values in the rows `ids` (sorted), and all other rows as they are read."""
+
+    def __init__(self, whole: Filler, ids: Array, values: Array, read: Read, read_memory: int) -> None:
+        super().__init__(whole, ids, read, read_memory)
+        self.values = values
+
+    def rows(self, region: Region, out: Array) -> None:
+        (start, stop), columns = region
+        first = int(np.searchsorted(self.ids, start))
+        out[...] = self.values[first : first + stop - start, slice(*columns)]
 
 
 def initial_rows(filler: Filler, ids: Array, dtype: np.dtype[np.generic]) -> Array:

@@ -23,6 +23,7 @@ from bigin.jobs.workers import Gate, Workers
 from bigin.spec.record import spec_of
 from bigin.targets.target import Array, Scratch, Target
 
+Unequal = Callable[[Region, Array], None]  # gets a part of a region, and which of its elements differ
 BUFFERS = 2  # of a worker: what is stored, and what it should be
 
 
@@ -136,8 +137,12 @@ def compare(
     workers: Workers,
     retries: Retries,
     report: Callable[[int], None] | None = None,
+    unequal: Unequal | None = None,
 ) -> list[Difference]:
-    """The differing regions among those that the tasks number, in order; `report` gets the bytes compared so far."""
+    """The differing regions among those that the tasks number, in order; `report` gets the bytes compared so far.
+
+    `unequal` gets every part that differs, and which of its elements do, from several threads.
+    """
     differences: list[Difference] = []
     gate = workers.gate()
 
@@ -148,7 +153,7 @@ def compare(
             number, region = tasks[task], grid[tasks[task]]
             try:
                 parts = retries.attempt(
-                    lambda: differing_parts(target, filler, region, (stored, made), stopping, gate), stopping
+                    lambda: differing_parts(target, filler, region, (stored, made), stopping, gate, unequal), stopping
                 )
                 reason = ""
             except Unreadable as error:
@@ -156,6 +161,8 @@ def compare(
                     raise error.cause from None
                 whole = int(np.prod(extent(region), dtype=object))  # what cannot be read differs as a whole
                 parts, reason = [(whole, tuple(start for start, _ in region))], one_line(error.cause)
+                if unequal is not None:
+                    unequal(region, np.ones(extent(region), np.bool_))
             if parts:
                 elements, first = sum(count for count, _ in parts), target.index_of(parts[0][1])
                 differences.append(Difference(number, target.where(region), elements, first, reason))
@@ -183,7 +190,13 @@ def compare(
 
 
 def differing_parts(
-    target: Target, filler: Filler, region: Region, buffers: tuple[Scratch, Scratch], stopping: Stopping, gate: Gate
+    target: Target,
+    filler: Filler,
+    region: Region,
+    buffers: tuple[Scratch, Scratch],
+    stopping: Stopping,
+    gate: Gate,
+    unequal: Unequal | None = None,
 ) -> list[tuple[int, Shape]]:
     """The parts of a region that differ: how many elements of each, and the index of the first; raises Unreadable."""
     parts = []
@@ -194,7 +207,7 @@ def differing_parts(
             if stopping():
                 raise Stopped
             with gate.making():
-                count, first = differing(*read, filler, made)
+                count, first = differing(*read, filler, made, unequal)
             if first is not None:
                 parts.append((count, first))
     return parts
@@ -231,7 +244,9 @@ def next_part(parts: Iterator[tuple[Region, Array]]) -> tuple[Region, Array] | N
         raise Unreadable(error) from error
 
 
-def differing(part: Region, values: Array, filler: Filler, scratch: Scratch) -> tuple[int, Shape | None]:
+def differing(
+    part: Region, values: Array, filler: Filler, scratch: Scratch, told: Unequal | None = None
+) -> tuple[int, Shape | None]:
     """How many elements of a part differ, and the index of the first."""
     made = scratch.array(extent(part), values.dtype)
     filler(part, made)
@@ -240,5 +255,7 @@ def differing(part: Region, values: Array, filler: Filler, scratch: Scratch) -> 
     count = int(np.count_nonzero(unequal))
     if count == 0:
         return 0, None
+    if told is not None:
+        told(part, unequal.reshape(extent(part)))
     first = np.unravel_index(int(np.argmax(unequal)), extent(part))
     return count, tuple(start + int(at) for (start, _), at in zip(part, first, strict=True))

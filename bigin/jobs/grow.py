@@ -17,13 +17,14 @@ from bigin.core.regions import Shape
 from bigin.core.text import parse_shape
 from bigin.fillers.families import family
 from bigin.fillers.filler import Array
-from bigin.fillers.rows import KeptFiller, ResetFiller, initial_rows
+from bigin.fillers.rows import KeptFiller, ResetFiller, UpdateFiller, initial_rows
 from bigin.jobs.job import FillOptions
 from bigin.jobs.retries import Retries, explain
 from bigin.jobs.run import fill_regions
 from bigin.jobs.workers import workers_within
 from bigin.methods.distributions import Distribution
 from bigin.spec.tensor import TensorSpec
+from bigin.targets.memory import numbers_of
 from bigin.targets.paths import local_path
 from bigin.targets.rows import Rows
 from bigin.targets.tables import open_rows
@@ -91,18 +92,23 @@ def planned_growth(label: str, note: Mapping[str, Any], rows: int) -> str:
 def larger(spec: TensorSpec, rows: int, label: str) -> TensorSpec:
     """The specification of a table of another number of rows, if that changes none of the rows that both have."""
     wanted = replace(spec, shape=parse_shape((rows, *spec.shape[1:])))
+    if why := obstacle(spec, rows):
+        raise InputError(
+            f"{label}: expected a method whose values do not depend on the number of rows, {why}; make a new table"
+        )
+    return wanted
+
+
+def obstacle(spec: TensorSpec, rows: int) -> str:
+    """Why a table of another number of rows would have other values in the rows of this one; empty if it has not."""
     if rows == spec.shape[0]:
-        return wanted
+        return ""
     old, new = (resolved(spec, max(1, n)) for n in (spec.shape[0], rows))
     if family(new).grows(old, new):
-        return wanted
+        return ""
     if old == new:
-        why = f"got {spec.method}, where every value depends on all rows"
-    else:
-        why = f"got {spec.method}: {old} for {spec.shape[0]} rows would be {new} for {rows}"
-    raise InputError(
-        f"{label}: expected a method whose values do not depend on the number of rows, {why}; make a new table"
-    )
+        return f"got {spec.method}, where every value depends on all rows"
+    return f"got {spec.method}: {old} for {spec.shape[0]} rows would be {new} for {rows}"
 
 
 def resolved(spec: TensorSpec, rows: int) -> Distribution:
@@ -171,21 +177,34 @@ class TableJob:
 
     def reset(self, ids: Array) -> None:
         """Gives rows (sorted, distinct) their initial values again."""
-        rows, target, filler = self.rows, self.rows.target, self.spec.plan()()
-        replaced = ResetFiller(filler, ids, rows.read, target.block_memory())
+        filler = self.spec.plan()()
+        replaced = ResetFiller(filler, ids, self.rows.read, self.rows.target.block_memory())
+        self._replace(replaced, lambda part: initial_rows(filler, ids[part], self.rows.target.dtype), "reset")
+
+    def update(self, ids: Array, values: Array) -> None:
+        """Gives rows (sorted, distinct) other values, of the table's dtype."""
+        replaced = UpdateFiller(self.spec.plan()(), ids, values, self.rows.read, self.rows.target.block_memory())
+        self._replace(replaced, lambda part: values[part], "update")
+
+    def _replace(self, replaced: ResetFiller, values: Callable[[slice], Array], what: str) -> None:
+        """Writes rows: in place where the layout allows, and else with the others of their chunks.
+
+        A writer that is killed leaves rows with their old or their new values, and can do all of it again.
+        """
+        rows, target, ids = self.rows, self.rows.target, replaced.ids
         workers = workers_within(target, replaced, self.limits)
-        step = max(1, BATCH // max(1, filler.shape[1]))
+        step = max(1, BATCH // max(1, target.shape[1]))
         left = [ids[:0]]
         try:
             for start in range(0, ids.size, step):
-                part = ids[start : start + step]
-                left.append(rows.scatter(part, initial_rows(filler, part, target.dtype)))
+                part = slice(start, start + step)
+                left.append(rows.scatter(ids[part], values(part)))
             regions = rows.holders(np.concatenate(left))
             fill_regions(target, replaced, regions, workers, Retries(target.remote))
             if self.options.sync:
                 rows.sync(rows.holders(ids))
         except BaseException as error:
-            raise _stopped(error, f"{target.label}: the reset", "some rows may be as they were") from None
+            raise _stopped(error, f"{target.label}: the {what}", "some rows may be as they were") from None
 
 
 def _stopped(error: BaseException, label: str, left: str) -> BaseException:
@@ -215,3 +234,20 @@ def parse_ids(ids: Any, rows: int) -> Array:
         which = f"ids from 0 to {rows - 1}" if rows else "no ids, as the table has no rows yet"
         raise InputError(f"expected {which}, got {numbers.reshape(-1)[first]} at index {first}")
     return numbers.astype(np.int64)
+
+
+def parse_rows(rows: Any, ids: Array, columns: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Rows as a table holds them, with their numbers (distinct, of any shape), sorted by these; raises InputError."""
+    values = numbers_of(rows)
+    if values.shape != (*ids.shape, columns):
+        raise InputError(f"expected rows of shape {(*ids.shape, columns)}, one for each id, got {values.shape}")
+    order = np.argsort(ids.reshape(-1), kind="stable")
+    ids = ids.reshape(-1)[order]
+    twice = ids[1:][ids[1:] == ids[:-1]]
+    if twice.size:
+        raise InputError(f"expected different ids, got {twice[0]} more than once; which of its rows is meant?")
+    values = values.reshape(ids.size, columns)
+    if not (order[1:] > order[:-1]).all():
+        values = values[order]
+    with np.errstate(over="ignore"):
+        return ids, np.ascontiguousarray(values.astype(dtype, copy=False))

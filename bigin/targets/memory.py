@@ -118,3 +118,17 @@ def memory_target(target: Any) -> MemoryTarget | None:
         if isinstance(error, InputError):
             raise
         raise InputError(f"expected memory that numpy can share, got a {type(target).__name__}: {error}") from None
+
+
+def numbers_of(values: Any) -> Array:
+    """What a caller gives as real numbers: an array, a tensor of any device, or lists; raises InputError."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(values, torch.Tensor):
+        return TensorTarget(torch, values.detach().cpu()).array
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InputError("expected an array of numbers, got lists of different lengths") from None
+    if array.dtype.kind not in "biuf" and array.dtype.name not in dtypes.ML_DTYPES:
+        raise InputError(f"expected real numbers, got {array.dtype}")
+    return array

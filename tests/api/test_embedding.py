@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -207,6 +208,128 @@ def test_only_the_rows_that_are_named_are_reset(kind):
     assert table.reset([]) == 0
 
 
+@every_kind
+def test_rows_are_updated_in_any_order_and_read_as_numpy_reads_arrays(kind):
+    place = kind.make("", OLD, 3)
+    table = bigin.EmbeddingTable.open(place)
+    expected = initial(kind.dtype, 3)[:OLD].copy()
+    ids = np.array([[49, 3, 21], [20, 0, 7]])
+    rows = np.random.default_rng(0).normal(size=(2, 3, DIM))
+    expected[ids] = rows.astype(np.float32).astype(table.dtype)
+    assert table.update(ids, rows.astype(np.float32)) == 6
+    same(whole(place, kind.dtype), expected)
+    same(np.asarray(table), expected)
+    same(np.array(list(table)), expected)
+    assert (len(table), table.ndim, table.nbytes) == (OLD, 2, expected.nbytes)
+    mask = np.arange(OLD) % 3 == 0
+    keys: list[Any] = [5, -1, slice(5, 9), slice(None, None, -7), slice(40, 99), slice(7, 7), [5, 7, 5], [[1], [-2]],
+                       [], mask, ..., (slice(None), 0), (3, 2), (slice(2, 30, 3), slice(1, None, 2)), ([1, 2], [3, 0]),
+                       (slice(2, 5), [0, 3]), (None, 5), (slice(2, 8, 3), None, [1, 2]), (mask, 1)]  # fmt: skip
+    for key in keys:
+        found = table[key]
+        assert (np.shape(found), found.dtype) == (np.shape(expected[key]), expected.dtype), key
+        same(found, expected[key])
+    for key in (OLD, -OLD - 1, [OLD], (0, DIM), 0.5, "a"):
+        with pytest.raises(IndexError):
+            table[key]
+    result = table.verify()
+    assert result.changed.ids().tolist() == sorted(ids.reshape(-1).tolist())
+    assert (result.rows, len(result.changed), 21 in result.changed, 22 in result.changed) == (OLD, 6, True, False)
+    assert result.changed.text(3) == "0,3,7,..."
+    assert result.as_dict()["changed"]["stretches"] == [[0, 1], [3, 4], [7, 8], [20, 22], [49, 50]]
+    json.dumps(result.as_dict())
+    stats = table.stats()
+    assert (stats.changed, stats.compared, stats.rows, stats.error, stats.fraction) == (6, OLD, OLD, 0, 6 / OLD)
+    assert table.reset(result.changed.ids()) == 6
+    assert table.verify().equal
+    assert str(table.stats()).endswith(f": 0% of rows trained (0 of {OLD})")
+
+
+def test_what_cannot_be_written_into_rows_is_said_and_nothing_is_written():
+    table = bigin.EmbeddingTable.create("t.npy", OLD, 4, "normal", **WHAT)
+    before = snapshot()
+    for ids, rows, message in [
+        ([1, 2], np.zeros((1, 4)), r"expected rows of shape \(2, 4\), one for each id, got \(1, 4\)"),
+        ([1, 2], np.zeros((2, 3)), r"got \(2, 3\)"),
+        ([1, 2, 1], np.zeros((3, 4)), "expected different ids, got 1 more than once"),
+        ([1, 50], np.zeros((2, 4)), "expected ids from 0 to 49, got 50 at index 1"),
+        ([1], np.zeros((1, 4), complex), "expected real numbers, got complex128"),
+        ([1], [["a", "b", "c", "d"]], "expected real numbers, got <U1"),
+        ([1, 2], [[1], [2, 3]], "lists of different lengths"),
+    ]:
+        with pytest.raises(bigin.InputError, match=message):
+            table.update(ids, rows)
+    assert snapshot() == before
+    assert table.update([], np.zeros((0, 4))) == 0
+    table.update(7, [1, 2, 3, 4])
+    assert table[7].tolist() == [1, 2, 3, 4]
+
+
+def test_tensors_are_written_into_rows():
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
+    table = bigin.EmbeddingTable.create("t.zarr", OLD, 4, "normal", dtype="bfloat16", **WHAT)
+    rows = torch.nn.Parameter(torch.randn(2, 4))
+    table.update(torch.tensor([9, 4]), rows)
+    assert torch.equal(torch.tensor(table[[9, 4]].astype(np.float32)), rows.detach().bfloat16().float())
+    table.update([9, 4], rows.detach().bfloat16() * 2)
+    assert torch.equal(torch.tensor(table[[9, 4]].astype(np.float32)), (rows.detach().bfloat16() * 2).float())
+
+
+def test_a_sample_estimates_how_many_rows_were_trained():
+    table = bigin.EmbeddingTable.create("t.zarr", 20_000, 4, "normal", chunks=100, **WHAT)
+    trained = np.flatnonzero(np.random.default_rng(5).random(20_000) < 0.11)
+    table.update(trained, np.zeros((trained.size, 4)))
+    for seed in range(3):
+        found = table.stats(sample=0.2, sample_seed=seed)
+        assert (found.compared, found.rows) == (4000, 20_000)
+        assert 0 < found.error < 0.01
+        assert abs(found.fraction - trained.size / 20_000) < 4 * found.error
+        assert f"{found.changed} of 4,000 rows compared, of 20,000" in str(found)
+    whole = bigin.EmbeddingTable.open("t.zarr").verify(sample=0.2, sample_seed=2)
+    assert len(whole.changed) == found.changed
+
+
+def test_a_sample_of_a_table_whose_columns_are_cut_has_whole_rows():
+    array = zarr.create_array("t.zarr", shape=(300, DIM), chunks=(10, 5), dtype="float32")
+    bigin.fill(array, "normal", **WHAT)
+    table = bigin.EmbeddingTable.open("t.zarr")
+    rows = np.asarray(table)
+    rows[:, DIM - 1] += 1  # only the last chunk of each row
+    table.update(np.arange(300), rows)
+    found = table.stats(sample=0.1)
+    assert (found.compared, found.changed, found.error) == (30, 30, 0)
+
+
+def test_a_chunk_that_cannot_be_read_differs_in_all_of_its_rows():
+    table = bigin.EmbeddingTable.create("t.zarr", OLD, DIM, "normal", chunks=7, **WHAT)
+    Path("t.zarr/c/2/0").write_bytes(b"short")
+    Path("t.zarr/c/4/0").unlink()
+    assert table.verify().changed.text() == "14:21,28:35"
+
+
+def test_rows_are_exported():
+    table = bigin.EmbeddingTable.create("t.zarr", OLD, 4, "normal", dtype="bfloat16", chunks=7, **WHAT)
+    assert table.export("some.npy", [7, 3, 7]) == 3
+    same(np.load("some.npy").view(table.dtype), table[[7, 3, 7]])
+    assert table.export("all.npy") == OLD
+    same(np.load("all.npy").view(table.dtype), np.asarray(table))
+    assert table.export("some.csv", [7, 3]) == 2
+    header, *lines = Path("some.csv").read_text().splitlines()
+    assert header == "id,0,1,2,3"
+    assert [line.split(",")[0] for line in lines] == ["7", "3"]
+    same(np.array([line.split(",")[1:] for line in lines], np.float32).astype(table.dtype), table[[7, 3]])
+    before = snapshot()
+    for path, ids, error, message in [
+        ("some.npy", [1], bigin.ExistsError, "expected nothing there, got a file"),
+        ("some.txt", [1], bigin.InputError, "expected the name of a .npy or .csv file"),
+        ("new.npy", [50], bigin.InputError, "got 50 at index 0"),
+        ("new.npy", [[1]], bigin.InputError, "expected ids of one axis"),
+    ]:
+        with pytest.raises(error, match=message):
+            table.export(path, ids)
+    assert snapshot() == before
+
+
 @pytest.fixture
 def synced(monkeypatch):
     """What is brought to the disk by name; a call for the whole file system fails."""
@@ -391,7 +514,9 @@ REFUSED = [
 @pytest.mark.parametrize(("method", "parameters", "message"), REFUSED)
 @pytest.mark.parametrize("path", ["t.npy", "t.zarr"])
 def test_methods_whose_values_depend_on_the_number_of_rows_are_refused(path, method, parameters, message):
-    table = bigin.EmbeddingTable.create(path, 8, DIM, method, **parameters)
+    with pytest.warns(bigin.TableWarning, match=f"{path}: the table cannot grow: .*got {method}"):
+        table = bigin.EmbeddingTable.create(path, 8, DIM, method, **parameters)
+    bigin.EmbeddingTable.create(path, 8, DIM, method, **parameters)  # it is opened, and nothing is said again
     before = snapshot()
     with pytest.raises(bigin.InputError, match=message):
         table.grow(20)
@@ -581,6 +706,19 @@ def test_a_grow_killed_at_any_moment_leaves_a_valid_table_and_can_be_run_again(l
     assert left["moments"] > 20
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", few("npy", "zarr", "zarr sharded", "zarr compressed"))
+def test_an_update_killed_at_any_moment_leaves_old_and_new_rows_and_can_be_run_again(layout):
+    command = [sys.executable, TESTS / "update_and_kill.py", layout, "17" if layout in ("npy", "zarr") else "3"]
+    environment = {**os.environ, "PYTHONPATH": f"{TESTS}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=environment)
+    assert done.returncode == 0, done.stderr
+    left = json.loads(done.stdout)
+    print(layout, left)
+    assert left["killed"] >= 4
+    assert left["between"] >= 2
+
+
 @pytest.mark.parametrize(("number", "code", "what"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 1, "terminated")])
 def test_a_grow_that_is_stopped_takes_back_what_it_wrote(number, code, what):
     bigin.EmbeddingTable.create("t.npy", OLD, DIM, "trunc_normal", dtype="float64", **WHAT)  # the slowest there is
@@ -710,7 +848,7 @@ def test_the_table_as_a_tensor():
     same(tensor.view(torch.int16).numpy(), bits(initial("bfloat16")[:OLD]).view(np.int16))
 
 
-def test_the_commands(capsys):
+def test_the_commands(capsys, monkeypatch):
     create = ("table", "create", "users.zarr", "--num-embeddings", 200, "--embedding-dim", 4, "--method", "normal",
               "--std", 0.01, "--dtype", "bfloat16", "--padding-idx", 0, "--seed", 3)  # fmt: skip
     assert "users.zarr: 200x4 bfloat16 filled with normal, seed 3" in run(*create).stdout
@@ -735,7 +873,28 @@ def test_the_commands(capsys):
     assert "4 elements differ, the first at [7, 0]" in run("table", "verify", "users.zarr", code=1).stdout
     assert "2 rows reset" in said_by("reset", "users.zarr", "7,9")
     assert said_by("verify", "users.zarr", "-q") == ""
+    Path("ids.txt").write_text("7\n9:11, 0\n")
+    np.save("ids.npy", np.array([7, 9]))
+    assert said_by("rows", "users.zarr", "@ids.txt", "-o", "some.npy") == "some.npy: 4 rows of users.zarr\n"
+    same(np.load("some.npy").view(values.dtype), bigin.EmbeddingTable.open("users.zarr")[[7, 9, 10, 0]])
+    np.save("ones.npy", np.ones((2, 4)))
+    assert "users.zarr: 2 rows written in" in said_by("update", "users.zarr", "@ids.npy", "ones.npy")
+    assert said_by("stats", "users.zarr") == "users.zarr: 0.8% of rows trained (2 of 250)\n"
+    assert json.loads(said_by("stats", "users.zarr", "--json"))["changed"] == 2
+    differing = said_by("verify", "users.zarr", "--changed", "changed.txt")
+    assert differing.startswith("2 rows of 250 differ: 7,9\n")
+    assert Path("changed.txt").read_text() == "7\n9\n"
+    assert json.loads(said_by("verify", "users.zarr", "--json"))["changed"]["count"] == 2
+    monkeypatch.setattr(sys, "stdin", io.StringIO("7 9\n"))
+    assert json.loads(said_by("reset", "users.zarr", "-", "--json"))["rows"] == 2
+    assert said_by("verify", "users.zarr", "-q") == ""
     for command, message in [
+        (("rows", "users.zarr", "@none.txt"), "expected a file of ids, got none.txt: No such file"),
+        (("rows", "users.zarr", "@ones.npy"), "expected ids that are integers, got float64"),
+        (("reset", "users.zarr", "5,x"), "expected ids such as 5,7,10 or 5:9 or @ids.txt, got '5,x'"),
+        (("update", "users.zarr", "5", "ids.txt"), "ids.txt: expected a .npy file of rows"),
+        (("update", "users.zarr", "5", "ones.npy"), r"expected rows of shape \(1, 4\), one for each id, got \(2, 4\)"),
+        (("rows", "users.zarr", "5", "-o", "some.npy"), "some.npy: expected nothing there, got a file"),
         (("grow", "users.zarr", 100), "a table does not shrink"),
         (("reset", "users.zarr", "3,-1"), "got -1"),
         (("rows", "none.zarr", "1"), "expected a table, got nothing"),
