@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bigin.api.matching import MENTIONED, Wanting, by_recipe, check_alone, matched
 from bigin.api.models import Out, companions_like, model_of, opened_model
 from bigin.api.opening import existing, record_of
 from bigin.api.showing import Shown, span
@@ -361,7 +362,10 @@ def plan_verify(
     method: str | None = None,
     *,
     parts: int,
-    seed: int = 0,
+    recipe: str | os.PathLike[str] | None = None,
+    like: Any = None,
+    variables: Mapping[str, Any] | None = None,
+    seed: int | None = None,
     name: str | None = None,
     shape: Any = None,
     dtype: Any = None,
@@ -378,8 +382,9 @@ def plan_verify(
     Args:
         target: as in `verify`, a path or a URL, which every machine sees.
         parts: as in `plan`.
-        method, seed, name, shape, dtype, raw, offset, region, padding_idx, sample, sample_seed, **parameters: as in
-            `verify`.
+        method, recipe, like, variables, seed, name, shape, dtype, raw, offset, region, padding_idx, sample,
+            sample_seed, **parameters: as in `verify`. With a recipe, the target has the tensors that the recipe is for
+            and no others.
 
     Returns:
         The plan.
@@ -392,14 +397,39 @@ def plan_verify(
         >>> bigin.plan_verify("table.npy", parts=4).run("processes:2").equal
         True
     """
-    what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
+    what = What.parse(method, parameters, 0 if seed is None else seed, name, shape, region, padding_idx)
     place, chosen = absolute(expand(target)), Sample(sample, sample_seed)
+    if recipe is not None or like is not None or variables is not None:
+        check_alone(what, raw=raw, repair=False)
+        return plan_verify_model(place, by_recipe(recipe, like, seed, variables, dtype), parts, chosen)
     where = what.where(place, dtype, raw=raw, offset=offset, damaged=True, models=method is None)
     with existing(where, "verify") as (there, retries):
         spec, record = wanted(what, there, retries)
         layout = {"raw": where.raw, "offset": where.offset}
         data = plan_reading("verify", spec, there, place, parts, {"layout": layout, "record": record, "sample": chosen})
         begin_reading(data, retries)
+    return Plan(data)
+
+
+def plan_verify_model(place: str, wanting: Wanting, parts: Any, chosen: Sample) -> Plan:
+    """Cuts the verification of a model by a recipe or a configuration into parts."""
+    with matched(place, wanting) as found:
+        wrong = [
+            *found.missing,
+            *found.extra,
+            *(each.partition(":")[0] for each in found.unlike),
+            *found.wanted.skipped,
+        ]
+        if wrong:
+            raise InputError(
+                f"{found.target.label}: expected the tensors that {found.wanted.by} is for, in their shapes and "
+                f"dtypes, got others: {', '.join(wrong[:MENTIONED])}; verify it without --parts, which tells each"
+            )
+        spec = ModelSpec(dict(sorted(found.specs.items())))
+        record = spec.record() | {"complete": True}
+        given = {"layout": {}, "record": record, "sample": chosen}
+        data = plan_reading("verify", spec, found.target, place, parts, given)
+        begin_reading(data, found.retries)
     return Plan(data)
 
 

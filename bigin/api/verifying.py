@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from bigin.api.matching import by_recipe, check_alone, verify_model
 from bigin.api.opening import existing, record_of
 from bigin.core.errors import RecordError
 from bigin.core.limits import Limits
@@ -23,7 +25,10 @@ def verify(
     target: Any,
     method: str | None = None,
     *,
-    seed: int = 0,
+    recipe: str | os.PathLike[str] | None = None,
+    like: Any = None,
+    variables: Mapping[str, Any] | None = None,
+    seed: int | None = None,
     name: str | None = None,
     shape: Any = None,
     dtype: Any = None,
@@ -44,15 +49,23 @@ def verify(
 
     Args:
         target: as in `fill`, or a whole checkpoint or zarr group.
-        method, seed, name, shape, dtype, region, padding_idx, **parameters: what it should hold, as in `fill`. Without
-            a method it is what its record says.
+        method, name, shape, region, padding_idx, **parameters: what it should hold, as in `fill`. Without a method and
+            a recipe it is what its record says.
+        recipe: what a whole checkpoint or zarr group should hold, where it has no record or whatever that says: the
+            path of a recipe, or the name of one that ships.
+        like: with a recipe, a model that gives names, shapes and dtypes, as in `initialize`. By default they are those
+            of the target; then no tensor can be missing.
+        variables: for a recipe, as in `initialize`.
+        seed: as in `fill` for a method. By default 0, or the recipe's.
+        dtype: as in `fill`; with `like`, the dtype of all tensors of floats.
         raw, offset, threads, max_memory, requests, progress: as in `fill`.
         sample: the fraction of the chunks that is compared, above 0 and up to 1.
         sample_seed: which ones.
         repair: fill the chunks that differ again.
 
     Returns:
-        What was compared and what differs; `equal` says whether nothing does.
+        What was compared and what differs; `equal` says whether nothing does. With a recipe it also tells tensors that
+        are missing, that no rule is for, or that have another shape or dtype.
 
     Raises:
         InputError: there is nothing to compare with, or something is wrong with what was asked for.
@@ -66,11 +79,24 @@ def verify(
         >>> w[3, 5] = 1
         >>> print(bigin.verify(w, "normal", std=0.02, seed=7).differences[0])
         rows 0-64: 1 element differs, the first at [3, 5]
+
+        Without a record, by a recipe and a seed:
+
+        >>> group = zarr.open_group("model.zarr", mode="w")
+        >>> array = group.create_array("fc1.weight", shape=(120, 400), dtype="float32")
+        >>> with open("recipe.toml", "w") as file:
+        ...     n = file.write('[[rule]]\\nmatch = "*.weight"\\nmethod = "kaiming_normal"\\n')
+        >>> report = bigin.initialize("recipe.toml", "model.zarr", seed=42)
+        >>> bigin.verify("model.zarr", recipe="recipe.toml", seed=42).equal
+        True
     """
-    what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
-    where = what.where(target, dtype, raw=raw, offset=offset, damaged=True, models=method is None)
     limits, chosen = Limits.parse(threads, max_memory, requests=requests), Sample(sample, sample_seed)
     check_progress(progress)
+    what = What.parse(method, parameters, 0 if seed is None else seed, name, shape, region, padding_idx)
+    if recipe is not None or like is not None or variables is not None:
+        check_alone(what, raw=raw, repair=repair)
+        return verify_model(target, by_recipe(recipe, like, seed, variables, dtype), limits, chosen, progress)
+    where = what.where(target, dtype, raw=raw, offset=offset, damaged=True, models=method is None)
     with existing(where, "verify") as (opened, retries):
         spec, record = wanted(what, opened, retries)
         if method is not None and repair:
@@ -85,7 +111,9 @@ def wanted(what: What, target: Target, retries: Retries) -> tuple[Spec, Record]:
         return spec, spec.record() | {"complete": True}
     record = record_of(target, retries)
     if record is None:
-        raise RecordError(f"{target.label}: expected a record of a fill, got none; give --method and its parameters")
+        whole = isinstance(target, ModelTarget)
+        give = "--recipe or --config" if whole else "--method and its parameters"
+        raise RecordError(f"{target.label}: expected a record of a fill, got none; give {give}")
     try:
         spec = usable_spec(record)
         if record.get("complete") is True:

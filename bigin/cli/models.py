@@ -17,6 +17,8 @@ from bigin.cli.options import (
     RecipeOptions,
     RunOptions,
     WriteOptions,
+    architecture_option,
+    config_option,
     gathered,
     json_option,
     recipe_options,
@@ -81,12 +83,6 @@ class ModelOptions:
         return {"max_shard_size": self.max_shard_size, "weights_only": self.weights_only}
 
 
-config_option = click.option(
-    "--config", type=PATH, help="Configuration of a model of transformers: config.json, or the folder with it."
-)
-architecture_option = click.option(
-    "--architecture", help="Class of transformers.  [default: the first that --config names]"
-)
 model_options = gathered(
     "form",
     ModelOptions,

@@ -149,18 +149,18 @@ class SpecOptions:
     """The options that say what the values are."""
 
     method: str | None
-    seed: int
+    seed: int | None
     name: str | None
     parameters: Mapping[str, Any]
 
     @classmethod
-    def of(cls, method: str | None, seed: int, name: str | None, **parameters: Any) -> SpecOptions:
+    def of(cls, method: str | None, seed: int | None, name: str | None, **parameters: Any) -> SpecOptions:
         """Gather the values of the options; parameters that were not given are left out."""
         return cls(method, seed, name, {key: value for key, value in parameters.items() if value is not None})
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of bigin.fill beside the method."""
-        return {"seed": self.seed, "name": self.name, **self.parameters}
+        return {"seed": self.seed or 0, "name": self.name, **self.parameters}
 
 
 def _parameter_option(name: str) -> Decorator:
@@ -178,13 +178,15 @@ def _parameter_option(name: str) -> Decorator:
     )
 
 
-def spec_options(*, method_help: str, method_required: bool) -> Decorator:
+def spec_options(*, method_help: str, method_required: bool, by_recipe: bool = False) -> Decorator:
     """Add --method, its parameters, --seed and --name, as the argument `spec`."""
     return gathered(
         "spec",
         SpecOptions.of,
         click.option("--method", "-m", required=method_required, help=method_help),
-        click.option("--seed", default=0, show_default=True, help="Seed, from 0 to 2^64 - 1."),
+        click.option("--seed", type=int, help="Seed, from 0 to 2^64 - 1.  [default: the recipe's, else 0]")
+        if by_recipe
+        else click.option("--seed", default=0, show_default=True, help="Seed, from 0 to 2^64 - 1."),
         click.option(
             "--name",
             help="Name of the tensor; it selects the stream.  [default: its path in a hierarchy, or its file name]",
@@ -195,7 +197,9 @@ def spec_options(*, method_help: str, method_required: bool) -> Decorator:
 
 filled_with = spec_options(method_help="Method to fill with; `bigin methods` lists them.", method_required=True)
 compared_with = spec_options(
-    method_help="Method to compare with.  [default: the one in the provenance record]", method_required=False
+    method_help="Method to compare with.  [default: the one in the provenance record]",
+    method_required=False,
+    by_recipe=True,
 )
 
 
@@ -393,6 +397,61 @@ output_options = gathered(
 
 
 # Recipes
+
+
+@dataclass(frozen=True)
+class ByOptions:
+    """The options that say what a model that is there should hold, where no record does."""
+
+    recipe: str | None
+    like: str | None
+    variables: Mapping[str, str]
+    config: str | None
+    architecture: str | None
+    original_names: bool
+
+    @classmethod
+    def of(cls, recipe: str | None, like: str | None, variables: tuple[str, ...], **given: Any) -> ByOptions:
+        """Gather the values of the options."""
+        return cls(recipe, like, dict(map(parse_variable, variables)), **given)
+
+    @property
+    def given(self) -> bool:
+        """Whether any of them is given."""
+        return self != ByOptions(None, None, {}, None, None, original_names=False)
+
+    def check(self) -> None:
+        """Raise UsageError for options that do not go together."""
+        if self.config is not None and self.like is not None:
+            raise click.UsageError("expected --config or --like, got both: each says names, shapes and dtypes")
+        if self.config is None and (self.architecture is not None or self.original_names):
+            raise click.UsageError("expected --architecture and --original-names only beside --config")
+        if self.config is not None and self.recipe is None and self.variables:
+            raise click.UsageError("expected --var only beside --recipe")
+
+
+config_option = click.option(
+    "--config", type=PATH, help="Configuration of a model of transformers: config.json, or the folder with it."
+)
+architecture_option = click.option(
+    "--architecture", help="Class of transformers.  [default: the first that --config names]"
+)
+by_options = gathered(
+    "by",
+    ByOptions.of,
+    click.option("--recipe", type=PATH, help="Recipe that says what a whole model should hold: its path or name."),
+    click.option(
+        "--like",
+        type=PATH,
+        help="With --recipe: model that gives names, shapes and dtypes.  [default: those of TARGET]",
+    ),
+    click.option(
+        "--var", "variables", multiple=True, help="Set a variable of the recipe: n_layers=32. May be repeated."
+    ),
+    config_option,
+    architecture_option,
+    click.option("--original-names", is_flag=True, help="With --config: names as in files on the hub."),
+)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NARROWEST, WIDEST = 40, 100  # columns that text is wrapped to
 LEAST = 40  # columns of a table's wrapped column
 SHOWN = 20  # differences that are printed
+LISTED = 5  # names in a line about many
 
 
 def print_table(
@@ -156,19 +157,32 @@ def outcome(report: Report, what: str, values: str) -> str:
 
 def verdict(result: Verification, remedy: str = "--repair fills it again") -> str:
     """Return what a verification says: a line for each region that differs, and a line for all."""
-    lines = [str(difference) for difference in result.differences[:SHOWN]]
-    if len(result.differences) > SHOWN:
-        lines.append(f"... and {len(result.differences) - SHOWN} more")
+    lines = []
+    for told in (result.tensors, [str(difference) for difference in result.differences]):
+        lines += told[:SHOWN]
+        if len(told) > SHOWN:
+            lines.append(f"... and {len(told) - SHOWN} more")
+    if result.skipped:
+        lines.append(f"{counted(len(result.skipped), 'tensor')} skipped by the recipe: {listed(result.skipped)}")
     which = "all" if result.regions == result.total else f"{result.regions} of {result.total}"
     count = len(result.differences)
     if result.equal:
         outcome = "equal"
+    elif result.by:
+        differ = f"{counted(count, 'region')} {'differs' if count == 1 else 'differ'}"
+        tensors = counted(len(result.tensors), "tensor")
+        outcome = " and ".join([differ] * bool(count) + [f"{tensors} not as expected"] * bool(result.tensors))
     else:
         which_differ = "1 region differs" if count == 1 else f"{count} regions differ"
         outcome = f"{which_differ}; " + ("repaired" if result.repaired else remedy)
     speed = pace(result.nbytes, result.seconds)
     lines.append(f"{result.target}: {which} regions compared with {result.wanted}: {outcome}; {speed}")
     return "\n".join(lines)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first of some names."""
+    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
 
 
 def pace(nbytes: int, seconds: float) -> str:

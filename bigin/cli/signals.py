@@ -11,11 +11,12 @@ import click
 
 import bigin
 from bigin.cli.commands import Command
-from bigin.cli.models import config_option, configuration
+from bigin.cli.models import configuration
 from bigin.cli.options import (
     PATH,
     OutputOptions,
     RecipeOptions,
+    config_option,
     gathered,
     max_memory_option,
     output_options,

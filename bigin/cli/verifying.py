@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 import bigin
 from bigin.cli.commands import Command
+from bigin.cli.models import configuration
 from bigin.cli.options import (
     PATH,
+    ByOptions,
     LayoutOptions,
     RunOptions,
     SampleOptions,
     SpecOptions,
+    by_options,
     compared_with,
     gathered,
     json_option,
@@ -25,12 +29,21 @@ from bigin.cli.options import (
 from bigin.cli.plans import Planning, keep, planned
 from bigin.cli.printing import progress_bar, verdict
 
+if TYPE_CHECKING:
+    from bigin.torch.configuration import Configuration
+
 HELP = """Compute the values of TARGET again and compare them with the stored ones, bit for bit.
+
+They are computed as the provenance record says. A checkpoint that was saved again has no record; then --recipe or
+--config says what it should hold, and tensors that are missing, unknown or of another shape are told as well.
 
 The exit code is 0 if everything is equal or was repaired, and 1 if something differs.
 
 \b
 bigin verify table.zarr
+bigin verify checkpoint/ --recipe recipe.toml --seed 42
+bigin verify checkpoint/ --config config.json --seed 42
+bigin verify weights.npy --method normal --std 0.02 --seed 42
 bigin verify table.zarr --sample 1%
 bigin verify table.zarr --parts 500 -o plan.json    # then bigin work and finish
 """
@@ -57,6 +70,7 @@ verify_options = gathered(
 )
 @click.argument("target", type=PATH)
 @compared_with
+@by_options
 @layout_options
 @sample_options
 @verify_options
@@ -67,6 +81,7 @@ def verify(
     context: click.Context,
     target: str,
     spec: SpecOptions,
+    by: ByOptions,
     layout: LayoutOptions,
     sample: SampleOptions,
     how: VerifyOptions,
@@ -74,28 +89,48 @@ def verify(
     run: RunOptions,
 ) -> None:
     """Verify a target."""
+    by.check()
+    given = {**spec.arguments(), "seed": spec.seed, **layout.arguments(), **sample.arguments()}
+    made = None if by.config is None else configured(by, spec, layout, repair=how.repair)
+    if made is None:
+        given |= {"recipe": by.recipe, "like": by.like, "variables": by.variables or None}
     if planning.parts is not None:
         if how.repair:
             raise click.UsageError(
                 "expected --parts without --repair; what differs is repaired by `bigin verify --repair`"
             )
-        given = {**spec.arguments(), **layout.arguments(), **sample.arguments()}
-        keep(bigin.plan_verify(target, spec.method, parts=planning.parts, **given), planning.output, run.quiet)
+        if made is not None:
+            plan = made.plan_verify(target, parts=planning.parts, **sample.arguments())
+        else:
+            plan = bigin.plan_verify(target, spec.method, parts=planning.parts, **given)
+        keep(plan, planning.output, run.quiet)
         return
     with progress_bar(target, run.quiet or how.as_json) as progress:
-        result = bigin.verify(
-            target,
-            spec.method,
-            **spec.arguments(),
-            **layout.arguments(),
-            **sample.arguments(),
-            **run.arguments(),
-            repair=how.repair,
-            progress=progress,
-        )
+        options = {**run.arguments(), "progress": progress}
+        if made is not None:
+            result = made.verify(target, **sample.arguments(), **options)
+        else:
+            result = bigin.verify(target, spec.method, **given, **options, repair=how.repair)
     if how.as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     elif not run.quiet:
         click.echo(verdict(result))
     if not result.equal and not result.repaired:
         context.exit(1)
+
+
+def configured(by: ByOptions, spec: SpecOptions, layout: LayoutOptions, *, repair: bool = False) -> Configuration:
+    """Return the model that --config names, with the values that it should hold; raise UsageError for other options."""
+    given = [spec.method, spec.name, layout.shape, layout.raw or None, repair or None, *spec.parameters.values()]
+    if any(value is not None for value in given):
+        raise click.UsageError("expected --config, of a whole model, without --method, its parameters and --repair")
+    assert by.config is not None
+    return configuration(
+        by.config,
+        architecture=by.architecture,
+        dtype=layout.dtype,
+        seed=spec.seed,
+        rules=by.recipe,
+        variables=by.variables,
+        original_names=by.original_names,
+    )

@@ -65,6 +65,11 @@ class Verification:
         seconds: the time that it took.
         differences: the regions that differ, in the order of the grid.
         repaired: whether those were filled again.
+        by: what said what the values should be, where no record did: a recipe or a configuration.
+        missing: names of tensors that should be there and are not.
+        extra: names of tensors that are there and of which nothing is said.
+        unlike: lines about tensors of another shape or dtype.
+        skipped: names of tensors that the recipe skips, which were not compared.
     """
 
     target: str
@@ -75,16 +80,28 @@ class Verification:
     seconds: float
     differences: list[Difference] = field(default_factory=list)
     repaired: bool = False
+    by: str = ""
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    unlike: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     @property
     def wanted(self) -> str:
         """What the values were compared with, in words."""
-        return str(spec_of(self.record))
+        return self.by or str(spec_of(self.record))
 
     @property
     def equal(self) -> bool:
-        """Whether all values that were compared are equal."""
-        return not self.differences
+        """Whether all values that were compared are equal, and the tensors are those that should be there."""
+        return not (self.differences or self.tensors)
+
+    @property
+    def tensors(self) -> list[str]:
+        """A line for every tensor that is missing, that nothing is said of, or that has another shape or dtype."""
+        missing = [f"{name}: expected it, got no tensor of that name" for name in self.missing]
+        extra = [f"{name}: there, but {self.by or 'the record'} says nothing of it" for name in self.extra]
+        return [*missing, *self.unlike, *extra]
 
     def as_dict(self) -> dict[str, Any]:
         """The verification as `bigin verify --json` prints it.
@@ -97,12 +114,14 @@ class Verification:
     def _repr_html_(self) -> str:
         count = len(self.differences)
         differ = f"{counted(count, 'region')} of {self.regions} {'differs' if count == 1 else 'differ'}"
+        if self.tensors:
+            differ += f", {counted(len(self.tensors), 'tensor')} not as expected"
         facts = {
             "result": "equal, bit for bit" if self.equal else differ + (", repaired" if self.repaired else ""),
             "compared with": self.wanted,
             "regions": f"{self.regions} of {self.total}, {size_text(self.nbytes)} in {self.seconds:.2f} s",
         }
-        rows = [[str(difference)] for difference in self.differences]
+        rows = [*([line] for line in self.tensors), *([str(difference)] for difference in self.differences)]
         return card(self.target, facts, listing(["differences"], rows) if rows else "")
 
 

@@ -62,6 +62,25 @@ def resolve_known(
     return _resolve(read, chosen, label, filled)[1], unmatched
 
 
+@dataclass(frozen=True)
+class Covered:
+    """What a recipe says of tensors that are there: their specifications, those it skips, those no rule is for."""
+
+    specs: dict[str, TensorValues]
+    skipped: list[str]
+    unmatched: list[str]
+
+
+@paused()
+def cover(chosen: Chosen, label: str, tensors: Mapping[str, tuple[str, Shape]]) -> Covered:
+    """What a recipe says of tensors that are there (name -> dtype, shape); raises InputError where it fits none."""
+    read = read_recipe(find_recipe(chosen.recipe), chosen.variables)
+    described = [Tensor(name, shape, dtype) for name, (dtype, shape) in sorted(tensors.items())]
+    unmatched = sorted(unmatched_by(read, described))
+    specs = _resolve(read, chosen, label, {name: told for name, told in tensors.items() if name not in set(unmatched)})
+    return Covered(specs[1], sorted(set(tensors) - set(specs[1]) - set(unmatched)), unmatched)
+
+
 @paused()
 def _resolve(
     read: Recipe, chosen: Chosen, label: str, tensors: Mapping[str, tuple[str, Shape]]

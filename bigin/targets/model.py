@@ -9,7 +9,7 @@ import json
 import math
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import accumulate, groupby
@@ -62,6 +62,14 @@ class ModelTarget(Target):
         self.shape = (len(members),)
         self.dtype = np.dtype(np.uint8)  # of no meaning: every tensor has its own
         self.region_bytes: Sequence[int] = ()  # how large a region of each tensor should be
+
+    def only(self, names: Collection[str]) -> ModelTarget:
+        """The tensors of these names, to be read: this target where that is all of them."""
+        if set(names) == set(self.members):
+            return self
+        chosen = ModelTarget(self.label, {name: self.members[name] for name in names})
+        chosen.remote = self.remote
+        return chosen
 
     @property
     def nbytes(self) -> int:

@@ -141,6 +141,22 @@ def open_model(model: Any) -> ModelTarget | None:
     return group_target(group, label, recorded)
 
 
+def open_whole(model: Any) -> tuple[Model, ModelTarget]:
+    """A checkpoint or a group that is there, with all of its tensors, whether there is a record of them or not.
+
+    Raises NotFoundError where there is neither.
+    """
+    read = read_model(model)
+    if read.group is not None:
+        from bigin.targets.zarr.groups import group_target
+
+        return read, group_target(read.group, read.label, read.arrays)
+    target = open_model(model)
+    if target is None:
+        raise NotFoundError(f"{model}: expected a safetensors checkpoint or a zarr group, got neither")
+    return read, target
+
+
 def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: int | None) -> Plan:
     """The files of a new checkpoint with the named tensors of a model.
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bigin.api.matching import Wanted, verify_model
 from bigin.api.models import Out, Row, fill_model
-from bigin.api.plans import Plan, plan_model
+from bigin.api.plans import Plan, plan_model, plan_verify_model
 from bigin.core import dtypes
 from bigin.core.errors import InputError, NotFoundError
 from bigin.core.floats import default_modes
@@ -18,7 +19,8 @@ from bigin.core.limits import Limits
 from bigin.core.paths import expand
 from bigin.core.text import parse_size, similar
 from bigin.core.warning import warn
-from bigin.jobs.job import FillOptions
+from bigin.jobs.compare import Sample, Verification
+from bigin.jobs.job import FillOptions, check_progress
 from bigin.jobs.plans.begin import absolute
 from bigin.jobs.report import Report
 from bigin.recipes.presets import find_recipe
@@ -234,6 +236,67 @@ class Configuration:
         with default_modes():
             wanted = self._out(absolute(expand(out)), max_shard_size, weights_only=weights_only)
             return plan_model(self.specs, wanted, parts, overwrite=overwrite)
+
+    def verify(
+        self,
+        target: str | os.PathLike[str],
+        *,
+        sample: float = 1.0,
+        sample_seed: int = 0,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        requests: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Verification:
+        """Compare a checkpoint or zarr group, bit for bit, with what `initialize` would write. It needs no record.
+
+        Args:
+            target: a safetensors file, the folder or the index of a checkpoint, or a zarr group.
+            sample, sample_seed, threads, max_memory, requests, progress: as in bigin.verify.
+
+        Returns:
+            What was compared, what differs, and which tensors are missing, unknown or of another shape or dtype. A
+            tensor that is tied may lie there under each of its names.
+
+        Raises:
+            InputError: there is no such checkpoint, or something is wrong with what was asked for.
+            FillError: the checkpoint could not be read.
+        """
+        limits, chosen = Limits.parse(threads, max_memory, requests=requests), Sample(sample, sample_seed)
+        check_progress(progress)
+        return verify_model(target, self.wanting, limits, chosen, progress)
+
+    def plan_verify(
+        self, target: str | os.PathLike[str], *, parts: int, sample: float = 1.0, sample_seed: int = 0
+    ) -> Plan:
+        """Cut `verify` into parts, which many machines may do.
+
+        Args:
+            target, sample, sample_seed: as in `verify`; every machine sees the target, which has these tensors and no
+                others.
+            parts: as in bigin.plan.
+
+        Returns:
+            The plan. The machines that work on it need neither torch nor transformers.
+
+        Raises:
+            InputError: something is wrong with what was asked for.
+        """
+        return plan_verify_model(absolute(expand(target)), self.wanting, parts, Sample(sample, sample_seed))
+
+    def wanting(self, model: Model) -> Wanted:
+        """What a checkpoint should hold, whatever it does hold."""
+        first = {id(member.tensor): member.name for member in self._members}
+        aliases = (
+            {}
+            if self._original
+            else {
+                name: first[id(tensor)]
+                for name, tensor in self.module.named_parameters(remove_duplicate=False)
+                if id(tensor) in first and first[id(tensor)] != name
+            }
+        )
+        return Wanted(f"{self.path}, seed {self.seed}", self.specs, aliases=aliases)
 
     def recipe(self) -> str:
         """The same as a recipe, to read and to change: `bigin.initialize` by it writes the same bits.

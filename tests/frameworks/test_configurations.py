@@ -226,3 +226,36 @@ def test_without_transformers_a_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(bigin.torch.InputError, match=r"pip install 'bigin\[transformers\]'"):
         Configuration(folder)
+
+
+def test_a_checkpoint_that_was_saved_again_is_verified_by_its_configuration():
+    """save_pretrained drops the record; a tied tensor may lie there under both of its names."""
+    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    folder = written("gpt2")
+    source = Configuration(folder, seed=3)
+    source.initialize("made")
+    loaded("made", transformers.GPT2LMHeadModel).save_pretrained("again")
+    with pytest.raises(bigin.RecordError):
+        bigin.verify("again")
+    assert source.verify("again").equal
+    assert not Configuration(folder, seed=4).verify("again").equal
+    tensors = loaded("made", transformers.GPT2LMHeadModel).state_dict()
+    assert "lm_head.weight" in tensors
+    safetensors.save_file({name: tensor.clone() for name, tensor in tensors.items()}, "both.safetensors")
+    result = source.verify("both.safetensors")
+    assert result.equal
+    assert result.nbytes > source.verify("again").nbytes
+    del tensors["transformer.wte.weight"], tensors["transformer.ln_f.bias"]
+    tensors["extra"] = torch.zeros(3)
+    safetensors.save_file({name: tensor.clone() for name, tensor in tensors.items()}, "one.safetensors")
+    result = source.verify("one.safetensors")  # the other name of a tied tensor is enough
+    assert (result.missing, result.extra) == (["transformer.ln_f.bias"], ["extra"])
+    half = Configuration(folder, seed=3, dtype="bfloat16").verify("again")
+    assert len(half.unlike) == len(source.specs)
+    done = run("verify", "again", "--config", folder, "--seed", 3)
+    assert "equal" in done.stdout
+    run("verify", "again", "--config", folder, "--seed", 4, code=1)
+    run("verify", "again", "--config", folder, "--method", "normal", code=2)
+    plan = source.plan_verify("again", parts=2)
+    plan.work(range(2))
+    assert plan.finish().equal
