@@ -264,7 +264,7 @@ class Configuration:
         """
         limits, chosen = Limits.parse(threads, max_memory, requests=requests), Sample(sample, sample_seed)
         check_progress(progress)
-        return verify_model(target, self.wanting, limits, chosen, progress)
+        return verify_model(target, self._wanting, limits, chosen, progress)
 
     def plan_verify(
         self, target: str | os.PathLike[str], *, parts: int, sample: float = 1.0, sample_seed: int = 0
@@ -282,9 +282,9 @@ class Configuration:
         Raises:
             InputError: something is wrong with what was asked for.
         """
-        return plan_verify_model(absolute(expand(target)), self.wanting, parts, Sample(sample, sample_seed))
+        return plan_verify_model(absolute(expand(target)), self._wanting, parts, Sample(sample, sample_seed))
 
-    def wanting(self, model: Model) -> Wanted:
+    def _wanting(self, model: Model) -> Wanted:
         """What a checkpoint should hold, whatever it does hold."""
         first = {id(member.tensor): member.name for member in self._members}
         aliases = (

@@ -139,8 +139,11 @@ def test_tensors_that_are_missing_unknown_or_unlike_are_told(recipe):
     with pytest.warns(UserWarning, match="matches no tensor"):  # the rule of the bias
         alone = bigin.verify("changed.safetensors", recipe=recipe, seed=42)  # by the tensors that are there
     assert (alone.missing, alone.extra, alone.skipped) == ([], ["lora_A"], ["h.0.position_ids"])
-    assert [each.where for each in alone.differences] == ["wte.weight, rows 0-20"]  # another shape, other values
-    with pytest.warns(UserWarning), pytest.raises(bigin.InputError, match=r"got others: lora_A, h\.0\.position_ids"):
+    assert alone.differences == []  # the first rows are those of a larger table, and bfloat16 is rounded once
+    with (
+        pytest.warns(UserWarning, match="matches no tensor"),
+        pytest.raises(bigin.InputError, match=r"got others: lora_A, h\.0\.position_ids"),
+    ):
         bigin.plan_verify("changed.safetensors", parts=2, recipe=recipe, seed=42)
 
 
