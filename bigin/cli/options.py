@@ -436,9 +436,7 @@ config_option = click.option(
 architecture_option = click.option(
     "--architecture", help="Class of transformers.  [default: the first that --config names]"
 )
-by_options = gathered(
-    "by",
-    ByOptions.of,
+by_choices = (
     click.option("--recipe", type=PATH, help="Recipe that says what a whole model should hold: its path or name."),
     click.option(
         "--like",
@@ -452,6 +450,7 @@ by_options = gathered(
     architecture_option,
     click.option("--original-names", is_flag=True, help="With --config: names as in files on the hub."),
 )
+by_options = gathered("by", ByOptions.of, *by_choices)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,7 @@ from bigin.cli.options import (
     RunOptions,
     SampleOptions,
     SpecOptions,
-    by_options,
+    by_choices,
     compared_with,
     gathered,
     json_option,
@@ -55,11 +55,18 @@ class VerifyOptions:
 
     repair: bool
     as_json: bool
+    by: ByOptions
+
+    @classmethod
+    def of(cls, repair: bool, as_json: bool, **by: Any) -> VerifyOptions:
+        """Gather the values of the options."""
+        return cls(repair, as_json, ByOptions.of(**by))
 
 
 verify_options = gathered(
     "how",
-    VerifyOptions,
+    VerifyOptions.of,
+    *by_choices,
     click.option("--repair", is_flag=True, help="Fill the chunks that differ again."),
     json_option,
 )
@@ -70,7 +77,6 @@ verify_options = gathered(
 )
 @click.argument("target", type=PATH)
 @compared_with
-@by_options
 @layout_options
 @sample_options
 @verify_options
@@ -81,7 +87,6 @@ def verify(
     context: click.Context,
     target: str,
     spec: SpecOptions,
-    by: ByOptions,
     layout: LayoutOptions,
     sample: SampleOptions,
     how: VerifyOptions,
@@ -89,6 +94,7 @@ def verify(
     run: RunOptions,
 ) -> None:
     """Verify a target."""
+    by = how.by
     by.check()
     given = {**spec.arguments(), "seed": spec.seed, **layout.arguments(), **sample.arguments()}
     made = None if by.config is None else configured(by, spec, layout, repair=how.repair)
