@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bigin.api.verifying import verify as verify
     from bigin.api.virtual import virtual as virtual
     from bigin.api.virtual_array import VirtualArray as VirtualArray
+    from bigin.api.virtual_store import virtual_store as virtual_store
     from bigin.core.errors import CacheWarning as CacheWarning
     from bigin.core.errors import DamagedError as DamagedError
     from bigin.core.errors import ExistsError as ExistsError
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from bigin.jobs.report import Report as Report
     from bigin.methods.gain import calculate_gain as calculate_gain
     from bigin.targets.zarr.dtypes import register_dtypes as register_dtypes
+    from bigin.targets.zarr.virtual import VirtualStore as VirtualStore
 
 # Imported when first used: `import bigin` compiles nothing and costs a few milliseconds.
 _HOMES = {
@@ -101,6 +103,8 @@ _HOMES = {
     "register_dtypes": "bigin.targets.zarr.dtypes",
     "virtual": "bigin.api.virtual",
     "VirtualArray": "bigin.api.virtual_array",
+    "virtual_store": "bigin.api.virtual_store",
+    "VirtualStore": "bigin.targets.zarr.virtual",
     "Generator": "bigin.core.generator",
     "manual_seed": "bigin.core.generator",
     "init": "",

@@ -41,6 +41,7 @@ FACES = {
     "bigin/api/tables.py": {"EmbeddingTable.create", "EmbeddingTable.grow", "EmbeddingTable.verify"},
     "bigin/api/verifying.py": {"verify"},
     "bigin/api/virtual.py": {"virtual"},
+    "bigin/api/virtual_store.py": {"virtual_store"},
     "bigin/api/showing.py": {"show"},
     "bigin/jax/arrays.py": {"array"},
     "bigin/torch/modules.py": {"init_"},

@@ -169,6 +169,41 @@ class VirtualArray:
             sizes = block_of_rows(self.shape, parse_size(block) // self.itemsize)
         return ((place[1:], self[place]) for place in map(slices, Grid(self.shape, sizes)))
 
+    # What zarr calls on the values of a whole chunk, before it takes their bytes.
+
+    def ravel(self, order: Any = "C") -> Array:
+        """The values of the whole array as one axis, in memory.
+
+        Args:
+            order: as numpy's.
+
+        Returns:
+            An array of numpy.
+        """
+        return np.asarray(self).ravel(order)
+
+    def astype(self, dtype: Any, order: Any = "K", copy: bool = True) -> Array:
+        """The values of the whole array in another dtype, in memory.
+
+        Args:
+            dtype, order, copy: as numpy's.
+
+        Returns:
+            An array of numpy.
+        """
+        return np.asarray(self).astype(dtype, order, copy=copy)
+
+    def transpose(self, *axes: Any) -> Array:
+        """The values of the whole array with the axes in another order, in memory.
+
+        Args:
+            *axes: as numpy's.
+
+        Returns:
+            An array of numpy.
+        """
+        return np.asarray(self).transpose(*axes)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("Unable to avoid copy while creating an array as requested.")

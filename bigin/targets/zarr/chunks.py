@@ -18,7 +18,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numcodecs  # type: ignore[import-untyped]
 import numpy as np
 import zarr
@@ -33,14 +32,13 @@ from bigin.targets.target import BATCH, MANY, Array, Parts, Scratch
 from bigin.targets.zarr.cloud import CloudZarr
 from bigin.targets.zarr.dtypes import register_dtypes
 from bigin.targets.zarr.private import chunk_keys, encode_chunk_key, set_array, wait
-from bigin.targets.zarr.shards import SMALL, group_bytes, groups, join, split
+from bigin.targets.zarr.shards import SMALL, group_bytes, groups, index_bytes, join, shard_index, split
 
 register_dtypes()  # whoever opens an array by bigin comes by this file
 
 CLOUD_COPIES = 2  # of a chunk, while obstore sends it: 1.6 as measured
 FOLDERS = 4096  # of which it is known that they lie in the array's
 PART = 1 << 20  # bytes of a chunk that are made and written at once, if no more are asked for: they stay in the cache
-EMPTY = np.uint64(2**64 - 1)  # offset and size of an inner chunk that a shard does not hold
 
 
 def chunk_key(array: zarr.Array[Any], region: Region, block: Shape) -> str:
@@ -338,7 +336,7 @@ class BytesWriter(Writer):
     def size(self, region: Region) -> int:
         """How many bytes a chunk or shard takes."""
         covered = self.covered(region)
-        return len(covered) * self.chunk_bytes + (16 * math.prod(self.counts) + 4 if self.sharded else 0)
+        return len(covered) * self.chunk_bytes + (index_bytes(self.counts) if self.sharded else 0)
 
     def intact(self, region: Region) -> bool | None:
         try:
@@ -361,14 +359,7 @@ class BytesWriter(Writer):
 
     def index(self, covered: Grid) -> bytes:
         """A shard's index: (offset, size) of every inner chunk, in C order, and a CRC-32C; nothing for a chunk."""
-        if not self.sharded:
-            return b""
-        index = np.full((*self.counts, 2), EMPTY, "<u8")
-        held = index[tuple(slice(0, count) for count in covered.counts)]
-        held[..., 0] = np.arange(len(covered), dtype="<u8").reshape(covered.counts) * np.uint64(self.chunk_bytes)
-        held[..., 1] = self.chunk_bytes
-        data = index.tobytes()
-        return data + int(google_crc32c.value(data)).to_bytes(4, "little")
+        return shard_index(self.counts, covered, self.chunk_bytes) if self.sharded else b""
 
 
 class CloudWriter(BytesWriter):

@@ -23,9 +23,10 @@ from bigin.targets.records import KEY, Record
 from bigin.targets.rows import Rows, at_once
 from bigin.targets.target import Array, Target
 from bigin.targets.zarr.array import ZarrTarget
-from bigin.targets.zarr.chunks import EMPTY, stores_plain_bytes
+from bigin.targets.zarr.chunks import stores_plain_bytes
 from bigin.targets.zarr.names import TensorPath
 from bigin.targets.zarr.private import encode_chunk_key, get_bytes, reshaped, set_bytes, wait
+from bigin.targets.zarr.shards import EMPTY
 from bigin.targets.zarr.to_disk import sync_regions
 
 FEW = 64  # rows of a file that are read one by one; mapping a file and its pages costs more than so many calls

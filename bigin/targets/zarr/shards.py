@@ -10,11 +10,33 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+import google_crc32c
+import numpy as np
+
 from bigin.core.regions import Grid, Region, Shape, block_of_rows, runs
 from bigin.targets.target import Array
 
 GROUP = 256 << 10  # bytes of chunks that are made together: with their reordered copy they stay in the cache
 SMALL = 64 << 10  # bytes: larger chunks are made alone
+EMPTY = np.uint64(2**64 - 1)  # offset and size of an inner chunk that a shard does not hold
+
+
+def shard_index(counts: Shape, covered: Grid, chunk_bytes: int) -> bytes:
+    """A shard's index: (offset, size) of every inner chunk, in C order, and a CRC-32C.
+
+    The chunks of `covered` lie one after the other; of the others, beyond the array's edge, there is none.
+    """
+    index = np.full((*counts, 2), EMPTY, "<u8")
+    held = index[tuple(slice(0, count) for count in covered.counts)]
+    held[..., 0] = np.arange(len(covered), dtype="<u8").reshape(covered.counts) * np.uint64(chunk_bytes)
+    held[..., 1] = chunk_bytes
+    data = index.tobytes()
+    return data + int(google_crc32c.value(data)).to_bytes(4, "little")
+
+
+def index_bytes(counts: Shape) -> int:
+    """How many bytes the index of so many inner chunks along each axis takes."""
+    return 16 * math.prod(counts) + 4
 
 
 def groups(covered: Grid, chunk_bytes: int) -> Iterator[tuple[int, Shape, Region]]:
