@@ -44,6 +44,7 @@ FACES = {
     "bigin/api/virtual_store.py": {"virtual_store"},
     "bigin/api/showing.py": {"show"},
     "bigin/jax/arrays.py": {"array"},
+    "bigin/jax/models.py": {"init"},
     "bigin/torch/modules.py": {"init_"},
     "bigin/torch/checkpoint.py": {"materialize"},
     "bigin/torch/configuration.py": {"Configuration.initialize"},

@@ -13,5 +13,6 @@ except ModuleNotFoundError as error:
 
 from bigin.jax.arrays import array
 from bigin.jax.initializers import Initializer, initializer
+from bigin.jax.models import init
 
-__all__ = ["Initializer", "InputError", "array", "initializer"]
+__all__ = ["Initializer", "InputError", "array", "init", "initializer"]
