@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,29 @@ def stopped(process: subprocess.Popen[str], number: int) -> tuple[float, str]:
     hangs.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage.ru_utime + usage.ru_stime - before, errors
+
+
+def run_ranks(script: str, world: int, meeting: Path) -> Iterator[list[str]]:
+    """Each rank's output, line by line."""
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, TESTS / script, str(rank), str(world), meeting],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(world)
+    ]
+    try:
+        for rank in ranks:
+            out, err = rank.communicate(timeout=LIMIT)
+            assert rank.returncode == 0, out + err
+            yield out.split()
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.communicate()
 
 
 def snapshot() -> dict[str, bytes]:

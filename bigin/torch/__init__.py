@@ -19,6 +19,7 @@ from bigin.torch.distributed import fill_dtensor
 from bigin.torch.files import open
 from bigin.torch.filling import init_
 from bigin.torch.modules import Rule
+from bigin.torch.reading import reader
 from bigin.torch.replacing import replaces_init
 from bigin.torch.signals import ModelSignal, signal
 
@@ -32,6 +33,7 @@ __all__ = [
     "init_",
     "materialize",
     "open",
+    "reader",
     "replaces_init",
     "rules_like",
     "signal",

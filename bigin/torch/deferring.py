@@ -15,7 +15,7 @@ from torch.nn.modules import module as registration
 
 from bigin.core.errors import InputError
 from bigin.core.generator import parse_seed
-from bigin.core.text import counted
+from bigin.core.text import counted, similar
 from bigin.core.warning import warn
 from bigin.fillers.families import family
 from bigin.spec.fused import FusedSpec
@@ -107,7 +107,8 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
 
     def _keep_member(self, member: Member, number: int) -> Recorded:
         """Keep what one member holds, and name its draws. A model after the first has a purpose of its own."""
-        recorded = Recorded(member.name, member.tensor, visible(self._recorder.memory, member.tensor))
+        ruled = member if first_rule(self._rules, member) is not None else None
+        recorded = Recorded(member.name, member.tensor, visible(self._recorder.memory, member.tensor), ruled)
         again = member.name in self._recorded
         if not again:
             self._recorded[member.name] = recorded
@@ -183,6 +184,51 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
             raise InputError(f"expected shape {tuple(recorded.tensor.shape)}, as it was built, got {shape_of(member)}")
         return self._lowered(recorded, wanted)
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The parameters and buffers that were recorded, on the meta device.
+
+        Returns:
+            Tensors by full name; a tied one under each of its names. Of several models, those of the largest.
+
+        Example:
+            >>> with bigin.torch.deferred() as init:
+            ...     model = torch.nn.Linear(8, 4)
+            >>> list(init.tensors())
+            ['weight', 'bias']
+        """
+        return {name: recorded.tensor for name, recorded in (self._recorded | self._further).items()}
+
+    def spec(self, name: str, dtype: Any = None) -> TensorValues:
+        """What the values of one of `tensors` are.
+
+        Args:
+            name: its full name.
+            dtype: another dtype than its own.
+
+        Returns:
+            The specification.
+
+        Raises:
+            InputError: no such tensor was recorded, or no method says its values.
+
+        Example:
+            >>> with bigin.torch.deferred(seed=42) as init:
+            ...     model = torch.nn.LayerNorm(8)
+            >>> print(init.spec("weight"))
+            ones(), seed 42, name weight, 8 float32
+        """
+        recorded = self._recorded.get(name) or self._further.get(name)
+        if recorded is None:
+            raise InputError(f"{name}: expected a tensor that was recorded, got none{similar(name, self.tensors())}")
+        wanted = str(recorded.tensor.dtype if dtype is None else dtype).removeprefix("torch.")
+        if recorded.ruled is not None:
+            number = first_rule(self._rules, recorded.ruled)
+            told = None if number is None else specify_by(self._rules, number, recorded.ruled, self.seed)
+            if told is not None:
+                return in_dtype(told, wanted)
+        with naming(name):
+            return self._lowered(recorded, wanted)
+
     def converted(self, module: Any, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, TensorValues]:
         """What a function makes of a model's tensors, such as the parts of those that it stacks.
 
@@ -247,8 +293,9 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
 class Recorded:
     """What was written into one tensor, which has this name in its model."""
 
-    def __init__(self, name: str, tensor: torch.Tensor, writes: list[Write]) -> None:
+    def __init__(self, name: str, tensor: torch.Tensor, writes: list[Write], ruled: Member | None = None) -> None:
         self.name, self.tensor, self.writes = name, tensor, writes
+        self.ruled = ruled  # the parameter, where a rule is for it
 
 
 def in_words(spec: TensorValues) -> str:

@@ -72,9 +72,17 @@ def fill_dtensor(
 def part_jobs(tensor: Any, spec: TensorValues, limits: Limits) -> list[Job]:
     """The jobs that fill what of a tensor lies here; raises InputError where one could not, and nothing is changed."""
     if not is_distributed(tensor):
-        pairs: list[tuple[Any, Spec]] = [(tensor, spec)]
-    else:
-        pairs = [(part, spec_of_part(spec, region)) for part, region in local_parts(tensor)]
+        return jobs_of([(tensor, spec)], limits)
+    return part_jobs_of(local_parts(tensor), spec, limits)
+
+
+def part_jobs_of(parts: Sequence[tuple[Any, tuple[slice, ...]]], spec: TensorValues, limits: Limits) -> list[Job]:
+    """The same for parts that lie here, each with its region of the whole."""
+    return jobs_of([(part, spec_of_part(spec, region)) for part, region in parts], limits)
+
+
+def jobs_of(pairs: Sequence[tuple[Any, Spec]], limits: Limits) -> list[Job]:
+    """The jobs that fill tensors, each with its own values."""
     jobs = []
     for part, what in pairs:
         target = open_target(part)

@@ -17,6 +17,7 @@ from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.jobs.job import FillOptions
 from bigin.recipes.specs import Chosen, resolve_known
+from bigin.spec.fused import FusedSpec
 from bigin.spec.layered import LayeredSpec
 from bigin.spec.model import TensorValues
 from bigin.spec.tensor import TensorSpec
@@ -159,7 +160,9 @@ def in_dtype(spec: TensorValues, dtype: str) -> TensorValues:
     if isinstance(spec, LayeredSpec):
         layers = tuple(replace(each, spec=in_dtype(each.spec, dtype)) for each in spec.layers)  # type: ignore[arg-type]
         return replace(spec, layers=layers, dtype=wanted)
-    return replace(spec, dtype=wanted) if isinstance(spec, TensorSpec) else spec
+    if isinstance(spec, FusedSpec):
+        return replace(spec, parts=tuple(replace(part, dtype=wanted) for part in spec.parts), dtype=wanted)
+    return replace(spec, dtype=wanted)
 
 
 def saved(module: Any) -> list[Member]:

@@ -338,12 +338,12 @@ def padding_of(member: Member) -> int | None:
 class naming:  # noqa: N801 (used as a function)
     """Puts a member's name before what is wrong with it."""
 
-    def __init__(self, member: Member) -> None:
-        self.member = member
+    def __init__(self, member: Member | str) -> None:
+        self.name = member if isinstance(member, str) else member.name
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InputError) and not str(error).startswith(f"{self.member.name}: "):
-            raise InputError(f"{self.member.name}: {error}") from None
+        if isinstance(error, InputError) and not str(error).startswith(f"{self.name}: "):
+            raise InputError(f"{self.name}: {error}") from None

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
-from common import LIMIT, TESTS
+from common import run_ranks
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,29 +15,6 @@ from torch.distributed.tensor import Replicate, Shard  # noqa: E402
 from torch.distributed.tensor.placement_types import _StridedShard  # noqa: E402
 
 from bigin.torch.distributed import local_pieces  # noqa: E402
-
-
-def run_ranks(script, world, meeting):
-    """Each rank's output, line by line."""
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, TESTS / script, str(rank), str(world), meeting],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(world)
-    ]
-    try:
-        for rank in ranks:
-            out, err = rank.communicate(timeout=LIMIT)
-            assert rank.returncode == 0, out + err
-            yield out.split()
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.communicate()
 
 
 @pytest.mark.slow
