@@ -49,6 +49,7 @@ FACES = {
     "bigin/torch/checkpoint.py": {"materialize"},
     "bigin/torch/configuration.py": {"Configuration.initialize"},
     "bigin/torch/distributed.py": {"fill_dtensor"},
+    "bigin/torch/reading.py": {"reader"},
 }
 
 
