@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bigin.api.showing import show as show
     from bigin.api.signals import signal as signal
     from bigin.api.storage import storage_options as storage_options
+    from bigin.api.surgery import grow_vocabulary as grow_vocabulary
     from bigin.api.tables import EmbeddingTable as EmbeddingTable
     from bigin.api.verifying import verify as verify
     from bigin.api.virtual import virtual as virtual
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from bigin.core.errors import LockWarning as LockWarning
     from bigin.core.errors import NotFoundError as NotFoundError
     from bigin.core.errors import RecordError as RecordError
+    from bigin.core.errors import SourceError as SourceError
     from bigin.core.errors import StreamWarning as StreamWarning
     from bigin.core.errors import TableWarning as TableWarning
     from bigin.core.errors import TargetError as TargetError
@@ -67,6 +69,7 @@ _HOMES = {
     "create": "bigin.api.filling",
     "Report": "bigin.jobs.report",
     "storage_options": "bigin.api.storage",
+    "grow_vocabulary": "bigin.api.surgery",
     "verify": "bigin.api.verifying",
     "Verification": "bigin.jobs.compare",
     "RowSet": "bigin.jobs.changes",
@@ -86,6 +89,7 @@ _HOMES = {
     "LockWarning": "bigin.core.errors",
     "NotFoundError": "bigin.core.errors",
     "RecordError": "bigin.core.errors",
+    "SourceError": "bigin.core.errors",
     "Interrupted": "bigin.core.errors",
     "TargetError": "bigin.core.errors",
     "initialize": "bigin.api.models",

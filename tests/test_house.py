@@ -38,6 +38,7 @@ FACES = {
     "bigin/api/plans.py": {"plan", "plan_initialize", "plan_show", "plan_verify", "Plan.work", "Plan.run"},
     "bigin/api/previewing.py": {"preview"},
     "bigin/api/signals.py": {"signal"},
+    "bigin/api/surgery.py": {"grow_vocabulary"},
     "bigin/api/tables.py": {"EmbeddingTable.create", "EmbeddingTable.grow", "EmbeddingTable.verify"},
     "bigin/api/verifying.py": {"verify"},
     "bigin/api/virtual.py": {"virtual"},

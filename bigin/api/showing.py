@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bigin.api.opening import existing, record_of
-from bigin.core.errors import RecordError
+from bigin.core.errors import RecordError, SourceError
 from bigin.core.limits import Limits
 from bigin.core.record import Record
 from bigin.inspect.checks import checks, expected_of
@@ -21,6 +21,7 @@ from bigin.jobs.retries import Retries
 from bigin.jobs.what import What, recorded_spec
 from bigin.methods.expected import Expected
 from bigin.methods.marginals import WithZeros
+from bigin.spec.copied import CopySpec, GrownSpec
 from bigin.spec.part import FlatSliceSpec, RegionSpec
 from bigin.spec.spec import Spec
 from bigin.spec.tensor import TensorSpec
@@ -171,10 +172,12 @@ def expected_spec(what: What, target: Target, record: Record | None) -> tuple[Sp
         return said, ""
     try:
         spec = recorded_spec(target, record)
-    except RecordError as error:
+    except (RecordError, SourceError) as error:
         return None, str(error)
     if whole_of(spec) is not None:
         return spec, ""
     if isinstance(spec, ValuesSpec):
         return None, "its values were given, not drawn"
+    if isinstance(spec, CopySpec | GrownSpec):
+        return None, "its values were copied, not drawn"
     return None, "its record is of several tensors, each with an expected distribution of its own"

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+<<<<<<< HEAD
 from collections.abc import Callable, Mapping
+=======
+from collections.abc import Callable
+>>>>>>> ee27069 (bigin grow-vocab writes a checkpoint anew with more rows in its embeddings; copies are verified against their source)
 from typing import Any
 
 from bigin.api.matching import by_recipe, check_alone, verify_model
 from bigin.api.opening import existing, record_of
 from bigin.core.errors import RecordError
 from bigin.core.limits import Limits
+from bigin.core.paths import expand
 from bigin.core.record import Record
+from bigin.core.source import moved
 from bigin.jobs.compare import Sample, Verification
 from bigin.jobs.job import Job, check_progress
 from bigin.jobs.resume import describe, values
@@ -38,6 +44,7 @@ def verify(
     padding_idx: int | None = None,
     sample: float = 1.0,
     sample_seed: int = 0,
+    source: str | os.PathLike[str] | None = None,
     repair: bool = False,
     threads: int | None = None,
     max_memory: int | str | None = None,
@@ -61,6 +68,7 @@ def verify(
         raw, offset, threads, max_memory, requests, progress: as in `fill`.
         sample: the fraction of the chunks that is compared, above 0 and up to 1.
         sample_seed: which ones.
+        source: the folder of the checkpoint that tensors were copied from, if it is no longer where the record says.
         repair: fill the chunks that differ again.
 
     Returns:
@@ -98,14 +106,19 @@ def verify(
         return verify_model(target, by_recipe(recipe, like, seed, variables, dtype), limits, chosen, progress)
     where = what.where(target, dtype, raw=raw, offset=offset, damaged=True, models=method is None)
     with existing(where, "verify") as (opened, retries):
-        spec, record = wanted(what, opened, retries)
+        spec, record = wanted(what, opened, retries, source)
         if method is not None and repair:
             check_record(opened, record)
         return Job(spec, opened, limits, retries).compare(chosen, record, repair=repair, progress=progress)
 
 
-def wanted(what: What, target: Target, retries: Retries) -> tuple[Spec, Record]:
-    """What the target should hold, and the record of that; raises RecordError where nothing says so."""
+def wanted(
+    what: What, target: Target, retries: Retries, source: str | os.PathLike[str] | None = None
+) -> tuple[Spec, Record]:
+    """What the target should hold, and the record of that; raises RecordError where nothing says so.
+
+    source: the folder of the checkpoint that tensors were copied from, instead of the record's.
+    """
     if what.method is not None:
         spec: Spec = what.spec(target)
         return spec, spec.record() | {"complete": True}
@@ -115,7 +128,7 @@ def wanted(what: What, target: Target, retries: Retries) -> tuple[Spec, Record]:
         give = "--recipe or --config" if whole else "--method and its parameters"
         raise RecordError(f"{target.label}: expected a record of a fill, got none; give {give}")
     try:
-        spec = usable_spec(record)
+        spec = usable_spec(record if source is None else moved(record, folder_at(source)))
         if record.get("complete") is True:
             check_matches(target, spec, record)
             return spec, record
@@ -125,6 +138,12 @@ def wanted(what: What, target: Target, retries: Retries) -> tuple[Spec, Record]:
             "--method and its parameters"
         ) from None
     raise RecordError(f"{target.label}: {incomplete(target, record)}")
+
+
+def folder_at(source: str | os.PathLike[str]) -> str:
+    """The folder of a checkpoint, as an absolute path."""
+    path = os.path.abspath(str(expand(source)))
+    return path if os.path.isdir(path) else os.path.dirname(path)
 
 
 def check_record(target: Target, record: Record) -> None:

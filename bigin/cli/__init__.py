@@ -23,6 +23,7 @@ from bigin.cli.plans import finish, plan, status, work
 from bigin.cli.showing import show
 from bigin.cli.signals import signal as signal_command
 from bigin.cli.streams import OutputError, guarded
+from bigin.cli.surgery import grow_vocab
 from bigin.cli.tables import table
 from bigin.cli.verifying import verify
 from bigin.core.errors import FillError, InputError, TargetError, Terminated
@@ -75,6 +76,7 @@ for command in (
     doctor,
     fill,
     finish,
+    grow_vocab,
     init,
     methods,
     plan,

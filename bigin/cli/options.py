@@ -195,6 +195,12 @@ def spec_options(*, method_help: str, method_required: bool, by_recipe: bool = F
     )
 
 
+def given(**parameters: Any) -> dict[str, Any]:
+    """Gather parameters; those that were not given are left out."""
+    return {key: value for key, value in parameters.items() if value is not None}
+
+
+parameter_options = gathered("parameters", given, *map(_parameter_option, PARAMETERS))
 filled_with = spec_options(method_help="Method to fill with; `bigin methods` lists them.", method_required=True)
 compared_with = spec_options(
     method_help="Method to compare with.  [default: the one in the provenance record]",

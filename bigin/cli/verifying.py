@@ -54,6 +54,7 @@ class VerifyOptions:
     """The options of this command alone."""
 
     repair: bool
+    source: str | None
     as_json: bool
     by: ByOptions
 
@@ -68,6 +69,12 @@ verify_options = gathered(
     VerifyOptions.of,
     *by_choices,
     click.option("--repair", is_flag=True, help="Fill the chunks that differ again."),
+    click.option(
+        "--from",
+        "source",
+        type=PATH,
+        help="Folder of the checkpoint that tensors were copied from.  [default: as the provenance record says]",
+    ),
     json_option,
 )
 
@@ -112,11 +119,25 @@ def verify(
         keep(plan, planning.output, run.quiet)
         return
     with progress_bar(target, run.quiet or how.as_json) as progress:
+<<<<<<< HEAD
         options = {**run.arguments(), "progress": progress}
         if made is not None:
             result = made.verify(target, **sample.arguments(), **options)
         else:
             result = bigin.verify(target, spec.method, **given, **options, repair=how.repair)
+=======
+        result = bigin.verify(
+            target,
+            spec.method,
+            **spec.arguments(),
+            **layout.arguments(),
+            **sample.arguments(),
+            **run.arguments(),
+            source=how.source,
+            repair=how.repair,
+            progress=progress,
+        )
+>>>>>>> ee27069 (bigin grow-vocab writes a checkpoint anew with more rows in its embeddings; copies are verified against their source)
     if how.as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     elif not run.quiet:

@@ -27,6 +27,10 @@ class RecordError(InputError):
     """The target has no provenance record, or one that cannot be used."""
 
 
+class SourceError(InputError):
+    """The checkpoint that values were copied from is gone, or is another one."""
+
+
 class FillError(RuntimeError):
     """A fill that had begun could not be finished. The command line exits with 1."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bigin.core.errors import InputError, RecordError
+from bigin.core.errors import InputError, RecordError, SourceError
 from bigin.core.record import Record
 from bigin.core.regions import Shape, parse_region
 from bigin.core.text import parse_shape
@@ -103,6 +103,8 @@ def usable_spec(record: Record) -> Spec:
     try:
         spec = spec_of(record)
         spec.plan()
+    except SourceError:
+        raise
     except InputError as error:
         raise RecordError(f"its record cannot be used: {error}") from None
     return spec

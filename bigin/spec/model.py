@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from bigin.core.collector import paused
-from bigin.core.errors import InputError
+from bigin.core.errors import InputError, SourceError
 from bigin.core.record import Record, model_record
 from bigin.core.regions import Shape
 from bigin.core.text import counted
 from bigin.fillers.filler import Filler
 from bigin.fillers.model import ModelFiller, Setups, late
+from bigin.spec.copied import CopySpec, GrownSpec
 from bigin.spec.fused import FusedSpec
 from bigin.spec.layered import LayeredSpec
 from bigin.spec.spec import STREAM
@@ -23,7 +24,7 @@ from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
 
 Composed = FusedSpec | LayeredSpec
-TensorValues = TensorSpec | ValuesSpec | Composed
+TensorValues = TensorSpec | ValuesSpec | CopySpec | GrownSpec | Composed
 
 
 @dataclass(frozen=True)
@@ -87,17 +88,23 @@ def _plans(spec: TensorValues) -> list[Callable[[], Filler]]:
     for part in spec.parts if isinstance(spec, Composed) else (spec,):
         try:
             plans.append(part.plan())
+        except SourceError:  # of a file, which it names
+            raise
         except InputError as error:
             raise InputError(f"{part.name}: {error}") from None
     return plans
 
 
 def values_of(record: Mapping[str, Any]) -> TensorValues:
-    """The specification that a tensor's record tells: of one method, of given values, fused or in layers."""
+    """The specification that a tensor's record tells: of one method, given, copied, grown, fused or in layers."""
     if "split" in record and record.get("stream") == STREAM:
         return FusedSpec.from_record(record)
     if "layers" in record and record.get("stream") == STREAM:
         return LayeredSpec.from_record(record)
     if "values" in record and record.get("stream") == STREAM:
         return ValuesSpec.from_record(record)
+    if "copy" in record and record.get("stream") == STREAM:
+        return CopySpec.from_record(record)
+    if "grown" in record and record.get("stream") == STREAM:
+        return GrownSpec.from_record(record)
     return TensorSpec.from_record(record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bigin.core.errors import RecordError
+from bigin.core.errors import RecordError, SourceError
 from bigin.core.regions import parse_region
 from bigin.core.text import parse_shape
 from bigin.spec.model import ModelSpec, values_of
@@ -28,7 +28,7 @@ def spec_of(record: Mapping[str, Any]) -> Spec:
         if flat_slice is not None:
             return FlatSliceSpec(whole, flat_slice[0].__index__(), parse_shape(flat_slice[1]))
         return whole
-    except RecordError:
+    except (RecordError, SourceError):
         raise
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         reason = str(error) if isinstance(error, ValueError) else f"expected a record of a fill, got {error!r:.200}"

@@ -65,6 +65,14 @@ class Model:
         }
         return replace(self, files=files)
 
+    def reshaped(self, shapes: Mapping[str, Shape]) -> Model:
+        """The same with other shapes of some tensors."""
+        files = {
+            file: {name: (dtype, shapes.get(name, shape)) for name, (dtype, shape) in tensors.items()}
+            for file, tensors in self.files.items()
+        }
+        return replace(self, files=files)
+
 
 @paused()
 def read_model(model: Any, *, in_place: bool = False) -> Model:

@@ -1,0 +1,207 @@
+"""bigin.grow_vocabulary: a checkpoint with more rows for tokens, from one that is there."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bigin.api.models import Out, fill_model
+from bigin.core.errors import InputError, NotFoundError
+from bigin.core.floats import default_modes
+from bigin.core.generator import parse_seed
+from bigin.core.limits import Limits
+from bigin.core.names import dotted
+from bigin.core.paths import expand
+from bigin.core.source import Source
+from bigin.core.text import parse_size, size_text
+from bigin.fillers.grown import setup_memory
+from bigin.jobs.job import FillOptions
+from bigin.jobs.report import Report
+from bigin.methods import table
+from bigin.recipes.vocabulary import Vocabulary, config_with_rows, find_vocabulary
+from bigin.spec.copied import COVARIANCE, MEAN, ROW, CopySpec, GrownSpec, NewRows, grown
+from bigin.spec.model import TensorValues
+from bigin.targets.models import read_model
+from bigin.targets.paths import is_url, local_path
+from bigin.targets.safetensors.companions import CONFIG, companions_of, config_text, read_config
+from bigin.targets.safetensors.folder import is_checkpoint, is_index
+from bigin.targets.safetensors.sources import sources_of
+
+AUTO = "auto"
+
+
+def grow_vocabulary(
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    rows: int | None = None,
+    *,
+    new: str = MEAN,
+    multiple: int = 1,
+    tied: bool | str = AUTO,
+    tensors: Iterable[str] | None = None,
+    seed: int = 0,
+    max_shard_size: int | str | None = None,
+    overwrite: bool = False,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    sync: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+    **parameters: Any,
+) -> Report:
+    """Write a checkpoint anew with more rows in its embeddings of tokens.
+
+    The input and the output embeddings grow together, config.json says the new `vocab_size`, and everything else is
+    copied bit for bit. No tensor is held in memory, so the checkpoint may be larger than that.
+
+    Args:
+        checkpoint: a safetensors file, or the folder or index of a checkpoint.
+        out: where the new checkpoint goes: a folder, or a path that ends in .safetensors.
+        rows: how many rows the embeddings are to have. By default as many as `multiple` asks for.
+        new: what the new rows are: "mean" of the old ones, "mean+covariance" (a normal distribution with the mean and
+            10^-9 times the covariance of the old ones, as `resize_token_embeddings` of transformers draws them),
+            "row:17" for copies of a row, or a method.
+        multiple: a number that the rows are rounded up to a multiple of, such as 64.
+        tied: whether the output embeddings are the input embeddings, and get the same new rows: True, False, or "auto"
+            for what config.json says.
+        tensors: the names of the tensors to grow. By default those that are known by their names and rows.
+        seed: an integer from 0 to 2^64 - 1.
+        max_shard_size: as in `initialize`.
+        overwrite, threads, max_memory, sync, progress: as in `fill`.
+        **parameters: the method's, with torch's names and defaults.
+
+    Returns:
+        What was done: bytes, seconds, and the record of all tensors, which says which rows are new.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+        FillError: the checkpoint could not be finished; the same call continues where it stopped.
+
+    Example:
+        >>> from safetensors.numpy import load_file, save_file
+        >>> save_file({"wte.weight": np.arange(6, dtype=np.float32).reshape(3, 2)}, "old.safetensors")
+        >>> report = bigin.grow_vocabulary("old.safetensors", "new.safetensors", 4)
+        >>> load_file("new.safetensors")["wte.weight"][-1]
+        array([2., 3.], dtype=float32)
+    """
+    limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
+    shard = None if max_shard_size is None else parse_size(max_shard_size)
+    fresh = parse_new(new, parameters)
+    with default_modes():
+        path, place = folder_of(checkpoint), expand(out)
+        refuse_itself(path, place)
+        model = read_model(path)
+        beside = companions_of(path if path.is_dir() else path.parent) if path.is_dir() or is_index(path) else None
+        held = None if beside is None else beside.files.get(CONFIG)
+        config = read_config(held) if isinstance(held, Path) else {}
+        vocabulary = find_vocabulary(str(path), model.tensors, config, tensors, parse_tied(tied))
+        count = rounded_rows(vocabulary.rows if rows is None else rows, multiple)
+        specs = specs_of(sources_of(path), vocabulary, count, fresh, parse_seed(seed))
+        check_memory(specs, limits)
+        shapes = {name: (count, *model.tensors[name][1][1:]) for name in vocabulary.names}
+        wanted = Out(place, model.reshaped(shapes), shard)
+        if beside is not None:
+            changed = config_with_rows(config, vocabulary.rows, count)
+            beside = beside if changed == config else beside.with_config(config_text(changed))
+            wanted = Out(place, wanted.model, shard, beside=beside)
+        return fill_model(specs, wanted, limits, options)
+
+
+def folder_of(checkpoint: Any) -> Path:
+    """The path of a checkpoint that is there, on this machine; raises InputError."""
+    path = local_path(expand(checkpoint))
+    if path is None or is_url(checkpoint):
+        raise InputError(f"{checkpoint}: expected the path of a checkpoint of safetensors, got something else")
+    if not path.exists() or not is_checkpoint(path):
+        raise NotFoundError(
+            f"{path}: expected a checkpoint of safetensors, got {'none' if path.exists() else 'nothing'}"
+        )
+    return path.absolute()
+
+
+def refuse_itself(path: Path, out: Any) -> None:
+    """Raises InputError where a checkpoint would be written over the one that it is made of."""
+    place = local_path(out)
+    if place is None or place.suffix == ".zarr":
+        return
+    folder = path if path.is_dir() else path.parent
+    if place.resolve() in (path.resolve(), folder.resolve()):
+        raise InputError(f"{out}: expected another place than that of the checkpoint that is read, got the same")
+
+
+def parse_new(new: Any, parameters: Mapping[str, Any]) -> NewRows:
+    """What new rows are to be, as a caller says it."""
+    if not isinstance(new, str):
+        raise InputError(f"expected new rows such as 'mean', 'mean+covariance', 'row:17' or a method, got {new!r}")
+    word, sign, number = new.partition(":")
+    simple = new in (MEAN, COVARIANCE) or (word == ROW and sign)
+    if simple and parameters:
+        raise InputError(f"expected no parameters beside {new}, got {', '.join(parameters)}; a method takes them")
+    if new in (MEAN, COVARIANCE):
+        return NewRows(new)
+    if word == ROW and sign:
+        if not (number.isascii() and number.isdigit()):
+            raise InputError(f"expected the number of a row, such as row:17, got {new!r}")
+        return NewRows(ROW, int(number))
+    try:
+        row = table.find(new)
+    except InputError as error:
+        raise InputError(f"{error}; or mean, mean+covariance or row:17") from None
+    return NewRows("method", method=row.name, parameters=dict(parameters))
+
+
+def parse_tied(tied: Any) -> bool | None:
+    """Whether embeddings are tied, as a caller says it; None for what the configuration says."""
+    if tied == AUTO:
+        return None
+    if not isinstance(tied, bool):
+        raise InputError(f"expected tied to be True, False or 'auto', got {tied!r}")
+    return tied
+
+
+def rounded_rows(rows: Any, multiple: Any) -> int:
+    """The number of rows, rounded up to a multiple."""
+    for what, number in (("rows", rows), ("multiple", multiple)):
+        if isinstance(number, bool) or not hasattr(number, "__index__") or number.__index__() < 1:
+            raise InputError(f"expected {what} to be an integer above 0, got {number!r}")
+    return -(-int(rows) // int(multiple)) * int(multiple)
+
+
+def specs_of(
+    sources: Mapping[str, Source], vocabulary: Vocabulary, rows: int, new: NewRows, seed: int
+) -> dict[str, TensorValues]:
+    """What each tensor of the new checkpoint holds."""
+    specs: dict[str, TensorValues] = {}
+    for name, source in sources.items():
+        if name not in vocabulary.names:
+            specs[name] = CopySpec(source, source.dtype, dotted(name), seed)
+            continue
+        first = vocabulary.inputs[0] if vocabulary.inputs else name
+        tied = vocabulary.tied and len(source.shape) > 1 and sources[first].shape == source.shape
+        stream = dotted(first if tied else name)
+        specs[name] = grown(source, of_vector(new) if len(source.shape) == 1 else new, rows, None, stream, seed)
+        if tied and name != first:
+            specs[name] = GrownSpec(**vars(specs[name]) | {"like": sources[first]})
+    return specs
+
+
+def of_vector(new: NewRows) -> NewRows:
+    """What new elements of a bias are, where the matrix beside it has such rows: its mean, or 0 beside a method's."""
+    if new.method:
+        return NewRows("method", method="zeros", parameters={})
+    return new if new.kind == ROW else NewRows(MEAN)
+
+
+def check_memory(specs: Mapping[str, TensorValues], limits: Limits) -> None:
+    """Raises InputError where a covariance does not fit in memory."""
+    for name, spec in specs.items():
+        if isinstance(spec, GrownSpec) and spec.new.kind == COVARIANCE:
+            columns = math.prod(spec.shape[1:])
+            need = setup_memory(columns, spec.drawn, limits.threads)
+            if need > limits.memory:
+                raise InputError(
+                    f"{name}: expected memory for the covariance of {columns} columns, {size_text(need)}, got "
+                    f"{size_text(limits.memory)}; raise --max-memory (max_memory=), or take the mean alone"
+                )

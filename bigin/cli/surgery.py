@@ -1,0 +1,116 @@
+"""bigin grow-vocab."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+import bigin
+from bigin.cli.commands import Command
+from bigin.cli.options import (
+    PATH,
+    RunOptions,
+    WriteOptions,
+    gathered,
+    parameter_options,
+    run_options,
+    write_options,
+)
+from bigin.cli.printing import outcome, progress_bar
+from bigin.core.text import counted
+
+HELP = """Write CHECKPOINT anew as OUT, with more rows in its embeddings of tokens.
+
+The input and the output embeddings grow together, config.json says the new vocab_size, and all else is copied bit for
+bit. No tensor is held in memory.
+
+\b
+bigin grow-vocab llama/ out/ --rows 128512
+bigin grow-vocab llama/ out/ --rows 128300 --multiple 64 --new mean+covariance
+bigin grow-vocab gpt2/ out/ --rows 50304 --new normal --std 0.02
+"""
+
+
+@dataclass(frozen=True)
+class VocabularyOptions:
+    """The options that say which rows are new, and what they are."""
+
+    rows: int | None
+    multiple: int
+    new: str
+    tied: str
+    tensors: tuple[str, ...]
+    seed: int
+    max_shard_size: str | None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of bigin.grow_vocabulary."""
+        tied = {"yes": True, "no": False}.get(self.tied, self.tied)
+        return vars(self) | {"tied": tied, "tensors": self.tensors or None}
+
+
+vocabulary_options = gathered(
+    "growth",
+    VocabularyOptions,
+    click.option("--rows", type=int, help="Number of rows of the embeddings.  [default: what --multiple asks for]"),
+    click.option("--multiple", type=int, default=1, show_default=True, help="Round the rows up to a multiple of this."),
+    click.option(
+        "--new",
+        default="mean",
+        show_default=True,
+        help="What new rows are: mean, mean+covariance, row:17 for copies of a row, or a method.",
+    ),
+    click.option(
+        "--tied",
+        type=click.Choice(["auto", "yes", "no"]),
+        default="auto",
+        show_default=True,
+        help="Whether the output embeddings are the input embeddings; auto: as config.json says.",
+    ),
+    click.option(
+        "--tensor",
+        "tensors",
+        multiple=True,
+        help="Name of a tensor to grow. May be repeated.  [default: those known by their names and rows]",
+    ),
+    click.option("--seed", default=0, show_default=True, help="Seed, from 0 to 2^64 - 1."),
+    click.option("--max-shard-size", help="Bytes in one file: 5GB.  [default: the files of CHECKPOINT]"),
+)
+
+
+@click.command(
+    "grow-vocab", cls=Command, no_args_is_help=True, help=HELP, short_help="Add rows to a checkpoint's embeddings."
+)
+@click.argument("checkpoint", type=PATH)
+@click.argument("out", type=PATH)
+@vocabulary_options
+@parameter_options
+@write_options
+@run_options
+def grow_vocab(
+    checkpoint: str,
+    out: str,
+    growth: VocabularyOptions,
+    parameters: Mapping[str, Any],
+    write: WriteOptions,
+    run: RunOptions,
+) -> None:
+    """Grow the vocabulary of a checkpoint."""
+    limits = run.arguments()
+    if limits.pop("requests") is not None:
+        raise click.UsageError("expected no --requests, as the checkpoint that is read lies on this machine")
+    with progress_bar(out, run.quiet) as progress:
+        report = bigin.grow_vocabulary(
+            checkpoint, out, **growth.arguments(), **write.arguments(), **limits, **parameters, progress=progress
+        )
+    if run.quiet:
+        return
+    tensors = report.record["tensors"]
+    for name, record in tensors.items():
+        if "grown" in record:
+            first, count = record["grown"]["new_from"], record["shape"][0]
+            click.echo(f"{name}: rows {first} to {count - 1} are new: {growth.new}")
+    click.echo(outcome(report, counted(len(tensors), "tensor"), f"made of {checkpoint}"))

@@ -1,0 +1,215 @@
+"""Values that another checkpoint holds: a tensor of it as it is, or with more rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import bigin
+from bigin.core import dtypes
+from bigin.core.errors import InputError
+from bigin.core.record import Record
+from bigin.core.regions import Shape
+from bigin.core.source import Source
+from bigin.core.text import parse_shape
+from bigin.fillers.copied import CopyFiller
+from bigin.fillers.filler import Filler
+from bigin.fillers.grown import GrownFiller, MeanFiller, MultivariateFiller, RowFiller
+from bigin.methods.scalars import drawn_as
+from bigin.spec.spec import STREAM
+from bigin.spec.tensor import TensorSpec, parse_name
+
+MEAN, COVARIANCE, ROW = "mean", "mean+covariance", "row"  # what new rows may be, beside a method's values
+
+
+def check_dtype(source: Source, dtype: np.dtype[Any]) -> None:
+    """Raises InputError where values cannot be copied into a dtype."""
+    floats = {dtypes.name_of(source.dtype), dtypes.name_of(dtype)} <= set(dtypes.FLOATS)
+    if dtype != source.dtype and not floats:
+        raise InputError(f"{source.tensor}: expected the dtype of what is copied, {source.dtype}, got {dtype}")
+
+
+@dataclass(frozen=True)
+class CopySpec:
+    """The values of a tensor of another checkpoint. name and seed decide none of them."""
+
+    source: Source
+    dtype: np.dtype[Any]
+    name: str = ""
+    seed: int = 0
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of what is copied."""
+        return self.source.shape
+
+    def plan(self) -> Callable[[], Filler]:
+        """What makes the filler; raises SourceError where the other checkpoint is gone, or not what it was."""
+        check_dtype(self.source, self.dtype)
+        self.source.check()
+        return lambda: CopyFiller(self.source, self.dtype)
+
+    def record(self) -> Record:
+        """The provenance record."""
+        return {"method": "copy", "copy": self.source.record()} | common(self.seed, self.name, self.shape, self.dtype)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> CopySpec:
+        """What a record says; raises InputError where it says nothing that could be filled."""
+        source = Source.from_record(record.get("copy"))
+        if parse_shape(record.get("shape")) != source.shape:
+            raise InputError(f"expected a record of a copy of shape {source.shape}, got {record.get('shape')}")
+        return cls(source, dtypes.parse_dtype(record.get("dtype")), *of_common(record))
+
+    def __str__(self) -> str:
+        return f"copy of {self.source.tensor} in {self.source.file}"
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """What rows are that a tensor has got: kind MEAN, COVARIANCE, ROW (`row` says which), or a method's values."""
+
+    kind: str
+    row: int = 0
+    method: str = ""
+    parameters: Mapping[str, Any] | None = None
+
+    def record(self) -> Record:
+        """As a record tells it."""
+        if self.kind == ROW:
+            return {"row": self.row}
+        return {"method": self.method, "parameters": dict(self.parameters or {})} if self.method else {"as": self.kind}
+
+    @classmethod
+    def from_record(cls, told: Any) -> NewRows:
+        """What a record tells; raises InputError where it tells no rows."""
+        if isinstance(told, dict) and type(told.get("row")) is int:
+            return cls(ROW, told["row"])
+        if isinstance(told, dict) and told.get("as") in (MEAN, COVARIANCE):
+            return cls(told["as"])
+        if isinstance(told, dict) and isinstance(told.get("method"), str):
+            return cls("method", method=told["method"], parameters=told.get("parameters") or {})
+        raise InputError(f"expected a record of new rows, got {told!r:.100}")
+
+    def __str__(self) -> str:
+        return self.method or (f"row {self.row}" if self.kind == ROW else self.kind)
+
+
+@dataclass(frozen=True)
+class GrownSpec:
+    """A tensor of another checkpoint, and new rows behind its own.
+
+    The new rows of a method, or those with a covariance, are drawn from the stream of `name`, at their index in the
+    grown tensor: how many rows were there before decides none of their draws. `like` is the tensor whose rows they have
+    the mean of, or copy, if that is another one: where two matrices are tied, that of the inputs.
+    """
+
+    source: Source
+    new: NewRows
+    rows: int
+    dtype: np.dtype[Any]
+    name: str = ""
+    seed: int = 0
+    like: Source | None = None
+
+    @property
+    def pattern(self) -> Source:
+        """The tensor whose rows the new ones follow."""
+        return self.like or self.source
+
+    @property
+    def shape(self) -> Shape:
+        """The shape with all rows."""
+        return (self.rows, *self.source.shape[1:])
+
+    @property
+    def drawn(self) -> np.dtype[Any]:
+        """The type in which moments are made, and the values that they are multiplied with."""
+        return np.dtype(drawn_as(self.pattern.dtype))
+
+    def tensor(self, method: str, parameters: Mapping[str, Any], dtype: np.dtype[Any]) -> TensorSpec:
+        """What a method says of the whole tensor."""
+        return TensorSpec.parse(method, parameters, self.seed, self.name, self.shape, dtype)
+
+    def plan(self) -> Callable[[], Filler]:
+        """What makes the filler.
+
+        Raises InputError where the dtype cannot hold the values, SourceError where the other checkpoint is gone.
+        """
+        kept, source, new, shape, dtype = self.source, self.pattern, self.new, self.shape, self.dtype
+        for each in {kept, source}:
+            check_dtype(each, dtype)
+            each.check()
+        if new.method:
+            make = self.tensor(new.method, new.parameters or {}, dtype).plan()
+        elif new.kind == ROW:
+            make = lambda: RowFiller(shape, CopyFiller(source, dtype), new.row)  # noqa: E731
+        elif dtypes.name_of(source.dtype) not in dtypes.FLOATS:
+            raise InputError(f"{source.tensor}: expected floats to take the mean of, got {source.dtype}")
+        elif new.kind == MEAN:
+            make = lambda: MeanFiller(shape, dtype, source)  # noqa: E731
+        else:
+            standard = self.tensor("normal", {}, self.drawn).plan()
+            make = lambda: MultivariateFiller(shape, dtype, source, standard(), self.drawn)  # noqa: E731
+        return lambda: GrownFiller(CopyFiller(kept, dtype), make())
+
+    def record(self) -> Record:
+        """The provenance record, which says from which row on the rows are new."""
+        grown = {"from": self.source.record(), "new_from": self.source.shape[0], "new": self.new.record()}
+        if self.like is not None:
+            grown["like"] = self.like.record()
+        return {"method": "grown", "grown": grown} | common(self.seed, self.name, self.shape, self.dtype)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> GrownSpec:
+        """What a record says; raises InputError where it says nothing that could be filled."""
+        told = record.get("grown")
+        if not isinstance(told, dict):
+            raise InputError(f"expected a record of a grown tensor, got {told!r:.100}")
+        source, shape = Source.from_record(told.get("from")), parse_shape(record.get("shape"))
+        new, dtype = NewRows.from_record(told.get("new")), dtypes.parse_dtype(record.get("dtype"))
+        if not shape or shape[1:] != source.shape[1:]:
+            raise InputError(f"expected a record of more rows than {source.shape} has, got {shape}")
+        spec = grown(source, new, shape[0], dtype, *of_common(record))
+        return replace(spec, like=Source.from_record(told["like"])) if "like" in told else spec
+
+    def __str__(self) -> str:
+        return f"{self.source.tensor} of {self.source.file}, rows from {self.source.shape[0]} on: {self.new}"
+
+
+def grown(
+    source: Source, new: NewRows, rows: int, dtype: np.dtype[Any] | None = None, name: str = "", seed: int = 0
+) -> GrownSpec:
+    """A tensor with more rows; raises InputError where it has as many already, or the new ones cannot be made."""
+    spec = GrownSpec(source, new, rows, source.dtype if dtype is None else dtype, name, seed)
+    if not source.shape or source.shape[0] == 0:
+        raise InputError(f"{source.tensor}: expected a tensor with rows, got shape {source.shape}")
+    if rows <= source.shape[0]:
+        raise InputError(f"{source.tensor}: expected more rows than its {source.shape[0]}, got {rows}")
+    if new.kind == ROW and not 0 <= new.row < source.shape[0]:
+        raise InputError(f"{source.tensor}: expected a row from 0 to {source.shape[0] - 1} to copy, got {new.row}")
+    if new.method:
+        whole = spec.tensor(new.method, new.parameters or {}, spec.dtype)
+        whole.plan()  # refuses what does not fit the shape or the dtype
+        return replace(spec, new=replace(new, method=whole.method, parameters=whole.parameters))
+    return spec
+
+
+def common(seed: int, name: str, shape: Shape, dtype: np.dtype[Any]) -> Record:
+    """What every record says."""
+    return {
+        "seed": seed,
+        "name": name,
+        "shape": list(shape),
+        "dtype": dtypes.name_of(dtype),
+        "stream": STREAM,
+        "bigin": bigin.__version__,
+    }
+
+
+def of_common(record: Mapping[str, Any]) -> tuple[str, int]:
+    """The name and the seed that a record tells."""
+    return parse_name(record.get("name", "")), int(record.get("seed", 0))

@@ -1,0 +1,107 @@
+"""Grown vocabularies of real models: transformers loads them, and its own resizing draws from the same distribution."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bigin
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed: pip install 'bigin[test-models]'"
+)
+scipy_stats = pytest.importorskip("scipy.stats", reason="scipy is not installed: pip install 'bigin[test]'")
+pytestmark = pytest.mark.slow
+
+SMALL: dict[str, dict[str, Any]] = {
+    "llama": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2},
+    "gpt_neox": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "opt": {
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "ffn_dim": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    },
+    "t5": {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2},
+    "bert": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "mamba": {"hidden_size": 32, "num_hidden_layers": 2},
+    "gemma3_text": {
+        "head_dim": 16,
+        "num_key_value_heads": 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    },
+}
+CLASSES = {"t5": "AutoModelForSeq2SeqLM", "bert": "AutoModelForMaskedLM"}
+
+
+def saved(kind: str, folder: str, **more: Any) -> Any:
+    """A tiny model, saved."""
+    torch.manual_seed(1)
+    config = transformers.CONFIG_MAPPING[kind](
+        vocab_size=300, pad_token_id=0, bos_token_id=1, eos_token_id=2, **SMALL[kind], **more
+    )
+    model = getattr(transformers, CLASSES.get(kind, "AutoModelForCausalLM")).from_config(config)
+    model.save_pretrained(folder, max_shard_size="20KB")
+    return model
+
+
+def loaded(model: Any, folder: str) -> Any:
+    """The grown model, which must have every tensor of its class, and no other."""
+    made, told = type(model).from_pretrained(folder, output_loading_info=True)
+    assert not any(told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), told
+    return made
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_transformers_loads_a_grown_model(kind):
+    model = saved(kind, "old")
+    bigin.grow_vocabulary("old", "new", 300, multiple=64, new="mean+covariance")
+    assert json.loads(Path("new", "config.json").read_text())["vocab_size"] == 320
+    made = loaded(model, "new")
+    with torch.no_grad():
+        for name, old in model.state_dict().items():
+            new = made.state_dict()[name]
+            assert torch.equal(new[: len(old)] if new.shape != old.shape else new, old), name
+        inputs = {"input_ids": torch.tensor([[5, 6, 299, 7]])}
+        if kind == "t5":
+            inputs["decoder_input_ids"] = inputs["input_ids"]
+        before, after = model.eval()(**inputs).logits, made.eval()(**inputs).logits
+    assert after.shape[-1] == 320
+    assert torch.allclose(before, after[..., :300], atol=1e-5)
+    assert bigin.verify("new").equal
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_new_rows_are_distributed_as_transformers_draws_them(tied):
+    model = saved("llama", "old", tie_word_embeddings=tied)
+    count, total = 300, 4300
+    bigin.grow_vocabulary("old", "new", total, new="mean+covariance", seed=3)
+    mine = loaded(model, "new")
+    old = model.get_input_embeddings().weight.detach().double().numpy().copy()
+    head = model.get_output_embeddings().weight.detach().double().numpy().copy()
+    torch.manual_seed(2)
+    model.resize_token_embeddings(total, mean_resizing=True)
+    for before, theirs, ours in (
+        (old, model.get_input_embeddings().weight, mine.get_input_embeddings().weight),
+        (head, model.get_output_embeddings().weight, mine.get_output_embeddings().weight),
+    ):
+        factor = np.linalg.cholesky(1e-9 * np.cov(before.T, bias=True))
+        whitened = [
+            np.linalg.solve(factor, (weight.detach().double().numpy()[count:] - before.mean(0)).T).T
+            for weight in (theirs, ours)
+        ]
+        for drawn in whitened:  # standard normal values, independent of each other
+            assert np.abs(np.corrcoef(drawn.T) - np.eye(32)).max() < 0.1
+            assert scipy_stats.kstest(drawn.reshape(-1), "norm").pvalue > 1e-6
+        assert scipy_stats.ks_2samp(*(drawn.reshape(-1) for drawn in whitened)).pvalue > 1e-6
+    assert torch.equal(mine.get_input_embeddings().weight, mine.get_output_embeddings().weight) == tied
