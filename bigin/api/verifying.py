@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-<<<<<<< HEAD
 from collections.abc import Callable, Mapping
-=======
-from collections.abc import Callable
->>>>>>> ee27069 (bigin grow-vocab writes a checkpoint anew with more rows in its embeddings; copies are verified against their source)
 from typing import Any
 
 from bigin.api.matching import by_recipe, check_alone, verify_model

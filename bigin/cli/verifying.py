@@ -59,9 +59,9 @@ class VerifyOptions:
     by: ByOptions
 
     @classmethod
-    def of(cls, repair: bool, as_json: bool, **by: Any) -> VerifyOptions:
+    def of(cls, repair: bool, source: str | None, as_json: bool, **by: Any) -> VerifyOptions:
         """Gather the values of the options."""
-        return cls(repair, as_json, ByOptions.of(**by))
+        return cls(repair, source, as_json, ByOptions.of(**by))
 
 
 verify_options = gathered(
@@ -119,25 +119,11 @@ def verify(
         keep(plan, planning.output, run.quiet)
         return
     with progress_bar(target, run.quiet or how.as_json) as progress:
-<<<<<<< HEAD
         options = {**run.arguments(), "progress": progress}
         if made is not None:
             result = made.verify(target, **sample.arguments(), **options)
         else:
-            result = bigin.verify(target, spec.method, **given, **options, repair=how.repair)
-=======
-        result = bigin.verify(
-            target,
-            spec.method,
-            **spec.arguments(),
-            **layout.arguments(),
-            **sample.arguments(),
-            **run.arguments(),
-            source=how.source,
-            repair=how.repair,
-            progress=progress,
-        )
->>>>>>> ee27069 (bigin grow-vocab writes a checkpoint anew with more rows in its embeddings; copies are verified against their source)
+            result = bigin.verify(target, spec.method, **given, **options, source=how.source, repair=how.repair)
     if how.as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     elif not run.quiet:
