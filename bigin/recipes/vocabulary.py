@@ -75,7 +75,7 @@ def find_vocabulary(
         raise InputError(
             f"{label}: expected tensors with as many rows, got {told}; name those to grow: --tensor (tensors=)"
         )
-    says = next(values_of(config, TIED), False)
+    says = next(values_of(config, TIED), None)
     return Vocabulary(inputs, outputs, rows.pop(), bool(says) if tied is None else tied)
 
 
