@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -37,7 +38,7 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    console, cells = Console(), [list(map(Text, row)) for row in rows]
+    console, cells = Console(color_system=None if in_notebook() else "auto"), [list(map(Text, row)) for row in rows]
     table = Table(title=Text(title, "italic"))
     if console.is_terminal:
         for column in columns:
@@ -104,13 +105,18 @@ class Lines:
 SMALL = 1 << 20  # below this a total is a number of steps, not of bytes
 
 
+def in_notebook() -> bool:
+    """Return whether the command was given in a notebook, whose pseudo-terminal keeps every control code as text."""
+    return "JPY_PARENT_PID" in os.environ  # jupyter_client sets it for the processes of a kernel
+
+
 @contextmanager
 def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Show a live bar on a terminal, and that compiling takes long; elsewhere a line every half minute."""
     if quiet:
         yield None
         return
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or in_notebook():
         yield Lines(label)
         return
     clock.tell = _tell_compiling
