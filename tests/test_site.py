@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def test_the_site(tmp_path):
     commands = (tmp_path / "reference" / "commands" / "index.html").read_text()
     assert all(re.search(rf'<h\d id="{name}"', commands) for name in cli.commands), commands[:2000]
     assert (tmp_path / "law" / "index.html").exists()
+
+
+def test_the_diagrams_are_of_the_code_as_it_is():
+    path = str(ROOT / "scripts" / "diagrams")
+    drawing = importlib.util.module_from_spec(
+        importlib.util.spec_from_loader("diagrams", SourceFileLoader("diagrams", path))
+    )
+    drawing.__spec__.loader.exec_module(drawing)
+    for name, drawn in (("law", drawing.law()), ("house", drawing.house())):
+        assert (ROOT / "docs" / f"{name}.svg").read_text() == drawn, f"run scripts/diagrams: {name}.svg is an old one"
 
 
 def test_the_commands_of_the_start_page():
