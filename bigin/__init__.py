@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bigin.api.filling import create as create
     from bigin.api.filling import fill as fill
     from bigin.api.filling import fill_flat as fill_flat
+    from bigin.api.keyed import KeyedTable as KeyedTable
     from bigin.api.models import initialize as initialize
     from bigin.api.models import initialize_dummy as initialize_dummy
     from bigin.api.models import outline as outline
@@ -78,6 +79,7 @@ _HOMES = {
     "show": "bigin.api.showing",
     "Overview": "bigin.inspect.overview",
     "EmbeddingTable": "bigin.api.tables",
+    "KeyedTable": "bigin.api.keyed",
     "InputError": "bigin.core.errors",
     "StreamWarning": "bigin.core.errors",
     "TableWarning": "bigin.core.errors",

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from bigin.core.dtypes import DTYPES, FLOATS
 from bigin.core.regions import extent
 from bigin.fillers.cuda.fillers import on_device
+from bigin.fillers.cuda.keyed import rows_on_device
 from bigin.fillers.parts import FlatSliceFiller, RegionFiller
 from bigin.kernels.cuda import device as cuda_device
+from bigin.spec.keyed import KeyedSpec
 from bigin.spec.tensor import TensorSpec
 
 POISON = 0xA5
@@ -295,3 +297,28 @@ def test_more_than_2_to_the_32_elements():
             stop = min(start + 1000, size)
             made = cuda_device.to_host(view.at(start, (stop - start,), (1,)), DTYPES["float32"], stream)
             assert made.tobytes() == host_values(filler, "float32", ((start, stop),)).tobytes()
+
+
+KEYS = np.array([0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 1, 0x0123456789ABCDEF], np.uint64)
+
+
+@pytest.mark.parametrize("method", RANDOM)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_rows_by_key(method, dtype):
+    """Rows of whole blocks and of others, at aligned addresses and not, with all around them as it was."""
+    for dim in (1, 6, 8):
+        filler = KeyedSpec.parse(method, RANDOM[method], 2**64 - 3, "users", dim, dtype).plan()()
+        expected = np.empty((len(KEYS), dim), DTYPES[dtype])
+        filler(KEYS, expected)
+        rows = rows_on_device(filler)
+        for pad in (3, 4):
+            base = cuda_device.contiguous((expected.size + 2 * pad,), expected.dtype)
+            with cuda_device.on_stream(None) as stream:
+                poison = np.full(base.shape, POISON, f"u{expected.itemsize}")
+                cuda_device.copy_to_device(poison, base, stream)
+                keys = cuda_device.to_device(KEYS, stream)
+                rows.fill(keys, base.at(pad, expected.shape, (dim, 1)), stream)
+                memory = cuda_device.to_host(base, expected.dtype, stream).view(poison.dtype)
+            assert memory[pad:-pad].tobytes() == expected.tobytes()
+            assert (memory[:pad] == POISON).all()
+            assert (memory[-pad:] == POISON).all()

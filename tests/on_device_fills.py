@@ -349,3 +349,38 @@ def test_a_whole_store(tmp_path):
     one, two = (zarr.open_array(tmp_path / f"{device}.zarr", mode="r") for device in ("cpu", "cuda"))
     for row in range(0, 2**18, 2**14):
         assert one[row : row + 2**14].tobytes() == two[row : row + 2**14].tobytes()
+
+
+@pytest.mark.parametrize("how", ["interface", "dlpack"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float8_e5m2"])
+def test_rows_by_key_are_made_where_the_keys_lie(how, dtype):
+    keys = np.array([[5, 2**63, 5], [7, 0, 2**64 - 1]], np.uint64)
+    for method in ("normal", "ones"):
+        table = bigin.KeyedTable(6, method, seed=3, name="users", dtype=dtype)
+        expected = table[keys]
+        for lent in (keys, keys.view(np.int64)):
+            made = table[Lent(lent, how).view(...)]
+            assert (made.shape, made.dtype) == ((2, 3, 6), DTYPES[dtype])
+            assert np.asarray(made).tobytes() == expected.tobytes()
+        if how == "dlpack" or dtype in ("float32", "float64"):
+            out = Lent(np.zeros((2, 3, 6), DTYPES[dtype]), how)
+            given = out.view(...)
+            assert table.rows(Lent(keys, how).view(...), out=given) is given
+            assert out.values().tobytes() == expected.tobytes()
+
+
+def test_rows_by_key_refuse_other_keys_and_outputs_on_a_device():
+    table = bigin.KeyedTable(6, "normal")
+    keys = Lent(np.arange(6).reshape(2, 3), "interface")
+    for bad, error in (
+        (Lent(np.arange(3, dtype=np.int32), "interface").view(...), "expected keys of int64 or uint64 on a device"),
+        (keys.view((slice(None), slice(None, None, 2))), "expected keys one after the other"),
+    ):
+        with pytest.raises(bigin.InputError, match=error):
+            table[bad]
+    for out, error in (
+        (Lent(np.zeros((2, 3, 5), np.float32), "interface").view(...), "expected out of shape"),
+        (np.zeros((2, 3, 6), np.float32), "expected out on the device of the keys"),
+    ):
+        with pytest.raises(bigin.InputError, match=error):
+            table.rows(keys.view(...), out=out)

@@ -243,6 +243,17 @@ def stream_id(name: str, purpose: str = "") -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"bigin-v1").digest(), "little")
 
 
+def table_key(seed: int, name: str) -> int:
+    """The Philox key of a keyed table."""
+    return drawn_bits(0, stream_id(name, "keys"), seed, "float64")
+
+
+def key_of_text(text: str) -> int:
+    """The key of a row that a text names."""
+    digest = hashlib.blake2b(text.encode() + b"\0\0", digest_size=8, person=b"bigin-v1").digest()
+    return int.from_bytes(digest, "little")
+
+
 def block_words(block: int, stream: int, seed: int) -> tuple[int, ...]:
     return philox((block & MASK, block >> 32, stream & MASK, stream >> 32), (seed & MASK, seed >> 32))
 
@@ -807,6 +818,15 @@ def elements(
         return np.full(len(indices), constant(numbers[0], dtype), numpy_type(dtype))
     stream = stream_id(name)
     return stored([DISTRIBUTIONS[kind](e, stream, seed, dtype, *numbers) for e in indices], dtype)
+
+
+def keyed_row(method: str, parameters: dict, dim: int, dtype: str, seed: int, name: str, key: int) -> np.ndarray:
+    """The row of a key in a keyed table."""
+    kind, *numbers = resolve(method, parameters, (1, dim))
+    if kind == "constant":
+        return np.full(dim, constant(numbers[0], dtype), numpy_type(dtype))
+    draw, table = DISTRIBUTIONS[kind], table_key(seed, name)
+    return stored([draw(column, key, table, dtype, *numbers) for column in range(dim)], dtype)
 
 
 def stored(values: list, dtype: str) -> np.ndarray:

@@ -34,6 +34,7 @@ PARAMETERS, LINES = 8, 60
 # What users call takes a keyword for everything that can be chosen, and its body hands them on.
 FACES = {
     "bigin/api/filling.py": {"fill", "fill_flat", "create"},
+    "bigin/api/keyed.py": {"KeyedTable.__init__"},
     "bigin/api/models.py": {"initialize", "initialize_dummy"},
     "bigin/api/plans.py": {"plan", "plan_initialize", "plan_show", "plan_verify", "Plan.work", "Plan.run"},
     "bigin/api/previewing.py": {"preview"},

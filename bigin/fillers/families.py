@@ -72,7 +72,7 @@ class Family:
     dtype, whole=) to what the values should be like. formula: the distribution with its numbers, as people write it.
     cost: (shape, dtype) to an estimate. random: whether values depend on the stream. region_bytes: the filler's,
     which is made late. grows: whether a table may grow,
-    from the distributions of the old and the new size.
+    from the distributions of the old and the new size. scalars: of independent draws, (dtype) to a kernel's numbers.
 
     The filler class names the class that makes the same values on a CUDA device (Filler.on_device).
     """
@@ -84,6 +84,7 @@ class Family:
     random: bool = True
     region_bytes: int = 0
     grows: Callable[[Distribution, Distribution], bool] = unchanged
+    scalars: Callable[[Any, DType], Scalars] | None = None
 
 
 def drawn(scalars_of: Callable[[Any, DType], Scalars], rate: float, **row: Any) -> Family:
@@ -92,7 +93,7 @@ def drawn(scalars_of: Callable[[Any, DType], Scalars], rate: float, **row: Any) 
     def plan(distribution: Any, shape: Shape, dtype: DType, stream: Stream) -> Callable[[], DrawnFiller]:
         return partial(DrawnFiller, shape, dtype, scalars_of(distribution, dtype), stream)
 
-    return Family(plan, cost=lambda distribution, shape, dtype: Cost(rate), **row)
+    return Family(plan, cost=lambda distribution, shape, dtype: Cost(rate), scalars=scalars_of, **row)
 
 
 def constant_plan(distribution: Constant, shape: Shape, dtype: DType, stream: Stream) -> Make:
@@ -267,17 +268,22 @@ def family(distribution: Distribution) -> Family:
     return FAMILIES[type(distribution)]
 
 
+def require_float(row: Family, dtype: DType) -> None:
+    """Raises InputError for random values in a dtype that is no float."""
+    if row.random and dtypes.name_of(dtype) not in dtypes.FLOATS:
+        raise InputError(
+            f"expected a float dtype for random values, got {dtype.name}; fill it with constant, ones, zeros, eye or "
+            "dirac"
+        )
+
+
 def plan(distribution: Distribution, shape: Shape, dtype: DType, seed: int, name: str, purpose: str = "") -> Make:
     """What makes the filler of a tensor; all checks are done, and nothing is compiled.
 
     Raises InputError where the dtype cannot hold the distribution's values.
     """
     row = family(distribution)
-    if row.random and dtypes.name_of(dtype) not in dtypes.FLOATS:
-        raise InputError(
-            f"expected a float dtype for random values, got {dtype.name}; fill it with constant, ones, zeros, eye or "
-            "dirac"
-        )
+    require_float(row, dtype)
     make = row.plan(distribution, shape, dtype, Stream(seed, name, purpose))
     cost = row.cost(distribution, shape, dtype) if math.prod(shape) else Cost()
 

@@ -82,15 +82,9 @@ def parse_device(device: str | None, target: Target | None = None) -> int | None
 
 def placed_on(filler: Filler, dtype: np.dtype[Any], number: int) -> OnDevice:
     """The same values made on a device; raises InputError where there is none that works."""
-    if importlib.util.find_spec("numba_cuda") is None:
-        raise InputError("expected the package numba-cuda, got none; pip install 'bigin[cuda13]' or 'bigin[cuda12]'")
+    require_device(number)
     from bigin.fillers.cuda.placed import OnDevice
-    from bigin.kernels.cuda import device as cuda_device
 
-    if (problem := cuda_device.problem()) is not None:
-        raise InputError(f"expected a CUDA device, got none that works: {problem}; use device cpu")
-    if number >= cuda_device.count():
-        raise InputError(f"expected a CUDA device from 0 to {cuda_device.count() - 1}, got {number}")
     try:
         placed = OnDevice(filler, dtype, number)
         placed.try_out()
@@ -100,6 +94,18 @@ def placed_on(filler: Filler, dtype: np.dtype[Any], number: int) -> OnDevice:
         text = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"expected a CUDA device that runs bigin's kernels, got {text}; use device cpu") from error
     return placed
+
+
+def require_device(number: int) -> None:
+    """Raises InputError where there is no such device that works."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        raise InputError("expected the package numba-cuda, got none; pip install 'bigin[cuda13]' or 'bigin[cuda12]'")
+    from bigin.kernels.cuda import device as cuda_device
+
+    if (problem := cuda_device.problem()) is not None:
+        raise InputError(f"expected a CUDA device, got none that works: {problem}; use device cpu")
+    if number >= cuda_device.count():
+        raise InputError(f"expected a CUDA device from 0 to {cuda_device.count() - 1}, got {number}")
 
 
 def within_device(placed: OnDevice, target: Target, workers: int, limit: int | None) -> int:

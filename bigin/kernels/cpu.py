@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from bigin.kernels.cache import cached
-from bigin.kernels.words import words_at, words_from
+from bigin.kernels.words import words_at, words_from, words_keyed
 from bigin.rng.draws import DRAWS
 from bigin.rng.portable import bits_bfloat16, bits_float8_e4m3fn, bits_float8_e5m2, bits_float16, inlined, u64
 
@@ -206,6 +206,44 @@ def gathered_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
     return fill
 
 
+def keyed_rows(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
+    """A kernel for rows of up to BLOCKS blocks that each have a stream of their own: many rows fill a tile together."""
+
+    @labelled(label)
+    def fill(out, streams, run, key, numbers, anchor):
+        mask = (u64(1) << shift) - u64(1)
+        blocks_in_row = (run + mask) >> shift
+        together = u64(BLOCKS) // blocks_in_row
+        words = np.empty(4 * BLOCKS, np.uint32)
+        drawn = words.view(drawn_type)
+        tile = np.empty(BLOCKS << shift, out.dtype)
+        blocks = np.empty(BLOCKS, np.uint64)  # the same for every tile, as it holds whole rows
+        own = np.empty(BLOCKS, np.uint64)
+        for r in range(together):
+            for i in range(blocks_in_row):
+                blocks[u64(r) * blocks_in_row + u64(i)] = u64(i)
+        row = u64(0)
+        while row < u64(streams.shape[0]):
+            rows = min(together, u64(streams.shape[0]) - row)
+            for r in range(rows):
+                stream = streams[row + u64(r)]
+                for i in range(blocks_in_row):
+                    own[u64(r) * blocks_in_row + u64(i)] = stream
+            count = rows * blocks_in_row
+            words_keyed(words, blocks[:count], own[:count], key)
+            made = drawn[: count << shift]
+            if run & mask == u64(0):
+                values(made, out[row * run : (row + rows) * run], numbers, anchor)
+            else:
+                values(made, tile[: count << shift], numbers, anchor)
+                for r in range(rows):
+                    for i in range(run):
+                        out[(row + u64(r)) * run + u64(i)] = tile[((u64(r) * blocks_in_row) << shift) + u64(i)]
+            row += rows
+
+    return fill
+
+
 @loop
 def list_starts(starts, start, stride):
     """Writes start, start + stride, start + 2 stride, ..."""
@@ -304,6 +342,33 @@ def gather_short_kernel(distribution: str, dtype: str) -> Callable[..., None]:
         blocks = np.empty(BLOCKS, np.uint64)
         offsets = np.empty(BLOCKS, np.uint64)
         gathered(out, starts, run, stream, key, numbers, anchor, words, tile, blocks, offsets)
+
+    return cached(kernel, label)
+
+
+@cache
+def keyed_kernel(distribution: str, dtype: str) -> Callable[..., None]:
+    """The kernel that fills rows of up to BLOCKS blocks, each the start of a stream of its own.
+
+    Arguments of the kernel: out (1-d, contiguous: the rows one after the other), streams (uint64 array: each row's),
+    run (the elements of a row), and then key, numbers and anchor as fill_kernel takes them.
+    """
+    label = f"keyed-{distribution}-{dtype}"
+    return cached(keyed_rows(*parts(distribution, dtype, label), label), label)
+
+
+@cache
+def keyed_long_kernel(distribution: str, dtype: str) -> Callable[..., None]:
+    """The kernel that fills longer rows; it takes the arguments of keyed_kernel."""
+    label = f"keyed-long-{distribution}-{dtype}"
+    fill_long = long_runs(*parts(distribution, dtype, label), label)
+
+    @labelled(label)
+    def kernel(out, streams, run, key, numbers, anchor):
+        none = np.empty(0, np.uint64)
+        for i in range(u64(streams.shape[0])):
+            place = u64(i) * run
+            fill_long(out[place : place + run], u64(0), none, none, run, streams[u64(i)], key, numbers, anchor)
 
     return cached(kernel, label)
 

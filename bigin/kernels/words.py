@@ -23,24 +23,27 @@ LANES = {"avx512": 8, "avx2": 4, "neon": 2}  # 64-bit lanes in a vector
 loop = njit(nogil=True, error_model="numpy")
 
 
-def word_maker(listed: bool, instructions: str | None = None) -> Any:
+def word_maker(listed: bool, instructions: str | None = None, keyed: bool = False) -> Any:
     """The intrinsic make(words, blocks, stream, key) -> how many blocks were made, as many as whole steps hold.
 
     words: uint32 array, four to a block. blocks: a uint64 array of block indices if `listed`, else the first index.
-    instructions: a key of LANES; the CPU's own by default.
+    stream: a uint64 array of each block's stream if `keyed`, else the stream of all. instructions: a key of LANES; the
+    CPU's own by default.
     """
 
     @intrinsic
     def make_words(typingctx: Any, words: Any, blocks: Any, stream: Any, key: Any) -> Any:
-        if words.dtype != types.uint32 or not (blocks.dtype if listed else blocks) == stream == key == types.uint64:
+        kinds = {blocks.dtype if listed else blocks, stream.dtype if keyed else stream, key}
+        if words.dtype != types.uint32 or kinds != {types.uint64}:
             return None
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             array = context.make_array(words)(context, builder, args[0])
             source = context.make_array(blocks)(context, builder, args[1]).data if listed else args[1]
+            streams = context.make_array(stream)(context, builder, args[2]).data if keyed else args[2]
             lanes = LANES[instructions or instruction_set()]
             count = builder.and_(builder.udiv(array.nitems, ir.IntType(64)(4)), ir.IntType(64)(-GROUPS * lanes))
-            emit(builder, array.data, source, listed, count, args[2:], lanes)
+            emit(builder, array.data, (source, listed), (streams, keyed), count, args[3], lanes)
             return count
 
         return types.intp(words, blocks, stream, key), generate
@@ -48,9 +51,9 @@ def word_maker(listed: bool, instructions: str | None = None) -> Any:
     return make_words
 
 
-def emit(builder: Any, out: Any, source: Any, listed: bool, count: Any, stream_and_key: Any, lanes: int) -> None:
-    """The loop over `count` blocks, a multiple of a step."""
-    stream, key = stream_and_key
+def emit(builder: Any, out: Any, blocks: Any, streams: Any, count: Any, key: Any, lanes: int) -> None:
+    """The loop over `count` blocks, a multiple of a step. Blocks and streams say whether they are listed."""
+    (source, listed), (stream, keyed) = blocks, streams
     word, half = ir.IntType(64), ir.IntType(32)
     vector, pair = ir.VectorType(word, lanes), ir.VectorType(word, 2 * lanes)
     nothing, first_lane = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(half, lanes), [0] * lanes)
@@ -71,19 +74,27 @@ def emit(builder: Any, out: Any, source: Any, listed: bool, count: Any, stream_a
         return [spread(builder.and_(step, word(int(LOW)))) for step in steps]
 
     round_keys = list(zip(keys(key, WEYL_0), keys(builder.lshr(key, word(32)), WEYL_1), strict=True))
-    tail = (spread(builder.and_(stream, word(int(LOW)))), spread(builder.lshr(stream, word(32))))
+    same = None if keyed else (spread(builder.and_(stream, word(int(LOW)))), spread(builder.lshr(stream, word(32))))
     before, body, after = builder.block, builder.append_basic_block("words"), builder.append_basic_block("made")
     builder.cbranch(builder.icmp_signed(">", count, word(0)), body, after)
     builder.position_at_end(body)
     i = builder.phi(word)
     i.add_incoming(word(0), before)
+
+    def load(array: Any, at: Any) -> Any:
+        return builder.load(builder.bitcast(builder.gep(array, [at]), vector.as_pointer()), align=8)
+
     states = []
     for group in range(GROUPS):
         at = builder.add(i, word(group * lanes))
         if listed:
-            block = builder.load(builder.bitcast(builder.gep(source, [at]), vector.as_pointer()), align=8)
+            block = load(source, at)
         else:
             block = builder.add(spread(builder.add(source, at)), ir.Constant(vector, list(range(lanes))))
+        tail = same
+        if tail is None:
+            own = load(stream, at)
+            tail = (low_of(own), builder.lshr(own, bits))
         states.append((low_of(block), builder.lshr(block, bits), *tail))
     for key_0, key_1 in round_keys:  # as rng.philox.philox
         for group, (c0, c1, c2, c3) in enumerate(states):
@@ -106,6 +117,7 @@ def emit(builder: Any, out: Any, source: Any, listed: bool, count: Any, stream_a
 
 
 make_words_from, make_words_at = word_maker(listed=False), word_maker(listed=True)
+make_words_keyed = word_maker(listed=True, keyed=True)
 
 
 @loop
@@ -127,6 +139,19 @@ def words_at(words, blocks, stream, key):
     made = make_words_at(words[: blocks.shape[0] << 2], blocks, stream, key)
     for i in range(u64(made), u64(blocks.shape[0])):
         a, b, c, d = philox(blocks[u64(i)], stream, key)
+        j = u64(u64(i) << u64(2))
+        words[j] = a
+        words[j + u64(1)] = b
+        words[j + u64(2)] = c
+        words[j + u64(3)] = d
+
+
+@loop
+def words_keyed(words, blocks, streams, key):
+    """The words of any blocks, each of a stream of its own; `words` may be longer."""
+    made = make_words_keyed(words[: blocks.shape[0] << 2], blocks, streams, key)
+    for i in range(u64(made), u64(blocks.shape[0])):
+        a, b, c, d = philox(blocks[u64(i)], streams[u64(i)], key)
         j = u64(u64(i) << u64(2))
         words[j] = a
         words[j + u64(1)] = b

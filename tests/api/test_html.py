@@ -56,6 +56,13 @@ def test_a_fill_and_its_verification():
     assert any("1 element differs, the first at [3, 4]" in part for part in text)
 
 
+def test_a_keyed_table():
+    text = text_of(bigin.KeyedTable(64, "normal", std=0.01, seed=3, name="<i>"))
+    assert text[0] == "keyed table, rows of 64 float32"
+    assert "one for every 64-bit key, each of 64 elements, computed where it is read" in text
+    assert {"normal(std=0.01)", "<i>"} <= {*text}
+
+
 def test_a_virtual_array_and_a_table():
     text = text_of(bigin.virtual((10**9, 128), "xavier_uniform", seed=3, name="<i>"))
     assert text[0] == "virtual array, 1000000000x128 float32"

@@ -70,6 +70,21 @@ def test_draws(distribution, dtype, arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("distribution", "dtype", "arguments"), [*draws()])
+def test_rows_by_key(distribution, dtype, arguments):
+    """The draws of rows that have a stream each."""
+    kernel, _ = kernels.keyed_kernel(distribution, dtype)
+    rows = (arguments[0], I64, U64, U64[::1], U64, U64, *arguments[10:])
+    for architecture, code in ptx.compiled(kernel.py_func, rows).items():
+        assert [*ptx.breaches(code, double=dtype == "float64")] == [], architecture
+        operations = [operation for operation, _ in ptx.instructions(code[0])]
+        assert any(operation.startswith("fma.rn.f") for operation in operations)
+        stores = {"float64": "st.global.v2.f64", "float32": "st.global.v4.f32"}
+        assert stores.get(dtype, f"st.global.v4.u{8 * FLOATS[dtype].itemsize}") in operations
+        assert not re.search(r"\b(ld|st)\.local", code[0]), "values went through memory"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("itemsize", [1, 2, 4, 8])
 def test_constants(itemsize):
     kernel, _ = kernels.constant_kernel(itemsize)

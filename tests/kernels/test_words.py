@@ -17,8 +17,8 @@ FIRST = [0, 2**32 - 5, 2**62 + 3, 2**64 - 7]  # across 2^32, and across the end 
 
 
 @cache
-def maker(listed: bool, instructions: str):
-    make = kernels.word_maker(listed, instructions)
+def maker(listed: bool, instructions: str, keyed: bool = False):
+    make = kernels.word_maker(listed, instructions, keyed)
     return njit(lambda words, blocks, stream, key: make(words, blocks, stream, key))
 
 
@@ -51,6 +51,23 @@ def test_blocks_that_fill_no_step_are_made_one_by_one(count):
         blocks = (np.arange(count, dtype=np.uint64) * np.uint64(5)) ^ np.uint64(first)
         kernels.words_at(listed, blocks, np.uint64(STREAM), np.uint64(SEED))
         assert listed.tolist() == [*expected(blocks.tolist()), 7, 7, 7, 7]
+
+
+@pytest.mark.parametrize("instructions", kernels.LANES)
+def test_every_form_takes_a_stream_for_each_block(instructions):
+    step = kernels.GROUPS * kernels.LANES[instructions]
+    for count in (0, step - 1, step, 2 * step + 1):
+        blocks = np.arange(count, dtype=np.uint64) % np.uint64(3) + np.uint64(2**32 - 1)
+        streams = np.array([2**64 - 1 - i * (2**61 + 2**31 + 1) for i in range(count)], np.uint64)
+        words = np.full(4 * count + 8, 7, np.uint32)
+        made = maker(True, instructions, True)(words[: 4 * count], blocks, streams, np.uint64(SEED))
+        assert made == count // step * step
+        pairs = [*zip(blocks.tolist(), streams.tolist(), strict=True)]
+        every = [word for block, stream in pairs for word in reference.block_words(block, stream, SEED)]
+        assert words[: 4 * made].tolist() == every[: 4 * made]
+        assert (words[4 * made :] == 7).all()
+        kernels.words_keyed(words, blocks, streams, np.uint64(SEED))
+        assert words.tolist() == [*every, *[7] * 8]
 
 
 @pytest.mark.parametrize("instructions", kernels.LANES)

@@ -16,12 +16,16 @@ from bigin.fillers.families import plan
 from bigin.fillers.filler import Filler
 from bigin.methods import table
 from bigin.methods.distributions import Random
+from bigin.rng.draws import DRAWS
+from bigin.spec.keyed import KeyedSpec
+from bigin.spec.keys import parse_keys
 
 ALL = json.loads((TESTS / "golden" / "stream-v1.json").read_text(encoding="utf-8"))
 BY_INDEX = ["arange", "linspace", "log_arange", "rotary", "sinusoidal"]  # nothing is drawn
 STRUCTURED_METHODS = ["eye", "dirac", "sparse", "orthogonal", "delta_orthogonal", "identity_plus_noise", *BY_INDEX]
 CASES = [case for case in ALL if case["method"] not in STRUCTURED_METHODS]
 STRUCTURED = [case for case in ALL if case["method"] in STRUCTURED_METHODS]
+KEYED = json.loads((TESTS / "golden" / "keyed-v1.json").read_text(encoding="utf-8"))
 SMALL = 400  # elements of the largest tensor that the reference makes here, where it must make all to know one
 METHODS = [*dict.fromkeys(case["method"] for case in CASES)]
 
@@ -149,3 +153,52 @@ def test_no_two_cases_share_their_values():
     assert len({*blocks}) == len(blocks)
     for case in CASES:
         assert len({*case["runs"]["0"].split()}) >= 3, case["method"]
+
+
+def keyed(dtype: str) -> list[dict]:
+    cases = [case for case in KEYED if case["dtype"] == dtype]
+    assert cases
+    return cases
+
+
+def key_of(text: str) -> str | int:
+    """The name of a row in the file: a number, or `text` and a text."""
+    return text.removeprefix("text ") if text.startswith("text ") else int(text)
+
+
+def shown(row: np.ndarray) -> str:
+    """What the file shows of a row: all, or both ends."""
+    texts = [f"{bits:0{2 * row.itemsize}x}" for bits in bits_of(row)]
+    return " ".join(texts if len(texts) <= 100 else texts[:4] + texts[-5:])
+
+
+@pytest.mark.parametrize("dtype", dtypes.FLOATS)
+def test_library_of_rows_by_key(dtype):
+    for case in keyed(dtype):
+        what = (case["seed"], case["name"], case["dim"], dtype)
+        fill = KeyedSpec.parse(case["method"], case["parameters"], *what).plan()()
+        for text, expected_bits in case["rows"].items():
+            row = np.empty((1, case["dim"]), dtypes.FLOATS[dtype])
+            fill(parse_keys(key_of(text))[0], row)
+            assert shown(row[0]) == expected_bits, (case["method"], text)
+        first, count, digest = case["block"]
+        rows = np.empty((count, case["dim"]), dtypes.FLOATS[dtype])
+        fill(np.arange(count, dtype=np.uint64) + np.uint64(first), rows)
+        assert hashlib.blake2b(rows.tobytes(), digest_size=16).hexdigest() == digest, case["method"]
+
+
+@pytest.mark.parametrize("dtype", dtypes.FLOATS)
+def test_reference_of_rows_by_key(dtype):
+    for case in keyed(dtype):
+        if case["dim"] > 100:
+            continue
+        for text, expected_bits in case["rows"].items():
+            key = key_of(text)
+            key = reference.key_of_text(key) if isinstance(key, str) else key
+            what = (case["method"], case["parameters"], case["dim"], dtype, case["seed"], case["name"])
+            assert shown(reference.keyed_row(*what, key)) == expected_bits, (case["method"], text)
+
+
+def test_every_draw_is_among_the_rows_by_key():
+    assert {KeyedSpec.parse(c["method"], c["parameters"], 0, "", 4, "float32").plan()().kind for c in KEYED} == {*DRAWS}
+    assert len({case["block"][2] for case in KEYED}) == len(KEYED)

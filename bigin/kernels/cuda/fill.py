@@ -328,6 +328,68 @@ def fill_region(
         launch(code, blocks, height, cuda_stream, *arguments)
 
 
+# --- Rows by key ----------------------------------------------------------------------------------------------------
+
+
+def rows_kernel(values: Any, shift: int) -> Any:
+    """The kernel that writes rows, one after the other, each the start of a stream of its own.
+
+    Arguments: out (1-d, of the type that is stored), place (where the first row begins there), phase (as region_kernel
+    has it), streams (uint64 array: each row's), rows (how many), run (the elements of a row), then key, numbers and
+    anchor. place is int64, the others are uint64.
+    """
+    per = u64(shift)
+    lanes = u64(1 << shift)
+    mask = u64((1 << shift) - 1)
+    store_lanes = store_four if shift == 2 else store_two
+
+    @cuda.jit
+    def kernel(out, place, phase, streams, rows, run, key, numbers, anchor):
+        across = u64(cuda.blockDim.x) * u64(cuda.gridDim.x)
+        down = u64(cuda.blockDim.y) * u64(cuda.gridDim.y)
+        x = u64(cuda.blockIdx.x) * u64(cuda.blockDim.x) + u64(cuda.threadIdx.x)
+        r = u64(cuda.blockIdx.y) * u64(cuda.blockDim.y) + u64(cuda.threadIdx.y)
+        whole = run >> per
+        blocks = (run + mask) >> per
+        while r < rows:
+            stream = u64(streams[r])
+            origin = u64(place) + r * run
+            aligned = whole if (origin + phase) & mask == u64(0) else u64(0)
+            block = x
+            while block < aligned:
+                store_together(out, origin + (block << per), values(block, stream, key, numbers, anchor))
+                block += across
+            while block < blocks:
+                element = block << per
+                made = values(block, stream, key, numbers, anchor)
+                high = run - element if element + lanes > run else lanes
+                store_lanes(out, i64(origin + element), i64(1), made, u64(0), high)
+                block += across
+            r += down
+
+    return kernel
+
+
+@cache
+def keyed_kernel(distribution: str, dtype: str) -> tuple[Any, int]:
+    """The kernel of rows of a distribution and a dtype, and the logarithm of the elements in a block."""
+    shift = 1 if dtype == "float64" else 2
+    return rows_kernel(LOOPS[DRAWS[distribution].loop](distribution, dtype), shift), shift
+
+
+def fill_rows(
+    kernel: tuple[Any, int], out: View, dtype: Any, streams: Any, run: int, cuda_stream: Any, tail: Sequence[Any]
+) -> None:
+    """Launches a kernel of rows for a contiguous view of (rows, run); tail: key, numbers, anchor."""
+    code, shift = kernel
+    rows = out.shape[0]
+    if rows == 0:
+        return
+    phase = u64(out.lowest // out.itemsize % (1 << shift))
+    arguments = (out.array(dtype), i64(out.place), phase, streams, u64(rows), u64(run), *tail)
+    launch(code, ((run - 1) >> shift) + 1, rows, cuda_stream, *arguments)
+
+
 # --- Places that are decided one by one -----------------------------------------------------------------------------
 
 

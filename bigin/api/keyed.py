@@ -1,0 +1,232 @@
+"""bigin.KeyedTable: the initial values of an embedding table whose rows are named by 64-bit keys."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+
+from bigin.core.errors import InputError
+from bigin.core.floats import default_modes
+from bigin.core.html import card
+from bigin.core.limits import Limits
+from bigin.core.regions import Shape
+from bigin.core.text import counted
+from bigin.core.threads import map_threads
+from bigin.fillers.filler import Array
+from bigin.fillers.keyed import RowFiller
+from bigin.jobs.device import require_device
+from bigin.kernels.cuda.arrays import DeviceArray, c_strides, device_array_of
+from bigin.spec.keyed import KeyedSpec
+from bigin.spec.keys import parse_keys
+from bigin.spec.spec import STREAM
+from bigin.targets.memory import BLOCK, MemoryTarget, memory_target
+
+
+class KeyedTable:
+    """The initial rows of an embedding table whose rows have no numbers: any unsigned 64-bit integer is a key.
+
+    A value is a function of the seed, the table's name, the method, the row's key and the column, and of nothing else.
+    Nothing is stored. So a row is the same on every replica, whatever rows were made before it, and again when it
+    comes back after an eviction.
+
+    Args:
+        dim: the elements of a row.
+        method: one whose values do not depend on the number of rows: normal, uniform, trunc_normal, constant, zeros,
+            ones, and those with the fan of the columns alone, such as kaiming_uniform.
+        seed: an integer from 0 to 2^64 - 1.
+        name: the table's. Tables of other names have other values.
+        dtype: of the values.
+        threads: for more than 4 MiB of rows; by default the cores that this process may use.
+        **parameters: the method's, as in `fill`.
+
+    Raises:
+        InputError: something is wrong with what was asked for.
+
+    Attributes:
+        dim, dtype: of the rows.
+        specification: what decides the values.
+
+    Example:
+        >>> users = bigin.KeyedTable(64, "normal", std=0.01, seed=3, name="users")
+        >>> users[[0xDEADBEEF_CAFEF00D, 7]].shape
+        (2, 64)
+        >>> bool((users[7] == users[[9, 8, 7]][2]).all())
+        True
+        >>> users["user:1234"].shape
+        (64,)
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        method: str,
+        *,
+        seed: int = 0,
+        name: str = "",
+        dtype: Any = "float32",
+        threads: int | None = None,
+        **parameters: Any,
+    ) -> None:
+        self._limits = Limits.parse(threads)
+        with default_modes():
+            self.specification = KeyedSpec.parse(method, parameters, seed, name, dim, dtype)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.dim, self.dtype = self.specification.dim, self.specification.dtype
+        self._filler: RowFiller | None = None
+        self._lock = threading.Lock()
+
+    def __getitem__(self, keys: Any) -> Any:
+        return self.rows(keys)
+
+    def rows(self, keys: Any, out: Any = None) -> Any:
+        """Make the rows of keys, in their order; a key may come more than once.
+
+        Args:
+            keys: integers of any dtype, shape and kind: a Python integer, a list, a numpy array, a torch tensor, an
+                array on a CUDA device. A negative one is its two's complement, as in an int64: -1 is the key 2^64 - 1.
+                Or texts, which are hashed to keys as docs/stream-v1.md defines it.
+            out: an array or tensor of shape (*keys.shape, dim) and the table's dtype that takes the values, on the
+                device of the keys.
+
+        Returns:
+            The values, of shape (*keys.shape, dim): `out`, or a new torch tensor for a torch tensor of keys, an array
+            on the device for another array there (torch.from_dlpack and cupy.from_dlpack take it), else a numpy array.
+
+        Raises:
+            InputError: something is no key, or `out` does not suit.
+
+        Example:
+            >>> items = bigin.KeyedTable(8, "uniform", a=-0.1, b=0.1, name="items", dtype="float16")
+            >>> values = np.empty((2, 3, 8), np.float16)
+            >>> items.rows(np.arange(6).reshape(2, 3), out=values) is values
+            True
+        """
+        on_device = device_array_of(keys)
+        if on_device is not None:
+            return self._on_device(keys, on_device, out)
+        torch = sys.modules.get("torch")  # whoever has a tensor has imported it
+        tensor = torch is not None and isinstance(keys, torch.Tensor)
+        if tensor and (keys.device.type != "cpu" or keys.layout != torch.strided):
+            raise InputError(f"expected dense keys on the CPU or a CUDA device, got {keys.layout} on {keys.device}")
+        numbers, shape = parse_keys(keys.detach().numpy() if tensor else keys)
+        if out is None:
+            if not tensor:
+                made = np.empty((*shape, self.dim), self.dtype)
+                self._fill(numbers, made.reshape(-1, self.dim))
+                return made
+            assert torch is not None
+            out = torch.empty((*shape, self.dim), dtype=getattr(torch, self.dtype.name))
+        target = memory_target(out)
+        if target is None:
+            raise InputError(f"expected out to be an array or a tensor, got a {type(out).__name__}")
+        self._check(target.shape, target.dtype, shape)
+        self._into(numbers, target)
+        return out
+
+    def _into(self, numbers: Array, target: MemoryTarget) -> None:
+        """Fill memory that a caller has lent."""
+        target.start()
+        if target.direct:
+            self._fill(numbers, target.array.reshape(-1, self.dim))
+            return
+        made = np.empty((numbers.size, self.dim), self.dtype)
+        self._fill(numbers, made)
+        target.array[...] = made.reshape(target.shape)
+
+    def _fill(self, keys: Array, out: Array) -> None:
+        """Fill rows, by several threads where they are many."""
+        filler = self._ready()
+        step = max(1, BLOCK // (self.dim * self.dtype.itemsize))
+        with default_modes():
+            if len(keys) <= step:
+                filler(keys, out)
+                return
+            starts = range(0, len(keys), step)
+            map_threads(lambda i: filler(keys[i : i + step], out[i : i + step]), starts, self._limits.threads)
+
+    def _ready(self) -> RowFiller:
+        """The filler, made when it is first asked for."""
+        if self._filler is None:
+            with self._lock, default_modes():
+                self._filler = self._filler or self.specification.plan()()
+        return self._filler
+
+    def _check(self, shape: Shape, dtype: np.dtype[Any], keys: Shape) -> None:
+        if shape != (*keys, self.dim) or dtype != self.dtype:
+            raise InputError(
+                f"expected out of shape {(*keys, self.dim)} and dtype {self.dtype.name}, got shape {shape} and dtype "
+                f"{dtype.name}"
+            )
+
+    def _on_device(self, keys: Any, array: DeviceArray, out: Any) -> Any:
+        """The rows of keys that lie on a CUDA device, made there."""
+        require_device(array.device)
+        from bigin.fillers.cuda.keyed import rows_on_device
+
+        if array.dtype.kind not in "iu" or array.dtype.itemsize != 8:
+            raise InputError(f"expected keys of int64 or uint64 on a device, got {array.dtype.name}; convert them")
+        if math.prod(array.shape) and array.strides != c_strides(array.shape):
+            raise InputError("expected keys one after the other in the device's memory, got strides; pass a copy")
+        rows = rows_on_device(self._ready())
+        torch = sys.modules.get("torch")
+        if out is None:
+            if torch is None or not isinstance(keys, torch.Tensor):
+                return rows.rows(array)
+            out = torch.empty((*array.shape, self.dim), dtype=getattr(torch, self.dtype.name), device=keys.device)
+        target = device_array_of(out)
+        if target is None or target.device != array.device:
+            raise InputError("expected out on the device of the keys, got it elsewhere")
+        self._check(target.shape, target.dtype, array.shape)
+        if math.prod(target.shape) and target.strides != c_strides(target.shape):
+            raise InputError("expected out with its elements one after the other, got strides; leave it out")
+        rows(array, target)
+        return out
+
+    def __repr__(self) -> str:
+        spec = self.specification
+        given = (
+            spec.given | {"seed": spec.seed} | ({"name": spec.name} if spec.name else {}) | {"dtype": self.dtype.name}
+        )
+        return f"bigin.KeyedTable({self.dim}, {spec.method!r}, {', '.join(f'{k}={v!r}' for k, v in given.items())})"
+
+    def _repr_html_(self) -> str:
+        spec = self.specification
+        facts = {
+            "rows": f"one for every 64-bit key, each of {counted(self.dim, 'element')}, computed where it is read",
+            "initial values": spec.call,
+            "seed": spec.seed,
+            "name": spec.name,
+        }
+        return card(f"keyed table, rows of {self.dim} {self.dtype.name}", facts)
+
+    def __getstate__(self) -> Any:
+        return self.specification, self._limits.max_threads
+
+    def __setstate__(self, state: Any) -> None:
+        self.specification, threads = state
+        self._limits = Limits.parse(threads)
+        self._begin()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyedTable) and self.specification == other.specification
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __dask_tokenize__(self) -> Any:
+        spec = self.specification
+        return (
+            "bigin.KeyedTable",
+            STREAM,
+            spec.method,
+            sorted(spec.parameters.items()),
+            spec.seed,
+            spec.name,
+            spec.dim,
+        )
