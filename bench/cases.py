@@ -183,6 +183,21 @@ CASES = (
         0.7,
         "in memory",
     ),
+    *(
+        Case(
+            "100,000 rows of 128 float32 normals by key, one core",
+            virtual.keyed_rows,
+            peer_name,
+            peer,
+            goal,
+            "in memory",
+        )
+        for peer_name, peer, goal in (
+            ("bigin, random rows by number", virtual.many_rows, 1.0),
+            ("bigin, rows in order", virtual.rows_in_order, 0.9),
+            ("torch.nn.Embedding, 1,000,000 rows that are in memory", virtual.torch_embedding, 0.5),
+        )
+    ),
     *(small_array(1 << power, goal) for power, goal in ((0, 0.05), (6, 0.05), (12, 0.5), (18, 4), (24, 4), (28, 4))),
     Case(
         f"{small.PARAMETERS:,} parameters of 8 x 8 and 8",

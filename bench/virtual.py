@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 import bigin
-from bench.check import QUICK, against_reference, moments
-from bench.measure import Work, burst
+from bench.check import QUICK, against_reference, moments, reference
+from bench.measure import Work, WrongError, burst
 from bench.setting import Setting
 
 SHAPE = (10**12, 128)  # 512 TB of float32
@@ -79,3 +79,41 @@ def rows_in_order(setting: Setting) -> Work:
         return int(made[0].nbytes)
 
     return Work(run, lambda: compared(made[0], rows))
+
+
+def keyed_rows(setting: Setting) -> Work:
+    """bigin.KeyedTable on one core, rows of hashed keys."""
+    table = bigin.KeyedTable(SHAPE[1], "normal", seed=SEED, name="users", threads=1)
+    count = 1000 if setting.size <= QUICK else ROWS
+    keys = np.random.default_rng(1).integers(0, 2**64, count, np.uint64)
+    out = np.empty((count, SHAPE[1]), np.float32)
+
+    def run() -> int:
+        table.rows(keys, out=out)
+        return int(out.nbytes)
+
+    def check() -> None:
+        for i in (0, count // 2, count - 1):
+            row = reference().keyed_row("normal", {}, SHAPE[1], "float32", SEED, "users", int(keys[i]))
+            if row.tobytes() != out[i].tobytes():
+                raise WrongError(f"the row of key {keys[i]} differs from the reference")
+
+    return Work(run, check)
+
+
+def torch_embedding(setting: Setting) -> Work:
+    """Random rows of a torch.nn.Embedding that is in memory: a copy of what was made before."""
+    import torch
+
+    count = 1000 if setting.size <= QUICK else ROWS
+    torch.set_num_threads(1)
+    table = torch.nn.Embedding(10 * count, SHAPE[1])
+    ids = torch.from_numpy(places(count, 10 * count))
+    made: list[Any] = []
+
+    def run() -> int:
+        with torch.no_grad():
+            made[:] = [table(ids)]
+        return int(made[0].nbytes)
+
+    return Work(run, lambda: moments("normal", [made[0].numpy()]))

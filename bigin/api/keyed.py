@@ -112,7 +112,7 @@ class KeyedTable:
             return self._on_device(keys, on_device, out)
         torch = sys.modules.get("torch")  # whoever has a tensor has imported it
         tensor = torch is not None and isinstance(keys, torch.Tensor)
-        if tensor and (keys.device.type != "cpu" or keys.layout != torch.strided):
+        if torch is not None and tensor and (keys.device.type != "cpu" or keys.layout != torch.strided):
             raise InputError(f"expected dense keys on the CPU or a CUDA device, got {keys.layout} on {keys.device}")
         numbers, shape = parse_keys(keys.detach().numpy() if tensor else keys)
         if out is None:

@@ -50,8 +50,8 @@ static uint64_t f64_drawn(uint64_t e, uint64_t seed, uint64_t stream) {
     return words[2 * (e & 1)] | (uint64_t)words[2 * (e & 1) + 1] << 32;
 }
 
-/* The stream id of a name: BLAKE2b (RFC 7693) of 8 bytes, personalized with "bigin-v1", of name, a zero byte, purpose */
-static uint64_t law_stream_id(const char *name, const char *purpose) {
+/* BLAKE2b (RFC 7693) of 8 bytes, personalized with "bigin-v1", of n bytes, a zero byte, and m bytes */
+static uint64_t law_hash(const char *name, size_t n, const char *purpose, size_t m) {
     static const uint64_t IV[8] = {
         0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
         0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
@@ -69,9 +69,8 @@ static uint64_t law_stream_id(const char *name, const char *purpose) {
     static const uint8_t MIX[8][4] = {{0, 4, 8, 12}, {1, 5, 9, 13},  {2, 6, 10, 14}, {3, 7, 11, 15},
                                       {0, 5, 10, 15}, {1, 6, 11, 12}, {2, 7, 8, 13},  {3, 4, 9, 14}};
     static const int TURNS[4] = {32, 24, 16, 63};
-    size_t n = strlen(name), length = n + 1 + strlen(purpose), at = 0;
+    size_t length = n + 1 + m, at = 0;
     uint64_t h[8];
-    if (length == 1) return 0; /* unnamed */
     memcpy(h, IV, sizeof h);
     h[0] ^= 0x01010008;
     h[6] ^= 0x31762d6e69676962;
@@ -102,6 +101,16 @@ static uint64_t law_stream_id(const char *name, const char *purpose) {
     } while (at < length);
     return h[0];
 }
+
+/* The stream id of a name and a purpose; 0 for an unnamed tensor */
+static uint64_t law_stream_id(const char *name, const char *purpose) {
+    return *name || *purpose ? law_hash(name, strlen(name), purpose, strlen(purpose)) : 0;
+}
+
+/* Rows by key: a row of a keyed table is the start of the stream whose id is its key, with the table's key in the place
+ * of the seed: f32_normal(column, law_table_key(seed, "users"), key, mean, std). A text's key is a hash. */
+static uint64_t law_table_key(uint64_t seed, const char *name) { return f64_drawn(0, seed, law_stream_id(name, "keys")); }
+static uint64_t law_text_key(const char *text) { return law_hash(text, strlen(text), "", 1); }
 
 /* Rounding to a narrower dtype (section 6), to nearest, ties to even: float16 (11, -24), bfloat16 (8, -133),
  * float8_e4m3fn (4, -9), float8_e5m2 (3, -16) */

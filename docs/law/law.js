@@ -315,13 +315,21 @@
     return h[0];
   }
 
+  function hash(text) {
+    if (/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/.test(text))
+      throw new RangeError("the name is no Unicode text: half of a surrogate pair stands alone");
+    return blake2b(new TextEncoder().encode(text));
+  }
+
   function streamId(name = "", purpose = "") {
     if (name === "" && purpose === "") return 0n;
     if (name.includes("\0")) throw new RangeError("a name has no character 0");
-    if (/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/.test(name))
-      throw new RangeError("the name is no Unicode text: half of a surrogate pair stands alone");
-    return blake2b(new TextEncoder().encode(name + "\0" + purpose));
+    return hash(name + "\0" + purpose);
   }
+
+  // Rows by key: the Philox key of a table, and the key of a text
+  const tableKey = (seed, name = "") => drawn(0n, streamId(name, "keys"), BigInt(seed), F64);
+  const textKey = (text) => hash(text + "\0\0");
 
   // --- Functions (section 4) -----------------------------------------------------------------------------------------
 
@@ -661,8 +669,9 @@
     he_normal: METHODS.kaiming_normal,
   });
 
-  // A tensor: what `at(e)` and `bits(e)` say of the element with the flat index e.
-  function tensor({ method, parameters = {}, shape, dtype = "float32", seed = 0, name = "" }) {
+  // A tensor: what `at(e)` and `bits(e)` say of the element with the flat index e. With `row`, an integer or a text, it
+  // is that row of a keyed table, and e is the column; the shape is then [1, columns].
+  function tensor({ method, parameters = {}, shape, dtype = "float32", seed = 0, name = "", row }) {
     if (!METHODS[method]) throw new RangeError(`no method ${method}: ${Object.keys(METHODS).join(", ")}`);
     if (!FORMATS[dtype]) throw new RangeError(`no dtype ${dtype}: ${Object.keys(FORMATS).join(", ")}`);
     const [known, resolve] = METHODS[method];
@@ -675,10 +684,11 @@
     const count = sizes.reduce((product, axis) => product * axis, 1n);
     if (sizes.some((axis) => axis < 0n) || count >= 2n ** 63n)
       throw new RangeError("a shape has sizes of 0 or more, and fewer than 2^63 elements");
-    const key = BigInt(seed);
-    if (key < 0n || key > M64) throw new RangeError("a seed is 0 ... 2^64 - 1");
+    if (BigInt(seed) < 0n || BigInt(seed) > M64) throw new RangeError("a seed is 0 ... 2^64 - 1");
     const type = dtype === "float64" ? F64 : F32;
-    const stream = streamId(name);
+    const keyed = row !== undefined;
+    const key = keyed ? tableKey(seed, name) : BigInt(seed);
+    const stream = !keyed ? streamId(name) : typeof row === "string" ? textKey(row) : BigInt.asUintN(64, BigInt(row));
     const [distribution, given] = resolve(sizes, parameters);
     const { numbers, draw } = DISTRIBUTIONS[distribution](given, { type, dtype, stream, seed: key });
     const at = (e) => {
@@ -689,5 +699,5 @@
     return { at, bits: (e) => encode(at(e), dtype), distribution, given, numbers, stream, count, dtype };
   }
 
-  return { tensor, philox, words, streamId, encode, round, fma32, fma64, truncatedNumbers, FORMATS, METHODS };
+  return { tensor, philox, words, streamId, tableKey, textKey, encode, round, fma32, fma64, truncatedNumbers, FORMATS, METHODS };
 });

@@ -58,7 +58,7 @@ def test_every_form_takes_a_stream_for_each_block(instructions):
     step = kernels.GROUPS * kernels.LANES[instructions]
     for count in (0, step - 1, step, 2 * step + 1):
         blocks = np.arange(count, dtype=np.uint64) % np.uint64(3) + np.uint64(2**32 - 1)
-        streams = np.array([2**64 - 1 - i * (2**61 + 2**31 + 1) for i in range(count)], np.uint64)
+        streams = np.array([-(1 + i * (2**61 + 2**31 + 1)) % 2**64 for i in range(count)], np.uint64)
         words = np.full(4 * count + 8, 7, np.uint32)
         made = maker(True, instructions, True)(words[: 4 * count], blocks, streams, np.uint64(SEED))
         assert made == count // step * step

@@ -62,6 +62,37 @@ def test_javascript_makes_the_golden_bits():
     assert made["compared"] == sum(len(run.split()) for case in CASES for run in case["runs"].values())
 
 
+KEYED = GOLDEN.with_name("keyed-v1.json")
+ROWS = [
+    case for case in json.loads(KEYED.read_text(encoding="utf-8")) if case["method"] in {c["method"] for c in CASES}
+]
+
+
+def test_javascript_makes_the_golden_rows_by_key():
+    made = json.loads(examples_js("keyed", KEYED))
+    assert made["differ"] == []
+    assert made["compared"] == sum(len(row.split()) for case in ROWS for row in case["rows"].values())
+
+
+def test_c_makes_the_golden_rows_by_key(tmp_path):
+    """Of normals and the dtypes that are stored as they are drawn."""
+    calls, expected = [], []
+    for case in ROWS:
+        if case["method"] != "normal" or case["dtype"] not in ("float32", "float64") or case["dim"] > 100:
+            continue
+        f, mean, std = case["dtype"][-2:], case["parameters"].get("mean", 0.0), case["parameters"].get("std", 1.0)
+        for text, words in case["rows"].items():
+            key = f'law_text_key("{text[5:]}")' if text.startswith("text ") else f"UINT64_C({text})"
+            table = f'law_table_key(UINT64_C({case["seed"]}), "{case["name"]}")'
+            value = f"f{f}_normal(c, {table}, {key}, {mean}{'f' * (f == '32')}, {std}{'f' * (f == '32')})"
+            calls.append(f'    for (uint64_t c = 0; c < {case["dim"]}; c++) printf("%a\\n", {value});')
+            kind = np.dtype(f"u{int(f) // 8}")
+            expected += np.array([int(word, 16) for word in words.split()], kind).view(case["dtype"]).tolist()
+    assert len(expected) > 500
+    code = '#include <stdio.h>\n#include "law.h"\nint main(void) {\n' + "\n".join(calls) + "\n}\n"
+    assert [float.fromhex(line) for line in output(compiled(code, tmp_path)).split()] == expected
+
+
 def test_fma_of_float32_rounds_once():
     """A sum that float64 rounds to half-way between two float32 numbers: no golden value is one."""
     cases = [[97, 172961, 2**-40], [97, 172961, -(2**-40)], [1549, 10831, 2**-40], [1549, 10831, -(2**-40)]]
