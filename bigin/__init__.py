@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bigin.api.plans import plan_show as plan_show
     from bigin.api.plans import plan_verify as plan_verify
     from bigin.api.previewing import preview as preview
+    from bigin.api.serving import serve as serve
     from bigin.api.showing import show as show
     from bigin.api.signals import signal as signal
     from bigin.api.storage import storage_options as storage_options
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from bigin.jobs.report import Report as Report
     from bigin.methods.gain import calculate_gain as calculate_gain
     from bigin.targets.zarr.dtypes import register_dtypes as register_dtypes
+    from bigin.targets.zarr.http import Server as Server
     from bigin.targets.zarr.virtual import VirtualStore as VirtualStore
 
 # Imported when first used: `import bigin` compiles nothing and costs a few milliseconds.
@@ -111,6 +113,8 @@ _HOMES = {
     "VirtualArray": "bigin.api.virtual_array",
     "virtual_store": "bigin.api.virtual_store",
     "VirtualStore": "bigin.targets.zarr.virtual",
+    "serve": "bigin.api.serving",
+    "Server": "bigin.targets.zarr.http",
     "Generator": "bigin.core.generator",
     "manual_seed": "bigin.core.generator",
     "init": "",

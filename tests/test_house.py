@@ -42,6 +42,7 @@ FACES = {
     "bigin/api/surgery.py": {"grow_vocabulary"},
     "bigin/api/tables.py": {"EmbeddingTable.create", "EmbeddingTable.grow", "EmbeddingTable.verify"},
     "bigin/api/verifying.py": {"verify"},
+    "bigin/api/serving.py": {"serve"},
     "bigin/api/virtual.py": {"virtual"},
     "bigin/api/virtual_store.py": {"virtual_store"},
     "bigin/api/showing.py": {"show"},

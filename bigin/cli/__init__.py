@@ -20,6 +20,7 @@ from bigin.cli.filling import fill
 from bigin.cli.methods import methods
 from bigin.cli.models import init, recipe, recipes
 from bigin.cli.plans import finish, plan, status, work
+from bigin.cli.serving import serve
 from bigin.cli.showing import show
 from bigin.cli.signals import signal as signal_command
 from bigin.cli.streams import OutputError, guarded
@@ -82,6 +83,7 @@ for command in (
     plan,
     recipe,
     recipes,
+    serve,
     show,
     signal_command,
     status,

@@ -201,6 +201,13 @@ def given(**parameters: Any) -> dict[str, Any]:
 
 
 parameter_options = gathered("parameters", given, *map(_parameter_option, PARAMETERS))
+tensor_options = gathered(
+    "tensor",
+    functools.partial(SpecOptions.of, seed=0),
+    click.option("--method", "-m", help="Method of a single tensor; `bigin methods` lists them."),
+    click.option("--name", help="Name of the single tensor; it selects the stream.  [default: none]"),
+    *map(_parameter_option, PARAMETERS),
+)
 filled_with = spec_options(method_help="Method to fill with; `bigin methods` lists them.", method_required=True)
 compared_with = spec_options(
     method_help="Method to compare with.  [default: the one in the provenance record]",

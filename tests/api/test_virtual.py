@@ -486,7 +486,7 @@ def test_workers_of_torch_read_batches_of_it():
 
 
 def test_xarray_takes_it_as_any_array():
-    xr = pytest.importorskip("xarray", reason="xarray is not installed: pip install xarray")
+    xr = pytest.importorskip("xarray", reason="xarray is not installed: pip install 'bigin[test-zarr]'")
     w, stored = both((30, 11), "normal")
     same(xr.DataArray(w, dims=("row", "column")).sel(row=slice(2, 9)).values, stored[2:9])
     same(xr.Dataset({"w": (("row", "column"), w)})["w"].values, stored)

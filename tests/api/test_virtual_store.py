@@ -343,7 +343,7 @@ def test_the_page_about_it_runs() -> None:
 
 @pytest.mark.slow
 def test_xarray_and_dask_read_it(model: tuple[Path, Path]) -> None:
-    xr = pytest.importorskip("xarray", reason="xarray is not installed: pip install xarray")
+    xr = pytest.importorskip("xarray", reason="xarray is not installed: pip install 'bigin[test-zarr]'")
     da = pytest.importorskip("dask.array", reason="dask is not installed: pip install 'bigin[bench]'")
     store = bigin.virtual_store(model[0], like=model[1], chunks=500)
     expected = bigin.virtual((64, 30), "normal", std=0.02, seed=3, dtype="bfloat16", name="layers.0.mlp.weight")[...]

@@ -104,6 +104,10 @@ class Computed:
         found = self._find(key)
         return STEP if found is None else max(STEP, self._ready().filler.sizes[found[0].number])
 
+    def largest_step(self) -> int:
+        """The largest of `step`. What makes values is made and compiled for it, if it was not."""
+        return max([STEP, *self._ready().filler.sizes])
+
     def every(self, prefix: str = "") -> Iterator[str]:
         """All keys that begin with a prefix."""
         for path in self.groups:

@@ -39,6 +39,11 @@ class ComputedLayout:
         """The shape of what a key of the store holds."""
         return self.shard or self.chunk
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the values take."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
 
 def parse_layout(
     name: str, shape: Shape, dtype: np.dtype[Any], chunks: Any = None, shards: Any = None

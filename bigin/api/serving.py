@@ -1,0 +1,68 @@
+"""bigin.serve: a zarr store of initial values over HTTP, computed when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bigin.api.virtual_store import Recipe, computed
+from bigin.core.errors import InputError
+from bigin.core.limits import Limits
+
+if TYPE_CHECKING:
+    from bigin.targets.zarr.http import Server
+
+
+def serve(
+    model: Any,
+    *,
+    like: Any = None,
+    seed: int | None = None,
+    variables: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    dtype: Any = None,
+    chunks: Any = None,
+    shards: Any = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+) -> Server:
+    """Serve initial values as a zarr store over HTTP; they are computed when they are asked for, and stored nowhere.
+
+    The store is that of `virtual_store`, in zarr format 3. Ranges of bytes, HEAD and entity tags are answered, and
+    pages of any site may read. There is no encryption and nobody is asked who he is: give a `host` other than this
+    machine's own only where anybody may read the values.
+
+    Args:
+        model, like, seed, variables, strict, dtype, chunks, shards: as in `virtual_store`.
+        host: the address to listen at; by default only this machine reaches it.
+        port: the port to listen at; 0 for any that is free.
+        threads: how many responses are made at once. By default as many as this process may use cores.
+        max_memory: bytes of the chunks that are made and sent, and of preparation, or a text such as "2GiB". By
+            default a quarter of what is available. It also bounds the number of connections.
+
+    Returns:
+        The server, which runs in a thread until it is closed. It can be used with `with`.
+
+    Raises:
+        InputError: something is wrong with what was asked for, or the port is taken.
+
+    Example:
+        >>> import urllib.request
+        >>> w = bigin.virtual((1000, 8), "normal", name="w")
+        >>> with bigin.serve(w, port=0) as server:
+        ...     data = urllib.request.urlopen(f"{server.url}/c/0/0").read()
+        >>> data == w[...].tobytes()
+        True
+    """
+    from bigin.targets.zarr.http import Server
+
+    limits = Limits.parse(threads, max_memory)
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 16:
+        raise InputError(f"expected a port from 0 to 65535, got {port!r}")
+    half = limits.memory // 2  # the other half is for what is being sent
+    recipe = Recipe(like, seed, variables, strict, dtype)
+    hierarchy = computed(model, recipe, (chunks, shards), replace(limits, max_memory=half))
+    return Server(hierarchy, host, port, half)
