@@ -107,7 +107,7 @@ def test_what_commands_are_shown_are_understood(path):
         text = re.split(r"\s(?:\||>|2>|&&|;|<)", re.sub(r"\s+# .*", "", line))[0]
         if PLACEHOLDER.search(text):
             continue
-        arguments = [argument for argument in shlex.split(os.path.expandvars(text))[1:]]
+        arguments = shlex.split(os.path.expandvars(text))[1:]
         try:
             parsed(arguments)
         except (click.ClickException, AssertionError) as error:
@@ -117,7 +117,7 @@ def test_what_commands_are_shown_are_understood(path):
 
 def test_a_wrong_page_is_found():
     with pytest.raises(TypeError):
-        check_call(ast.parse("bigin.verify('a', threds=1)").body[0].value)  # type: ignore[attr-defined]
+        check_call(ast.parse("bigin.calculate_gain('relu', slope=1)").body[0].value)  # type: ignore[attr-defined]
     with pytest.raises(AttributeError):
         check_call(ast.parse("bigin.fil(a)").body[0].value)  # type: ignore[attr-defined]
     with pytest.raises(click.ClickException):
