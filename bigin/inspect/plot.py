@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BINS = 128
 SIZE = (10.0, 4.2)  # inches
 DPI = 150
-INK, GREY, COLOUR = "#30343b", "#8a9099", "#0b7285"
+INK, GREY, COLOUR, SECOND = "#30343b", "#8a9099", "#0b7285", "#c8501e"
 TITLE: dict[str, Any] = {"loc": "left", "fontsize": 9, "color": GREY}
 
 
@@ -61,9 +61,7 @@ def plot(overview: Overview, path: str | Path) -> None:
     seen = log.patches[0].get_data().values
     log.set_ylim(seen[seen > 0].min() / 3, seen.max() * 3)
     for axes in (linear, log):
-        axes.tick_params(which="both", colors=GREY, labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["bottom", "left"]].set_color(GREY)
+        styled(axes)
     save(figure, path)
 
 
@@ -75,23 +73,31 @@ def plot_signal(signal: Signal, title: str, path: str | Path) -> None:
     from matplotlib.figure import Figure
 
     layers = signal.layers
-    figure = Figure(figsize=(max(6.0, min(24.0, 2 + 0.35 * len(layers))), 5.0), layout="constrained")
+    figure = Figure(figsize=(max(6.0, min(24.0, 2 + 0.35 * len(layers))), 5.0), dpi=DPI, layout="constrained")
+    figure.suptitle(plain(title), x=0.01, ha="left", color=INK, fontweight="bold")
     axes = figure.subplots()
-    axes.axhspan(0.1, 10, color="0.93", zorder=0)
-    axes.axhline(1, color="0.6", linewidth=0.8, zorder=1)
+    axes.axhspan(0.1, 10, color=GREY, alpha=0.12, linewidth=0, zorder=0)
+    axes.axhline(1, color=GREY, linewidth=0.8, zorder=1)
     start = 0
     for chain in signal.chains():
         at = range(start, start + len(chain))
         labels = ("activations", "gradients") if start == 0 else (None, None)
-        axes.plot(at, [layer.activation for layer in chain], "o-", color="#1f6fb4", label=labels[0])
-        axes.plot(at, [layer.gradient for layer in chain], "s--", color="#c8501e", label=labels[1])
+        axes.plot(at, [layer.activation for layer in chain], "o-", color=COLOUR, markersize=4, label=labels[0])
+        axes.plot(at, [layer.gradient for layer in chain], "s--", color=SECOND, markersize=4, label=labels[1])
         start += len(chain)
     axes.set_yscale("log")
-    axes.set_ylabel("variance (mean square)")
-    axes.set_xticks(range(len(layers)), [plain(layer.name) for layer in layers], rotation=60, ha="right", fontsize=8)
-    axes.set_title(plain(title))
-    axes.legend()
+    axes.set_title("variance (mean square) at each layer", **TITLE)
+    axes.set_xticks(range(len(layers)), [plain(layer.name) for layer in layers], rotation=60, ha="right")
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    styled(axes)
     save(figure, path)
+
+
+def styled(axes: Axes) -> None:
+    """Draw the frame of a picture in grey, without its top and right side."""
+    axes.tick_params(which="both", colors=GREY, labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set_color(GREY)
 
 
 def plain(text: str) -> str:
