@@ -24,6 +24,7 @@ from bigin.recipes.dummy import dummy_specs
 from bigin.recipes.recipe import Tensor
 from bigin.recipes.specs import Chosen, check_recipe, resolve
 from bigin.spec.model import ModelSpec, TensorValues
+from bigin.targets import orbax
 from bigin.targets.model import ModelTarget
 from bigin.targets.models import Model, nbytes_of, plan_checkpoint, planned_files, read_model
 from bigin.targets.objects.companions import check_companions, companions_at, write_companions
@@ -99,6 +100,7 @@ def initialize(
     variables: Mapping[str, Any] | None = None,
     strict: bool = False,
     dtype: Any = None,
+    format: str | None = None,
     max_shard_size: int | str | None = None,
     weights_only: bool = False,
     overwrite: bool = False,
@@ -121,6 +123,8 @@ def initialize(
         strict: raise InputError, instead of warning, where a rule matches no tensor or a variable contradicts the
             model.
         dtype: the dtype of all tensors of floats, instead of those of `like`.
+        format: "orbax" for an Orbax checkpoint in the folder `out`, which restores as a tree of dictionaries: a tensor
+            `a.b` as tree["a"]["b"]. By default what the ending of `out` says.
         max_shard_size: the largest number of bytes in a file of a checkpoint, or a text such as "5GB". By default the
             files are those of `like`, and 5 GiB where it has none.
         weights_only: leave out what lies beside the weights of `like`, a checkpoint's folder: config.json,
@@ -147,9 +151,24 @@ def initialize(
     with default_modes():
         check_recipe(recipe)
         out, like = expand(out), expand(like)
+        check_format(format, out, like)
         model, specs = model_of(out, like, Chosen(recipe, seed, variables or {}, strict), dtype)
+        if format == orbax.FORMAT:
+            specs = orbax.as_tree(specs)
+            tree = Out(out, model, None, beside=orbax.tree_files(specs), group=True)
+            return fill_model(specs, tree, limits, options)
         beside = Companions() if weights_only else companions_like(like, dtype)
         return fill_model(specs, Out(out, model, shard, in_place=like is None, beside=beside), limits, options)
+
+
+def check_format(format: str | None, out: Any, like: Any) -> None:
+    """Raises InputError for a format that there is not, or that `out` does not suit."""
+    if format not in (None, orbax.FORMAT):
+        raise InputError(f"expected the format {orbax.FORMAT!r} or None, which the ending of out says, got {format!r}")
+    if format == orbax.FORMAT:
+        if like is None:
+            raise InputError("expected --like (like=) with the format orbax, as no model is filled in place")
+        orbax.check_place(out)
 
 
 def initialize_dummy(
@@ -232,7 +251,8 @@ def companions_like(like: Any, dtype: Any) -> Companions:
 class Out:
     """Where a model goes: a path or a store, the model that it is like, the bytes of a file, or in place of itself.
 
-    beside: the files that go into a checkpoint's folder with the weights.
+    beside: the files that go into a checkpoint's folder with the weights. group: whether it is a zarr group, whatever
+    its path ends in.
     """
 
     path: Any
@@ -240,6 +260,7 @@ class Out:
     shard: int | None
     in_place: bool = False
     beside: Companions = field(default_factory=Companions)
+    group: bool = False
 
     @property
     def folder(self) -> Path | None:
@@ -298,7 +319,7 @@ def opened_model(out: Out, records: Mapping[str, Record]) -> Iterator[ModelTarge
         if place.file is not None:
             files, index = {place.file: {name: out.model.tensors[name] for name in sorted(records)}}, None
         target = made_checkpoint(label, place, files, index, records)
-    elif path is None or path.suffix == ".zarr":
+    elif path is None or path.suffix == ".zarr" or out.group:
         target = _made_group(path or out.path, label, records)
     else:
         target = new_checkpoint(label, plan_checkpoint(out.model, records, path, out.shard), records)

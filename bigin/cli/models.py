@@ -49,6 +49,7 @@ bigin init recipe.toml --like checkpoint/ out/
 bigin init recipe.toml model.zarr
 bigin init recipe.toml --like checkpoint/ out/ --parts 500 -o plan.json
 bigin init --config config.json out/ --dtype bfloat16
+bigin init recipe.toml --like checkpoint/ out/ --format orbax
 bigin init --dummy --like quantized/ out/
 """
 RECIPE_HELP = """Print what a model's own code in transformers does, as a recipe to read and to change.
@@ -77,6 +78,7 @@ class ModelOptions:
     weights_only: bool
     original_names: bool
     dummy: bool
+    format: str | None
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of what writes a model."""
@@ -102,6 +104,11 @@ model_options = gathered(
     ),
     click.option(
         "--dummy", is_flag=True, help="No RECIPE: fill a copy of --like, quantized or not, to measure a server with."
+    ),
+    click.option(
+        "--format",
+        type=click.Choice(["safetensors", "orbax"]),
+        help="Form of a checkpoint's folder; orbax: for orbax.checkpoint, with --like.  [default: safetensors]",
     ),
 )
 
@@ -145,6 +152,10 @@ def init(
         making = ByRecipe(recipe, choice, form)
     if (choice.like or form.config or out) is None or (out is None and not dry_run):
         raise click.UsageError("expected OUT, the model to fill or to create")
+    if form.format == "orbax" and (form.dummy or form.config is not None or planning.parts is not None):
+        raise click.UsageError(
+            "expected --format orbax beside RECIPE and --like, without --config, --dummy and --parts"
+        )
     if dry_run:
         print_rows(making.outline(out), making.says)
         return
@@ -191,7 +202,8 @@ class ByRecipe:
         return bigin.plan_initialize(self.recipe, out, **self._given(), **given)
 
     def fill(self, out: str, **given: Any) -> Report:
-        return bigin.initialize(self.recipe, out, **self._given(), **given)
+        form = "orbax" if self.form.format == "orbax" else None
+        return bigin.initialize(self.recipe, out, format=form, **self._given(), **given)
 
     def _given(self) -> dict[str, Any]:
         like = {"like": self.choice.like, "dtype": self.form.dtype}

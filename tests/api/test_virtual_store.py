@@ -29,6 +29,7 @@ from bigin.core.dtypes import DTYPES, FLOATS
 from bigin.targets.zarr.computed import Gate
 from bigin.targets.zarr.layouts import paths
 
+bigin.register_dtypes()
 RECIPE = """
 seed = 3
 [[rule]]

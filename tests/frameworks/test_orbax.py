@@ -1,0 +1,156 @@
+"""A checkpoint that Orbax restores as its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from common import run
+
+import bigin
+
+bigin.register_dtypes()
+RECIPE = """
+seed = 4
+[[rule]]
+match = "*.weight"
+method = "normal"
+std = 0.02
+[[rule]]
+match = "*"
+method = "uniform"
+"""
+TENSORS = {
+    "layers.0.weight": ((64, 30), "bfloat16"),
+    "layers.0.bias": ((64,), "float32"),
+    "layers.1.weight": ((64, 30), "float8_e4m3fn"),
+    "step": ((), "float64"),
+    "empty": ((0, 3), "float32"),
+}
+
+
+def expected(name: str) -> np.ndarray:
+    shape, dtype = TENSORS[name]
+    method: Any = {"method": "normal", "std": 0.02} if name.endswith("weight") else {"method": "uniform"}
+    return np.asarray(bigin.virtual(shape, dtype=dtype, seed=4, name=name, **method))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> tuple[Path, Path]:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE)
+    group = zarr.create_group(tmp_path / "like.zarr")
+    for name, (shape, dtype) in TENSORS.items():
+        group.create_array(name, shape=shape, dtype=dtype)
+    return recipe, tmp_path / "like.zarr"
+
+
+@pytest.fixture
+def ocp() -> Any:
+    """Orbax, which tells of deprecations as it is imported."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("orbax.checkpoint", reason="orbax is not installed: pip install 'bigin[test-jax]'")
+
+
+def check(tree: Any) -> None:
+    assert sorted(tree) == ["empty", "layers", "step"]
+    assert sorted(tree["layers"]) == ["0", "1"]
+    for name in TENSORS:
+        found = tree
+        for part in name.split("."):
+            found = found[part]
+        wanted = expected(name)
+        assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
+        assert np.asarray(found).tobytes() == wanted.tobytes(), name
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_orbax_restores_it(model: tuple[Path, Path], tmp_path: Path, ocp: Any) -> None:
+    recipe, like = model
+    out = tmp_path / "out"
+    bigin.initialize(recipe, out, like=like, format="orbax")
+    check(ocp.PyTreeCheckpointer().restore(out))
+    check(ocp.StandardCheckpointer().restore(out))
+    assert bigin.verify(out).equal
+    assert bigin.initialize(recipe, out, like=like, format="orbax").nbytes == 0  # done already
+    jax = pytest.importorskip("jax", reason="jax is not installed: pip install 'bigin[test-jax]'")
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted: Any = {"layers": {"0": {}, "1": {}}}
+    names = [name for name in TENSORS if name != "step"]  # jax has no float64 by default
+    for name in names:
+        *above, last = name.split(".")
+        inner = wanted
+        for part in above:
+            inner = inner[part]
+        inner[last] = jax.ShapeDtypeStruct(*TENSORS[name], sharding=sharding)
+    handler = ocp.PyTreeCheckpointer()
+    arguments = ocp.checkpoint_utils.construct_restore_args(wanted)
+    restored = handler.restore(
+        out, args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments, partial_restore=True)
+    )
+    for part in ("0", "1"):
+        found = restored["layers"][part]["weight"]
+        assert isinstance(found, jax.Array)
+        assert np.asarray(found).tobytes() == expected(f"layers.{part}.weight").tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_it_has_the_form_of_orbaxs_own(model: tuple[Path, Path], tmp_path: Path, ocp: Any) -> None:
+    recipe, like = model
+    bigin.initialize(recipe, tmp_path / "ours", like=like, format="orbax")
+    tree: Any = {"layers": {"0": {}, "1": {}}}
+    for name in TENSORS:
+        if name != "empty":  # which Orbax does not write
+            *above, last = name.split(".")
+            inner = tree
+            for part in above:
+                inner = inner[part]
+            inner[last] = expected(name)
+    theirs = tmp_path / "theirs"
+    ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=True)).save(theirs, tree)
+    ours = json.loads((tmp_path / "ours/_METADATA").read_text())
+    held = json.loads((theirs / "_METADATA").read_text())
+    del ours["tree_metadata"]["('empty',)"]
+    assert ours == held
+    names = {path.name for path in theirs.iterdir()}
+    assert names <= {path.name for path in (tmp_path / "ours").iterdir()}
+    check(dict(ocp.PyTreeCheckpointer().restore(theirs), empty=expected("empty")))
+
+
+def test_what_is_no_orbax_checkpoint_is_refused(model: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, like = model
+    for options, message in (
+        ({"out": tmp_path / "x.zarr"}, "expected a local folder for an Orbax checkpoint"),
+        ({"out": "s3://bucket/x"}, "expected a local folder for an Orbax checkpoint"),
+        ({"format": "zip"}, "expected the format 'orbax' or None"),
+        ({"like": None}, "no model is filled in place"),
+    ):
+        given: Any = {"out": tmp_path / "x", "like": like, "format": "orbax"} | options
+        with pytest.raises(bigin.InputError, match=message):
+            bigin.initialize(recipe, **given)
+    group = zarr.open_group(like, mode="r+")
+    group.create_array("step.count", shape=(2,), dtype="float32")
+    with pytest.raises(bigin.InputError, match=r"paths in a tree of dictionaries, got 'step' and 'step.count'"):
+        bigin.initialize(recipe, tmp_path / "x", like=like, format="orbax")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_the_command(model: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, like = model
+    out = tmp_path / "out"
+    assert "5 tensors" in run("init", recipe, "--like", like, out, "--format", "orbax").stdout
+    assert "('layers', '0', 'weight')" in json.loads((out / "_METADATA").read_text())["tree_metadata"]
+    assert run("verify", out).stdout.startswith(str(out))
+    said = run("init", recipe, "--like", like, out, "--format", "orbax", "--parts", 3, code=2).stderr
+    assert "without --config, --dummy and --parts" in said
+    assert "expected --like" in run("init", recipe, like, "--format", "orbax", code=2).stderr
