@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,17 +15,21 @@ from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.html import card
 from bigin.core.limits import Limits
+from bigin.core.paths import expand
 from bigin.core.regions import Shape
 from bigin.core.text import counted
-from bigin.core.threads import map_threads
 from bigin.fillers.filler import Array
 from bigin.fillers.keyed import RowFiller
 from bigin.jobs.device import require_device
+from bigin.jobs.dumps import make_rows, write_dump
+from bigin.jobs.job import check_progress
+from bigin.jobs.report import Report
 from bigin.kernels.cuda.arrays import DeviceArray, c_strides, device_array_of
 from bigin.spec.keyed import KeyedSpec
 from bigin.spec.keys import parse_keys
 from bigin.spec.spec import STREAM
-from bigin.targets.memory import BLOCK, MemoryTarget, memory_target
+from bigin.targets.dumps import new_dump
+from bigin.targets.memory import MemoryTarget, memory_target
 
 
 class KeyedTable:
@@ -129,6 +135,53 @@ class KeyedTable:
         self._into(numbers, target)
         return out
 
+    def dump(
+        self,
+        keys: Any,
+        folder: str | Path,
+        *,
+        world_size: int = 1,
+        overwrite: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Report:
+        """Write the rows of keys as dynamic embedding tables exchange them: files of keys and of values for each rank.
+
+        The row of a key lies in the files of the rank `key % world_size` (of the unsigned key), in the keys' order:
+        NAME_emb_keys.rank_R.world_size_W holds int64 keys, NAME_emb_values.rank_R.world_size_W the rows, of the table's
+        dtype. A record, NAME_bigin.json, is written at the end, for `bigin.verify(folder)`. A name's `/` become `.`;
+        an unnamed table is `table`. A key that comes twice is written twice.
+
+        Args:
+            keys: as in `rows`, but on the host; or more than fit in memory: the path of a .npy file of integers or of a
+                file of int64 (as a dump has them), or an iterator of arrays.
+            folder: where the files are written.
+            world_size: the number of ranks.
+            overwrite: whether a dump of the table in the folder is replaced.
+            progress: called with (bytes made, bytes in all); bytes in all are those made where the keys have no length.
+
+        Returns:
+            What was written.
+
+        Raises:
+            InputError: something is no key, or something else is wrong with what was asked for.
+            ExistsError: there is a dump of the table in the folder.
+            FillError: the files could not be written.
+
+        Example:
+            >>> users = bigin.KeyedTable(64, "normal", std=0.01, seed=3, name="users")
+            >>> users.dump(np.arange(1000), "dump", world_size=4).nbytes
+            256000
+            >>> bigin.verify("dump").equal
+            True
+        """
+        check_progress(progress)
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(keys, torch.Tensor):
+            keys = keys.detach().cpu().reshape(-1).numpy()
+        place = new_dump(expand(folder), self.specification.name, world_size, overwrite=overwrite)
+        with default_modes():
+            return write_dump(self.specification, keys, place, self._limits, progress)
+
     def _into(self, numbers: Array, target: MemoryTarget) -> None:
         """Fill memory that a caller has lent."""
         target.start()
@@ -142,13 +195,8 @@ class KeyedTable:
     def _fill(self, keys: Array, out: Array) -> None:
         """Fill rows, by several threads where they are many."""
         filler = self._ready()
-        step = max(1, BLOCK // (self.dim * self.dtype.itemsize))
         with default_modes():
-            if len(keys) <= step:
-                filler(keys, out)
-                return
-            starts = range(0, len(keys), step)
-            map_threads(lambda i: filler(keys[i : i + step], out[i : i + step]), starts, self._limits.threads)
+            make_rows(filler, keys, out, self._limits.threads)
 
     def _ready(self) -> RowFiller:
         """The filler, made when it is first asked for."""

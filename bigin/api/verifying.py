@@ -8,17 +8,20 @@ from typing import Any
 
 from bigin.api.matching import by_recipe, check_alone, verify_model
 from bigin.api.opening import existing, record_of
-from bigin.core.errors import RecordError
+from bigin.core.errors import InputError, RecordError
+from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
 from bigin.core.record import Record
 from bigin.core.source import moved
 from bigin.jobs.compare import Sample, Verification
+from bigin.jobs.dumps import compare_dump
 from bigin.jobs.job import Job, check_progress
 from bigin.jobs.resume import describe, values
 from bigin.jobs.retries import Retries
 from bigin.jobs.what import What, check_matches, usable_spec
 from bigin.spec.spec import Spec
+from bigin.targets.dumps import dump_at
 from bigin.targets.model import ModelTarget
 from bigin.targets.target import Target
 
@@ -51,7 +54,7 @@ def verify(
     """Make a target's values again and compare them with what it holds, bit for bit.
 
     Args:
-        target: as in `fill`, or a whole checkpoint or zarr group.
+        target: as in `fill`, or a whole checkpoint or zarr group, or the folder of a dump (`KeyedTable.dump`).
         method, name, shape, region, padding_idx, **parameters: what it should hold, as in `fill`. Without a method and
             a recipe it is what its record says.
         recipe: what a whole checkpoint or zarr group should hold, where it has no record or whatever that says: the
@@ -100,6 +103,11 @@ def verify(
     if recipe is not None or like is not None or variables is not None:
         check_alone(what, raw=raw, repair=repair)
         return verify_model(target, by_recipe(recipe, like, seed, variables, dtype), limits, chosen, progress)
+    if method is None and (dump := dump_at(expand(target))) is not None:
+        if repair:
+            raise InputError(f"{dump[0].folder}: expected a dump without repair, got it; write the dump again")
+        with default_modes():
+            return compare_dump(*dump, limits, chosen, progress)
     where = what.where(target, dtype, raw=raw, offset=offset, damaged=True, models=method is None)
     with existing(where, "verify") as (opened, retries):
         spec, record = wanted(what, opened, retries, source)

@@ -17,6 +17,7 @@ from bigin.cli import settings
 from bigin.cli.commands import Group
 from bigin.cli.doctor import doctor
 from bigin.cli.filling import fill
+from bigin.cli.keyed import dump_command, keys_command
 from bigin.cli.methods import methods
 from bigin.cli.models import init, recipe, recipes
 from bigin.cli.plans import finish, plan, status, work
@@ -92,6 +93,8 @@ for command in (
     work,
 ):
     cli.add_command(command)
+table.add_command(keys_command)
+table.add_command(dump_command)
 
 
 def run() -> None:

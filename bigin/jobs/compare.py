@@ -20,7 +20,7 @@ from bigin.fillers.filler import Filler
 from bigin.jobs.executors.threads import ThreadExecutor
 from bigin.jobs.retries import Retries, Unreadable, one_line
 from bigin.jobs.workers import Gate, Workers
-from bigin.spec.record import spec_of
+from bigin.spec.record import described
 from bigin.targets.target import Array, Scratch, Target
 
 Unequal = Callable[[Region, Array], None]  # gets a part of a region, and which of its elements differ
@@ -89,7 +89,7 @@ class Verification:
     @property
     def wanted(self) -> str:
         """What the values were compared with, in words."""
-        return self.by or str(spec_of(self.record))
+        return self.by or described(self.record)
 
     @property
     def equal(self) -> bool:

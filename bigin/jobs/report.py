@@ -8,7 +8,7 @@ from typing import Any
 from bigin.core.html import card
 from bigin.core.record import Record
 from bigin.core.text import size_text
-from bigin.spec.record import spec_of
+from bigin.spec.record import described
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Report:
             f"{size_text(self.nbytes)} in {self.seconds:.2f} s, {self.nbytes / max(self.seconds, 1e-9) / 1e9:.2f} GB/s"
         )
         facts = {
-            "values": spec_of(self.record),
+            "values": described(self.record),
             "written": speed,
             "already stored": size_text(self.stored) if self.stored else None,
             "compiling": f"{self.compiling:.1f} s, once on this machine" if self.compiling else None,

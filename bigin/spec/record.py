@@ -8,9 +8,15 @@ from typing import Any
 from bigin.core.errors import RecordError, SourceError
 from bigin.core.regions import parse_region
 from bigin.core.text import parse_shape
+from bigin.spec.keyed import KeyedSpec
 from bigin.spec.model import ModelSpec, values_of
 from bigin.spec.part import FlatSliceSpec, RegionSpec
 from bigin.spec.spec import Spec
+
+
+def described(record: Mapping[str, Any]) -> str:
+    """The values that a record tells, in words; those of a keyed table's dump, too."""
+    return str(KeyedSpec.from_record(record) if record.get("keys") is not None else spec_of(record))
 
 
 def spec_of(record: Mapping[str, Any]) -> Spec:
