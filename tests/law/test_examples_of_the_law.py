@@ -127,11 +127,12 @@ def test_the_code_that_the_page_shows_gives_its_values(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_page_in_chromium(tmp_path):
-    """Needs Chromium, and playwright-core where node finds it: NODE_PATH=$(npm root -g)."""
+def test_the_page_in_chromium(tmp_path, monkeypatch):
+    """Needs Chromium, and playwright-core below the environment of Python or where NODE_PATH says."""
     node, chromium = program("nodejs", "node"), program("chromium", "google-chrome")
+    monkeypatch.setenv("NODE_PATH", f"{sys.prefix}/node_modules{os.pathsep}{os.environ.get('NODE_PATH', '')}")
     if subprocess.run([node, "-e", "require('playwright-core')"], capture_output=True).returncode:
-        pytest.skip("there is no playwright-core: npm install -g playwright-core; export NODE_PATH=$(npm root -g)")
+        pytest.skip("there is no playwright-core: npm install --prefix .venv playwright-core")
     dtypes = ("float32", "float64", "bfloat16")
     cases = [case for case in CASES if case["dtype"] in dtypes and not {"lower", "upper"} & set(case["parameters"])]
     tensors = [
