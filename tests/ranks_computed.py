@@ -102,6 +102,19 @@ def stages(rank: int) -> None:
     print("stages", flush=True)
 
 
+def written(world: int, folder: Path) -> None:
+    """A checkpoint in many files, loaded by every layout."""
+    (model, init), expected = recorded(Model)
+    if dist.get_rank() == 0:
+        bigin.torch.save_dcp(init, folder, max_shard_size=100)
+    dist.barrier()
+    for name in ("fsdp", "both", "columns"):
+        loading = scrambled(copy.deepcopy(model), world, LAYOUTS[name])
+        dcp.load(loading.state_dict(), checkpoint_id=folder)
+        same(loading, expected, f"written {name}")
+    print("written", flush=True)
+
+
 def cuts(world: int) -> None:
     """Every cut of every shape holds what one device makes."""
     for sizes, placements in CUTS:
@@ -141,6 +154,7 @@ def main(rank: int, world: int, file: Path) -> None:
     meta_tensors(world)
     stages(rank)
     cuts(world)
+    written(world, file.with_name("checkpoint"))
     dist.barrier()  # no rank leaves while another still needs it
 
 

@@ -53,6 +53,7 @@ FACES = {
     "bigin/torch/configuration.py": {"Configuration.initialize"},
     "bigin/torch/distributed.py": {"fill_dtensor"},
     "bigin/torch/reading.py": {"reader"},
+    "bigin/torch/storing.py": {"save_dcp"},
 }
 
 

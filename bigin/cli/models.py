@@ -50,6 +50,7 @@ bigin init recipe.toml model.zarr
 bigin init recipe.toml --like checkpoint/ out/ --parts 500 -o plan.json
 bigin init --config config.json out/ --dtype bfloat16
 bigin init recipe.toml --like checkpoint/ out/ --format orbax
+bigin init --config config.json out/ --format dcp
 bigin init --dummy --like quantized/ out/
 """
 RECIPE_HELP = """Print what a model's own code in transformers does, as a recipe to read and to change.
@@ -107,8 +108,9 @@ model_options = gathered(
     ),
     click.option(
         "--format",
-        type=click.Choice(["safetensors", "orbax"]),
-        help="Form of a checkpoint's folder; orbax: for orbax.checkpoint, with --like.  [default: safetensors]",
+        type=click.Choice(["safetensors", "orbax", "dcp"]),
+        help="Form of a checkpoint's folder; orbax: for orbax.checkpoint, with --like; dcp: for "
+        "torch.distributed.checkpoint.  [default: safetensors]",
     ),
 )
 
@@ -156,6 +158,8 @@ def init(
         raise click.UsageError(
             "expected --format orbax beside RECIPE and --like, without --config, --dummy and --parts"
         )
+    if form.format == "dcp":
+        check_dcp(choice, form, out, planned=planning.parts is not None)
     if dry_run:
         print_rows(making.outline(out), making.says)
         return
@@ -202,6 +206,8 @@ class ByRecipe:
         return bigin.plan_initialize(self.recipe, out, **self._given(), **given)
 
     def fill(self, out: str, **given: Any) -> Report:
+        if self.form.format == "dcp":
+            return save_dcp(self.recipe, out, **as_dcp(self._given() | given))
         form = "orbax" if self.form.format == "orbax" else None
         return bigin.initialize(self.recipe, out, format=form, **self._given(), **given)
 
@@ -237,6 +243,8 @@ class FromConfig:
         return self.model.plan(out, **self.form.arguments(), **given)
 
     def fill(self, out: str, **given: Any) -> Report:
+        if self.form.format == "dcp":
+            return save_dcp(self.model, out, **as_dcp(self.form.arguments() | given))
         given.pop("requests")
         return self.model.initialize(out, **self.form.arguments(), **given)
 
@@ -271,6 +279,32 @@ class Dummy:
 
     def fill(self, out: str, **given: Any) -> Report:
         return bigin.initialize_dummy(out, self.like, seed=self.seed, **self.form.arguments(), **given)
+
+
+def check_dcp(choice: RecipeOptions, form: ModelOptions, out: str | None, *, planned: bool) -> None:
+    """Refuse what a checkpoint of torch.distributed has not; raises UsageError."""
+    if form.dummy or planned:
+        raise click.UsageError(f"expected --format dcp without {'--dummy' if form.dummy else '--parts'}")
+    if choice.like is None and form.config is None:
+        raise click.UsageError("expected --like or --config beside --format dcp, as no model is filled in place")
+    if out is not None and out.rstrip("/").endswith((".safetensors", ".zarr")):
+        raise click.UsageError(f"expected a folder for --format dcp, got {out}")
+
+
+def as_dcp(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments without those that are for the files of other checkpoints."""
+    return {key: value for key, value in given.items() if key not in ("weights_only", "requests")}
+
+
+def save_dcp(source: Any, out: str, **given: Any) -> Report:
+    """Write a checkpoint of torch.distributed; raises InputError where torch is missing."""
+    try:
+        from bigin.torch.storing import save_dcp
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise InputError("expected torch, whose checkpoints --format dcp writes; pip install 'bigin[torch]'") from None
+    return save_dcp(source, out, **given)
 
 
 def configuration(config: str, **given: Any) -> Configuration:

@@ -15,6 +15,7 @@ from bigin.core.errors import ExistsError, InputError, NotFoundError
 from bigin.core.packed import PACKED
 from bigin.core.regions import Shape
 from bigin.core.text import counted
+from bigin.targets.distcp import existing_distcp, is_distcp
 from bigin.targets.model import ModelTarget
 from bigin.targets.objects.folder import Folder, read_headers
 from bigin.targets.objects.open import find_checkpoint, open_checkpoint
@@ -131,6 +132,8 @@ def open_model(model: Any) -> ModelTarget | None:
     path = local_path(model)
     if is_url(model) and (opened := open_checkpoint(os.fsdecode(model))) is not None:
         return opened
+    if path is not None and is_distcp(path):
+        return existing_distcp(path)
     if path is not None and is_checkpoint(path):
         return existing_checkpoint(path)
     if path is not None and not path.is_dir():

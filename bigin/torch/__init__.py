@@ -22,6 +22,7 @@ from bigin.torch.modules import Rule
 from bigin.torch.reading import reader
 from bigin.torch.replacing import replaces_init
 from bigin.torch.signals import ModelSignal, signal
+from bigin.torch.storing import save_dcp
 
 __all__ = [
     "Configuration",
@@ -36,5 +37,6 @@ __all__ = [
     "reader",
     "replaces_init",
     "rules_like",
+    "save_dcp",
     "signal",
 ]

@@ -109,6 +109,7 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         """Keep what one member holds, and name its draws. A model after the first has a purpose of its own."""
         ruled = member if first_rule(self._rules, member) is not None else None
         recorded = Recorded(member.name, member.tensor, visible(self._recorder.memory, member.tensor), ruled)
+        recorded.saved = not member.is_buffer or member.attribute not in member.owner._non_persistent_buffers_set
         again = member.name in self._recorded
         if not again:
             self._recorded[member.name] = recorded
@@ -229,6 +230,17 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         with naming(name):
             return self._lowered(recorded, wanted)
 
+    def aliases(self) -> dict[str, str]:
+        """Further names of tied tensors, each with the first one."""
+        first = {id(recorded): name for name, recorded in self._recorded.items()}
+        further = self._further.items()
+        return {name: first[id(held)] for name, held in further if name not in self._recorded and id(held) in first}
+
+    def unsaved(self) -> set[str]:
+        """The buffers that a state dict leaves out, and what is of other models than the largest."""
+        mine = {id(recorded) for recorded in self._recorded.values() if recorded.saved}
+        return {name for name, held in (self._recorded | self._further).items() if id(held) not in mine}
+
     def converted(self, module: Any, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, TensorValues]:
         """What a function makes of a model's tensors, such as the parts of those that it stacks.
 
@@ -296,6 +308,7 @@ class Recorded:
     def __init__(self, name: str, tensor: torch.Tensor, writes: list[Write], ruled: Member | None = None) -> None:
         self.name, self.tensor, self.writes = name, tensor, writes
         self.ruled = ruled  # the parameter, where a rule is for it
+        self.saved = True  # whether a state dict has it
 
 
 def in_words(spec: TensorValues) -> str:

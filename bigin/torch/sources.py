@@ -34,6 +34,7 @@ class Wanted:
     default: Value | None = None
     variables: Mapping[str, Any] | None = None
     dtype: Any = None
+    strict: bool = False
 
     def refuse(self, of: str, *names: str) -> None:
         """Raises InputError where an argument is given that a kind of source does not take."""
@@ -47,13 +48,16 @@ class Source:
     """Tensors by the names of a state dict: their shapes and dtypes.
 
     `make` says what the values of one are in a dtype: a recording is lowered when a tensor is asked for, as what it
-    computes takes memory. `objects` are the entries of a state dict that are no tensors.
+    computes takes memory. `objects` are the entries of a state dict that are no tensors, `aliases` further names of
+    tied tensors, each with the first one, `unsaved` those that no state dict has.
     """
 
     label: str
     tensors: Mapping[str, tuple[Shape, str]]
     make: Callable[[str, str], TensorValues]
     objects: Mapping[str, Any] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    unsaved: frozenset[str] = frozenset()
 
     def spec(self, name: str, dtype: str | None = None) -> TensorValues:
         """What the values of a tensor are, in its own dtype or in another one, as init_ makes them."""
@@ -72,6 +76,8 @@ class Source:
             tensors={prefix + name: tensor for name, tensor in self.tensors.items()},
             make=lambda name, dtype: self.make(name.removeprefix(prefix), dtype),
             objects={prefix + name: held for name, held in self.objects.items()},
+            aliases={prefix + name: prefix + first for name, first in self.aliases.items()},
+            unsaved=frozenset(prefix + name for name in self.unsaved),
         )
 
 
@@ -86,7 +92,7 @@ def source_of(source: Any, wanted: Wanted) -> Source:
         return of_module(source, wanted)
     if isinstance(source, Configuration):
         wanted.refuse("a Configuration, which has its own", "rules", "like", "seed", "default", "variables", "dtype")
-        return of_specs(str(source.path), source.specs)
+        return with_state_dict(of_specs(str(source.path), source.specs), source.module)
     if isinstance(source, deferred):
         wanted.refuse("a recording, which has its own", "rules", "like", "seed", "default", "variables")
         return of_recording(source, wanted.dtype)
@@ -106,7 +112,7 @@ def source_of(source: Any, wanted: Wanted) -> Source:
         return of_module(wanted.like, replace(wanted, rules=source, like=None))
     check_recipe(source)
     model = read_model(expand(wanted.like)).in_dtype(wanted.dtype)
-    chosen = Chosen(source, wanted.seed, wanted.variables or {})
+    chosen = Chosen(source, wanted.seed, wanted.variables or {}, wanted.strict)
     return of_specs(model.label, resolve(chosen, model.label, model.tensors)[1])
 
 
@@ -130,7 +136,9 @@ def of_recording(recording: deferred, dtype: Any) -> Source:
         own = str(tensor.dtype).removeprefix("torch.")
         kind = dtypes.parse_dtype(dtype).name if dtype is not None and tensor.dtype.is_floating_point else own
         tensors[name] = (tuple(tensor.shape), kind)
-    return Source("the recording", tensors, recording.spec)
+    return Source(
+        "the recording", tensors, recording.spec, aliases=recording.aliases(), unsaved=frozenset(recording.unsaved())
+    )
 
 
 def of_module(module: nn.Module, wanted: Wanted) -> Source:
@@ -144,11 +152,24 @@ def of_module(module: nn.Module, wanted: Wanted) -> Source:
     members = saved(module)
     rules: Rules | Any = wanted.rules
     specs = checkpoint_values(module, rules, (wanted.seed, wanted.default, wanted.variables), members, wanted.dtype)
-    names = {id(member.tensor): member.name for member in members}
+    return with_state_dict(of_specs(type(module).__name__, specs), module)
+
+
+def with_state_dict(source: Source, module: nn.Module) -> Source:
+    """The same under every name that a module's state dict has for a tensor, with what is no tensor in it."""
+    names = {id(member.tensor): member.name for member in saved(module)}
+    aliases: dict[str, str] = {}
     objects = {}
     for key, held in module.state_dict(keep_vars=True).items():
-        if id(held) in names and names[id(held)] in specs:
-            specs[key] = specs[names[id(held)]]
+        first = names.get(id(held))
+        if first is not None and first in source.tensors and key not in source.tensors:
+            aliases[key] = first
         elif not isinstance(held, torch.Tensor):
             objects[key] = held
-    return replace(of_specs(type(module).__name__, specs), objects=objects)
+    return replace(
+        source,
+        tensors={**source.tensors, **{key: source.tensors[first] for key, first in aliases.items()}},
+        make=lambda name, dtype: source.make(aliases.get(name, name), dtype),
+        objects=objects,
+        aliases=aliases,
+    )

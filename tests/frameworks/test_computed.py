@@ -78,7 +78,7 @@ def same(found, wanted):
 def test_ranks_of_any_mesh_load_what_one_device_makes(world, tmp_path):
     """FSDP2, CPU offload, tensor parallelism, both, stages of a pipeline, and DTensors of every cut and dtype."""
     for lines in run_ranks("ranks_computed.py", world, tmp_path / "meeting"):
-        assert lines == ["models", "meta", "stages", "cuts"]
+        assert lines == ["models", "meta", "stages", "cuts", "written"]
 
 
 def test_a_recording_is_loaded():

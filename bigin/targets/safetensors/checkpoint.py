@@ -21,6 +21,7 @@ from bigin.core.record import model_record
 from bigin.core.regions import Grid, Region
 from bigin.targets.ledger import Ledger
 from bigin.targets.model import ModelGrid, ModelTarget
+from bigin.targets.pieces import PiecedTensor
 from bigin.targets.records import (
     Progress,
     Record,
@@ -60,7 +61,7 @@ class CheckpointTarget(ModelTarget):
     def __init__(self, label: str, files: Iterable[StoredFile], index: Path | None, *, new: bool) -> None:
         self.files = list(files)
         self.index = index
-        tensors = {name: target for file in self.files for name, target in file.tensors.items()}
+        tensors = joined(self.files)
         super().__init__(label, tensors)
         self._stored = [tensors[name] for name in self.members]
         self.ledger = CheckpointLedger(self, new=new)
@@ -116,7 +117,7 @@ class CheckpointTarget(ModelTarget):
         for start, stop, tensor in zip((0, *grid.ends), grid.ends, self._stored, strict=False):
             if start == stop:
                 continue
-            file, nbytes, even = file_of[id(tensor)], tensor.nbytes, tensor.is_even()
+            file, nbytes, even = file_of.get(id(tensor)), tensor.nbytes, tensor.is_even()
             if stop - start == 1 and even and file is last and size + nbytes <= BATCH:
                 batches.extend(stop)
             else:
@@ -146,7 +147,8 @@ class CheckpointTarget(ModelTarget):
         yield from zip(regions, made, strict=True)
 
     def _tensors(self, regions: Sequence[Region]) -> list[StoredTensor]:
-        return [self._stored[region[0][0]] for region in regions]
+        tensors = [self._stored[region[0][0]] for region in regions]
+        return [tensor for tensor in tensors if isinstance(tensor, StoredTensor)]  # those in pieces are not batched
 
     def outline(self) -> dict[str, object]:
         """What another process needs to open a checkpoint that is being written, for JSON."""
@@ -169,6 +171,15 @@ class CheckpointTarget(ModelTarget):
         for file in self.files:
             file.close()
         super().close()
+
+
+def joined(files: Iterable[StoredFile]) -> dict[str, StoredTensor | PiecedTensor]:
+    """The tensors of all files, of which some lie in several of them."""
+    held: dict[str, list[StoredTensor]] = {}
+    for file in files:
+        for name, tensor in file.tensors.items():
+            held.setdefault(name, []).append(tensor)
+    return {name: pieces[0] if len(pieces) == 1 else PiecedTensor(name, pieces) for name, pieces in held.items()}
 
 
 class Batched(Sequence[range]):
@@ -286,6 +297,9 @@ class CheckpointLedger(Ledger):
             if made:
                 folder.rmdir()
             raise
+        self._keep(record)
+
+    def _keep(self, record: Record) -> None:
         write_sidecar(self._key, record)
 
     def resume(self) -> None:
@@ -325,20 +339,28 @@ class CheckpointLedger(Ledger):
         if not self.new:  # some regions were repaired
             self.forget()
             return
-        for file in reversed(self.files):
-            sidecar(file.path).unlink(missing_ok=True)  # of tensors that were filled in the file before
-            if file.partial.exists():
-                file.partial.rename(file.path)
+        self._give_names()
         replaced = self.target.replaced()
         if self.target.index is not None:
             replace_file(self.target.index, self.target.index_text())
         self._remove(replaced)
         sync_folder(self.files[0].path.parent)
-        sidecar(self._key).unlink(missing_ok=True)
+        self._complete(record)
         self.forget()
         for file in self.files:
             for target in file.tensors.values():
                 target.move(file.path, target.file)
+
+    def _give_names(self) -> None:
+        """Has the files lose their temporary names, the first one last."""
+        for file in reversed(self.files):
+            sidecar(file.path).unlink(missing_ok=True)  # of tensors that were filled in the file before
+            if file.partial.exists():
+                file.partial.rename(file.path)
+
+    def _complete(self, record: Record) -> None:
+        """The record lies in the files' own metadata by now."""
+        sidecar(self._key).unlink(missing_ok=True)
 
     def _remove(self, paths: list[Path]) -> None:
         if self.new:

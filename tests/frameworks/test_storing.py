@@ -1,0 +1,259 @@
+"""Checkpoints that torch.distributed.checkpoint reads, written piece by piece."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from common import LIMIT, MIB, PEAK, TESTS, run
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
+if not torch.distributed.is_available():
+    pytest.skip("this torch has no torch.distributed", allow_module_level=True)
+
+import torch.distributed.checkpoint as dcp  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save  # noqa: E402
+
+import bigin  # noqa: E402
+import bigin.torch  # noqa: E402
+from bigin.core.dtypes import parse_dtype  # noqa: E402
+from bigin.spec.tensor import TensorSpec  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    """torch warns that no process group is there, and of its own deprecated calls."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class Model(nn.Module):
+    """With a tied head, a buffer that is not saved, a scalar, an empty tensor and several dtypes."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(20, 8, padding_idx=3)
+        self.up = nn.Linear(8, 6, dtype=torch.bfloat16)
+        self.square = nn.Linear(8, 8, bias=False, dtype=torch.float64)
+        self.norm = nn.BatchNorm1d(8)
+        self.head = nn.Linear(8, 20, bias=False)
+        self.head.weight = self.embedding.weight
+        self.register_buffer("table", torch.arange(4.0))
+        self.register_buffer("mask", torch.tensor([True, False]))
+        self.register_buffer("empty", torch.empty(0, 3))
+        self.register_buffer("rotary", torch.arange(4.0), persistent=False)
+        nn.init.orthogonal_(self.square.weight)
+
+
+def recorded(seed=4):
+    with bigin.torch.deferred(seed=seed) as init:
+        model = Model()
+    return model, init
+
+
+def expected(init):
+    model = Model()
+    bigin.torch.init_(model, init)
+    return model.state_dict()
+
+
+def loaded(out):
+    model = Model().requires_grad_(False)
+    for tensor in model.state_dict().values():
+        tensor.fill_(1)
+    dcp.load(model.state_dict(), checkpoint_id=out)
+    return model.state_dict()
+
+
+def same(found, wanted):
+    assert set(found) == set(wanted)
+    for name, tensor in wanted.items():
+        assert found[name].dtype == tensor.dtype, name
+        assert torch.equal(found[name], tensor), name
+
+
+@pytest.mark.parametrize("size", [None, 500, 100, 1])
+def test_a_checkpoint_loads(size):
+    _, init = recorded()
+    wanted = expected(init)
+    report = bigin.torch.save_dcp(init, "out", max_shard_size=size)
+    assert report.nbytes == sum(t.nbytes for name, t in wanted.items() if name != "head.weight")
+    same(loaded("out"), wanted)
+    dcp_to_torch_save("out", "whole.pt")
+    same(torch.load("whole.pt"), wanted)
+    assert bigin.verify("out").equal
+    again = bigin.torch.save_dcp(init, "out", max_shard_size=size)
+    assert (again.nbytes, again.stored) == (0, report.nbytes)
+
+
+def test_it_is_what_torch_writes():
+    """The same names, shapes and dtypes, and records of the same length and the same bytes but for two checksums."""
+    _, init = recorded()
+    bigin.torch.save_dcp(init, "ours")
+    dcp.save(expected(init), checkpoint_id="torchs")
+    ours, torchs = (pickle.loads(Path(folder, ".metadata").read_bytes()) for folder in ("ours", "torchs"))
+    assert ours.state_dict_metadata.keys() == torchs.state_dict_metadata.keys()
+    assert ours.planner_data == torchs.planner_data
+    assert ours.version == torchs.version
+    for name, told in torchs.state_dict_metadata.items():
+        assert ours.state_dict_metadata[name].size == told.size
+        assert ours.state_dict_metadata[name].chunks == told.chunks
+        assert ours.state_dict_metadata[name].properties.dtype == told.properties.dtype
+    assert ours.storage_data.keys() == torchs.storage_data.keys()
+    for index, at in torchs.storage_data.items():
+        mine = ours.storage_data[index]
+        assert mine.length == at.length
+        one, other = (
+            Path(folder, place.relative_path).read_bytes()[place.offset : place.offset + place.length]
+            for folder, place in (("ours", mine), ("torchs", at))
+        )
+        if index.fqn == "up.weight":
+            assert sum(a != b for a, b in zip(one, other, strict=True)) < 80
+
+
+def test_files_are_as_small_as_they_are_to_be():
+    """A tensor with more bytes lies in several of them, row by row."""
+    values = {"w": TensorSpec.parse("orthogonal", {}, 1, "w", (100, 16), parse_dtype("float32"))}
+    bigin.torch.save_dcp(values, "out", max_shard_size="2kB")
+    told = json.loads(Path("out/.metadata.bigin.json").read_text())["files"]
+    assert [file["pieces"][0][2] for file in told.values()] == [[31, 16]] * 3 + [[7, 16]]
+    found = {"w": torch.zeros(100, 16)}
+    dcp.load(found, checkpoint_id="out")
+    assert torch.equal(found["w"], bigin.init.orthogonal_(torch.empty(100, 16), seed=1, name="w"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float8_e4m3fn", "float8_e5m2"])
+def test_narrow_floats(dtype):
+    spec = TensorSpec.parse("normal", {}, 1, "w", (9, 7), parse_dtype(dtype))
+    bigin.torch.save_dcp({"w": spec}, "out", max_shard_size=20)
+    found = torch.zeros(9, 7, dtype=getattr(torch, dtype))
+    dcp.load({"w": found}, checkpoint_id="out")
+    assert bigin.verify(found, "normal", seed=1, name="w").equal
+
+
+def test_what_was_changed_is_found_and_repaired():
+    _, init = recorded()
+    bigin.torch.save_dcp(init, "out", max_shard_size=300)
+    place = pickle.loads(Path("out/.metadata").read_bytes()).storage_data
+    at = next(place[index] for index in place if index.fqn == "square.weight")
+    path = Path("out", at.relative_path)
+    data = bytearray(path.read_bytes())
+    data[at.offset + 710] ^= 1
+    path.write_bytes(data)
+    result = bigin.verify("out")
+    assert not result.equal
+    assert "square.weight" in str(result.differences[0])
+    assert bigin.verify("out", repair=True).repaired
+    assert bigin.verify("out").equal
+    same(loaded("out"), expected(init))
+
+
+def test_another_checkpoint_is_replaced_whole():
+    _, init = recorded()
+    bigin.torch.save_dcp(init, "out", max_shard_size=200)
+    _, other = recorded(seed=5)
+    with pytest.raises(bigin.InputError, match="out is filled with a recipe, seed 4; --overwrite"):
+        bigin.torch.save_dcp(other, "out")
+    bigin.torch.save_dcp(other, "out", overwrite=True)
+    assert sorted(path.name for path in Path("out").iterdir()) == [".metadata", ".metadata.bigin.json", "__0_0.distcp"]
+    same(loaded("out"), expected(other))
+
+
+def test_without_metadata_it_is_written_anew():
+    _, init = recorded()
+    bigin.torch.save_dcp(init, "out")
+    Path("out/.metadata").unlink()
+    with pytest.raises(bigin.InputError, match="got one that was interrupted"):
+        bigin.verify("out")
+    bigin.torch.save_dcp(init, "out")
+    same(loaded("out"), expected(init))
+
+
+def test_a_checkpoint_of_torch_is_not_overwritten():
+    _, init = recorded()
+    dcp.save(expected(init), checkpoint_id="out")
+    with pytest.raises(bigin.InputError, match="out already holds data; --overwrite"):
+        bigin.torch.save_dcp(init, "out")
+    Path("file").touch()
+    for out, message in [
+        ("file", "expected a folder, got a file"),
+        ("no/such", "existing folder"),
+        ("s3://b/x", "a URL"),
+    ]:
+        with pytest.raises(bigin.InputError, match=message):
+            bigin.torch.save_dcp(init, out)
+
+
+@pytest.mark.slow
+def test_what_is_killed_at_any_call_loads_nothing_and_goes_on(tmp_path):
+    done = subprocess.run(
+        [sys.executable, TESTS / "kills_dcp.py", tmp_path], capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout) > 60
+
+
+RECIPE = '[[rule]]\nmatch = "*"\nmethod = "normal"\nstd = 0.5\n'
+
+
+def test_the_command_line():
+    Path("recipe.toml").write_text(RECIPE)
+    bigin.torch.materialize(nn.Linear(8, 4), "like.safetensors", {nn.Linear: "ones"})
+    told = run("init", "recipe.toml", "--like", "like.safetensors", "out", "--format", "dcp", "--max-shard-size", "64")
+    assert told.stdout.startswith("out: 2 tensors filled by recipe.toml; 144 B in")
+    run("verify", "out")
+    held = nn.Linear(8, 4).state_dict()
+    dcp.load(held, checkpoint_id="out")
+    assert torch.equal(held["weight"], bigin.init.normal_(torch.empty(4, 8), std=0.5, seed=0, name="weight"))
+    for arguments, message in [
+        (("recipe.toml", "out.zarr"), "expected --like or --config beside --format dcp"),
+        (("recipe.toml", "--like", "like.safetensors", "x.zarr"), "expected a folder for --format dcp, got x.zarr"),
+        (("recipe.toml", "--like", "like.safetensors", "x", "--parts", "3"), "expected --format dcp without --parts"),
+        (("--dummy", "--like", "like.safetensors", "x"), "expected --format dcp without --dummy"),
+    ]:
+        assert message in run("init", *arguments, "--format", "dcp", code=2).stderr
+
+
+def test_a_configuration_by_the_command_line(tmp_path):
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install 'bigin[transformers]'")
+    Path("config.json").write_text(
+        '{"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 50, "n_positions": 9}'
+    )
+    run("init", "--config", "config.json", "out", "--format", "dcp", "--seed", "3")
+    model = bigin.torch.Configuration("config.json", seed=3)
+    reader = bigin.torch.reader(model)
+    held = model.module.to_empty(device="cpu").state_dict()
+    assert "lm_head.weight" in held  # which is tied
+    dcp.load(held, checkpoint_id="out")
+    made = {name: torch.empty_like(tensor) for name, tensor in held.items()}
+    dcp.load(made, storage_reader=reader)
+    same(held, made)
+
+
+@pytest.mark.slow
+def test_memory_is_bounded():
+    """A checkpoint of 384 MiB, in files of 100 MB, with no more memory than one of 1 MiB takes."""
+    Path("recipe.toml").write_text(RECIPE)
+    peaks = []
+    for rows in (256, 98304):
+        with torch.device("meta"):
+            model = nn.Linear(1024, rows, bias=False)
+        bigin.torch.materialize(model, f"like{rows}.safetensors", {nn.Linear: "zeros"})
+        command = ["init", "recipe.toml", "--like", f"like{rows}.safetensors", f"out{rows}"]
+        told = subprocess.run(
+            [sys.executable, "-c", PEAK, *command, "--format", "dcp", "--max-shard-size", "100MB"],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=True,
+        )
+        peaks.append(int(told.stdout.split("VmHWM:")[1].split()[0]) << 10)
+    assert peaks[1] - peaks[0] < 64 * MIB
+    assert len(list(Path("out98304").glob("*.distcp"))) == 5
