@@ -231,13 +231,35 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
             return self._lowered(recorded, wanted)
 
     def aliases(self) -> dict[str, str]:
-        """Further names of tied tensors, each with the first one."""
+        """Further names of tied tensors.
+
+        Returns:
+            The first name of each.
+
+        Example:
+            >>> with bigin.torch.deferred() as init:
+            ...     model = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "b": torch.nn.Linear(2, 2)})
+            ...     model.b.weight = model.a.weight
+            >>> init.aliases()
+            {'b.weight': 'a.weight'}
+        """
         first = {id(recorded): name for name, recorded in self._recorded.items()}
         further = self._further.items()
         return {name: first[id(held)] for name, held in further if name not in self._recorded and id(held) in first}
 
     def unsaved(self) -> set[str]:
-        """The buffers that a state dict leaves out, and what is of other models than the largest."""
+        """What no state dict of the model holds: buffers that are not saved, and what is of other models.
+
+        Returns:
+            Full names.
+
+        Example:
+            >>> with bigin.torch.deferred() as init:
+            ...     model = torch.nn.Module()
+            ...     model.register_buffer("rotary", torch.ones(3), persistent=False)
+            >>> init.unsaved()
+            {'rotary'}
+        """
         mine = {id(recorded) for recorded in self._recorded.values() if recorded.saved}
         return {name for name, held in (self._recorded | self._further).items() if id(held) not in mine}
 
