@@ -230,7 +230,7 @@ def examples() -> list[Any]:
         "bigin": bigin,
         "np": np,
         "zarr": zarr,
-        **{m: sys.modules.get(m) for m in ("torch", "jax")},
+        **{m: sys.modules.get(m) for m in ("torch", "jax", "keras")},
     }  # as every example expects
     once = {id(getattr(thing, "__func__", thing)): (name, thing) for name, thing in reversed(PUBLIC.items())}
     return [

@@ -70,8 +70,11 @@ def _concrete(mesh: Any) -> bool:
 def place(spec: TensorValues, sharding: Sharding | None, limits: Limits) -> jax.Array:
     """The array: each shard that this process holds is made alone, and once where several devices hold it.
 
-    Without a sharding it lies on the default device, and follows other arrays as those of jax.numpy do.
+    Without a sharding it lies where jax.numpy puts arrays: on all devices of a mesh that is in force, else on the
+    default device.
     """
+    if sharding is None and not (mesh := _mesh_in_force()).empty:
+        sharding = NamedSharding(mesh, PartitionSpec())
     values = VirtualArray(cast(TensorSpec, spec), limits)  # it uses what all specifications have
     if sharding is None:
         return jax.device_put(made(values, tuple(range(size) for size in spec.shape)))

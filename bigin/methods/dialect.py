@@ -18,7 +18,8 @@ Meaning = tuple[str, dict[str, Any]]  # a method of bigin's table, and the param
 class Foreign:
     """A method of another library.
 
-    defaults: of the parameters that it takes there. meaning: from all of them to a method of the table.
+    defaults: of the parameters that it takes there. meaning: from all of them, and from what the library's methods
+    depend on besides, such as a shape, to a method of the table.
     """
 
     defaults: Mapping[str, Any]
@@ -33,7 +34,7 @@ class Dialect:
     rows: Mapping[str, Foreign]
     layout: Mapping[str, Any]
 
-    def meaning(self, method: Any, given: Mapping[str, Any]) -> Meaning:
+    def meaning(self, method: Any, given: Mapping[str, Any], **besides: Any) -> Meaning:
         """The method of the table and its parameters; raises InputError where the name or a parameter is unknown."""
         if not isinstance(method, str):
             raise InputError(f"expected a method's name, got {method!r}")
@@ -54,7 +55,7 @@ class Dialect:
         for name, default in row.defaults.items():
             if default == REQUIRED and given.get(name) is None:
                 raise InputError(f"{method} of {self.library} needs {name}")
-        return row.meaning(**{name: given.get(name, default) for name, default in row.defaults.items()})
+        return row.meaning(**besides, **{name: given.get(name, default) for name, default in row.defaults.items()})
 
 
 # Kernels of JAX, Flax and Keras are (..., in, out).
