@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -15,7 +16,8 @@ EXAMPLES = ROOT / "examples"
 
 def lines_of(example: str) -> list[str]:
     """What an example prints, run from an empty folder."""
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT / "out" / "torchrec")]))
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": paths}
     done = subprocess.run(
         [sys.executable, EXAMPLES / example], capture_output=True, text=True, timeout=LIMIT, env=environment
     )
@@ -77,3 +79,20 @@ def test_a_table_larger_than_its_memory(tmp_path):
         "every row is right",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_tables_of_torchrec():
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
+    apart = (ROOT / "out" / "torchrec" / "torchrec").exists()
+    if not apart and importlib.util.find_spec("torchrec") is None:
+        pytest.skip("torchrec is not installed: docs/torchrec.md says how")
+    *shards, last = lines_of("torchrec_tables.py")
+    assert sorted(shards) == sorted(
+        [f"rank {rank} of {ranks}: {part} is what the table holds" for rank, ranks, part in (
+            (0, 2, "users[0:1000, 0:16]"), (1, 2, "users[1000:2000, 0:16]"),
+            (0, 2, "movies[0:500, 0:4]"), (1, 2, "movies[0:500, 4:8]"),
+            (0, 1, "users[0:2000, 0:16]"), (0, 1, "movies[0:500, 0:8]"),
+        )] + ["users: 20% of rows trained", "movies: 22% of rows trained"]
+    )  # fmt: skip
+    assert last == "users: 200 cold rows reset; 10% of rows trained"

@@ -54,6 +54,7 @@ FACES = {
     "bigin/torch/distributed.py": {"fill_dtensor"},
     "bigin/torch/reading.py": {"reader"},
     "bigin/torch/storing.py": {"save_dcp"},
+    "bigin/torch/embeddings.py": {"fill_quantized"},
 }
 
 

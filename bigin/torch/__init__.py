@@ -16,6 +16,7 @@ from bigin.torch.configuration import Configuration
 from bigin.torch.defaults import rules_like
 from bigin.torch.deferring import deferred
 from bigin.torch.distributed import fill_dtensor
+from bigin.torch.embeddings import InitFn, fill_quantized, fill_tables, init_fn
 from bigin.torch.files import open
 from bigin.torch.filling import init_
 from bigin.torch.modules import Rule
@@ -23,20 +24,27 @@ from bigin.torch.reading import reader
 from bigin.torch.replacing import replaces_init
 from bigin.torch.signals import ModelSignal, signal
 from bigin.torch.storing import save_dcp
+from bigin.torch.tables import load_tables, save_tables
 
 __all__ = [
     "Configuration",
+    "InitFn",
     "InputError",
     "ModelSignal",
     "Rule",
     "deferred",
     "fill_dtensor",
+    "fill_quantized",
+    "fill_tables",
     "init_",
+    "init_fn",
+    "load_tables",
     "materialize",
     "open",
     "reader",
     "replaces_init",
     "rules_like",
     "save_dcp",
+    "save_tables",
     "signal",
 ]

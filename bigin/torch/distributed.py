@@ -20,6 +20,7 @@ from bigin.spec.part import RegionSpec
 from bigin.spec.spec import Spec
 from bigin.spec.tensor import TensorSpec
 from bigin.targets.open import open_target
+from bigin.torch.sharding import is_sharded
 
 Pieces = list[range]  # along an axis, the parts of the tensor that a rank holds one after the other
 
@@ -42,7 +43,7 @@ def fill_dtensor(
     structure come from the global shape. Like torch.nn.init it is no operation that autograd records.
 
     Args:
-        dtensor: the distributed tensor; a plain tensor is filled whole.
+        dtensor: the distributed tensor, also a ShardedTensor; a plain tensor is filled whole.
         method, seed, name, padding_idx, threads, max_memory, **parameters: as in bigin.fill, the same on every rank.
 
     Returns:
@@ -102,16 +103,18 @@ def spec_of_part(spec: TensorValues, region: tuple[slice, ...]) -> Spec:
 
 
 def is_distributed(tensor: Any) -> bool:
-    """Whether a tensor is a DTensor."""
+    """Whether a tensor is a DTensor or a ShardedTensor."""
     module = sys.modules.get("torch.distributed.tensor")  # whoever has one has imported it
-    return module is not None and isinstance(tensor, module.DTensor)
+    return (module is not None and isinstance(tensor, module.DTensor)) or is_sharded(tensor)
 
 
 def local_parts(tensor: Any) -> list[tuple[Any, tuple[slice, ...]]]:
-    """What of a DTensor lies here, as (part, its region of the whole).
+    """What of a DTensor or ShardedTensor lies here, as (part, its region of the whole).
 
-    Only _StridedShard makes more than one. Raises InputError where the placements do not say what lies where.
+    Of a DTensor, only _StridedShard makes more than one. Raises InputError where it does not say what lies where.
     """
+    if is_sharded(tensor):
+        return list(_shards(tensor))
     with torch.no_grad():
         local = tensor.to_local()
         coordinate = tensor.device_mesh.get_coordinate()
@@ -125,6 +128,18 @@ def local_parts(tensor: Any) -> list[tuple[Any, tuple[slice, ...]]]:
                 f"{list(tensor.placements)}, got {tuple(local.shape)}; make it with distribute_tensor"
             )
         return list(_parts(local, pieces))
+
+
+def _shards(tensor: Any) -> Iterator[tuple[Any, tuple[slice, ...]]]:
+    """The shards of a ShardedTensor that lie here, which say where in the whole they are."""
+    for shard in tensor.local_shards():
+        offsets, sizes = shard.metadata.shard_offsets, tuple(shard.metadata.shard_sizes)
+        if tuple(shard.tensor.shape) != sizes:
+            raise InputError(
+                f"expected a shard of shape {sizes}, as its metadata says, got {tuple(shard.tensor.shape)}"
+            )
+        region = tuple(slice(offset, offset + size) for offset, size in zip(offsets, sizes, strict=True))
+        yield shard.tensor.detach(), region
 
 
 def _placements(tensor: Any) -> Sequence[Any]:

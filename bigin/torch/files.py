@@ -53,6 +53,11 @@ def open(
     )
     if not array.dtype.isnative:
         raise InputError(f"{path}: expected values in this machine's byte order, got {array.dtype.str}; fill it again")
+    return tensor_of(array)
+
+
+def tensor_of(array: Any) -> Any:
+    """A numpy array as a tensor that shares its memory, also of a dtype that only torch has by itself."""
     name = dtypes.parse_dtype(array.dtype).name
     if name in dtypes.ML_DTYPES:  # torch takes their bits from numpy
         array = array.view("i2" if array.dtype.itemsize == 2 else "u1")

@@ -22,8 +22,14 @@ from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
 from bigin.torch.recording.calls import values_of_call
 from bigin.torch.recording.values import made, norms
+from bigin.torch.sharding import sharded_weights
 
-WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # parts of names that are no layers
+WRAPPERS = (
+    "_orig_mod",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+    "_dmp_wrapped_module",
+)  # parts of names that are no layers
 MENTIONED = 10  # parameters that an error about many names
 
 
@@ -165,6 +171,7 @@ def members(module: Any) -> Iterator[Member]:
     seen: set[int] = set()
     names: dict[str, str] = {}
     owners: dict[str, Any] = {}
+    tables: dict[str, Any] = {}  # the sharded tables of TorchRec, by the path of the module that holds this rank's part
     for path, owner in module.named_modules():
         above, _, last = path.rpartition(".")
         if path and not is_wrapped(owners[above], last):
@@ -172,13 +179,15 @@ def members(module: Any) -> Iterator[Member]:
         else:
             names[path] = names.get(above, "")
         owners[path] = owner
+        tables |= {f"{path}.{inner}".lstrip("."): table for inner, (_, table) in sharded_weights(owner).items()}
         if type(owner).__name__ == "FullyShardedDataParallel":
             raise InputError(
                 "expected parameters that are tensors of their own, got those that FullyShardedDataParallel has "
                 "flattened; fill its flat parameters with bigin.fill_flat, or use fully_shard"
             )
         for is_buffer, held in ((False, owner._parameters), (True, owner._buffers)):
-            for attribute, tensor in held.items():
+            for attribute, own in held.items():
+                tensor = tables.get(path, own) if attribute == "weight" else own
                 if tensor is not None and id(tensor) not in seen:
                     seen.add(id(tensor))
                     member = Member(names[path] + attribute, attribute, owner, tensor, is_buffer)
