@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from common import ROOT
+from common import LIMIT, ROOT
 
 from bench import against, clusters, configurations, growth
 from bench.measure import Spread
@@ -165,3 +165,20 @@ def test_the_model_of_a_cluster_beside_a_real_plan(tmp_path):
     clusters.measured(replace(small, nbytes=1), tmp_path)  # compiles
     said = clusters.simulate(replace(small, overhead=0.0)).seconds
     assert said <= clusters.measured(small, tmp_path) < 3 * said + 10  # a busy machine is late, never early
+
+
+@pytest.mark.slow
+def test_readers_of_computed_and_stored_arrays():
+    pytest.importorskip("tensorstore", reason="tensorstore is not installed: pip install 'bigin[test-zarr]'")
+    command = [sys.executable, "-m", "bench.readers", "--size", "4MiB", "--chunk", "1MiB", "--repeats", "1"]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [*command, "--folder", "."],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("GB/s") == 1
+    assert "tensorstore, bigin serve" in done.stdout
