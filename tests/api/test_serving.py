@@ -277,6 +277,7 @@ def serving(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
         hangs.cancel()
         process.kill()
         process.stdout.close()
+        process.stderr.close()
         process.wait()
 
 
@@ -320,3 +321,37 @@ def test_wrong_use_of_the_command() -> None:
         ),
     ):
         assert said in run("serve", *arguments, code=2).stderr
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_whatever_is_asked_for() -> None:
+    def peak(process: subprocess.Popen[str]) -> int:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+    options = (
+        "--method",
+        "uniform",
+        "--shape",
+        "1000000,1000",
+        "--chunks",
+        "4GB",
+        "--max-memory",
+        "64MiB",
+        "--port",
+        0,
+    )
+    with serving(*options, "-q") as (process, line):
+        url = line.strip()
+        fetch = urllib.request.Request(f"{url}/c/0/0", headers={"Range": "bytes=0-99"})
+        with urllib.request.urlopen(fetch, timeout=60) as answer:
+            assert len(answer.read()) == 100
+        before = peak(process)
+
+        def ask_for_much(_: int) -> int:
+            with urllib.request.urlopen(f"{url}/c/0/0", timeout=60) as answer:
+                return sum(len(answer.read(1 << 20)) for _ in range(24))
+
+        with ThreadPoolExecutor(16) as pool:
+            assert set(pool.map(ask_for_much, range(32))) == {24 << 20}
+        assert peak(process) - before < 64 << 20

@@ -177,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         pieces = self._pieces(key, start, stop) if self.command == "GET" else iter(())
         try:
-            first = next(pieces, b"")
+            first = [next(pieces, b"")]
         except Exception as error:
             log.exception("%s", key)
             self._say(HTTPStatus.INTERNAL_SERVER_ERROR, " ".join(f"{type(error).__name__}: {error}".split())[:300])
@@ -192,11 +192,13 @@ class _Handler(BaseHTTPRequestHandler):
         for at in range(start, stop, step):
             yield self.server.computed.read(key, at, min(at + step, stop))
 
-    def _send(self, first: Any, pieces: Iterator[Any]) -> None:
+    def _send(self, first: list[Any], pieces: Iterator[Any]) -> None:
+        """Sends what is in a list, which is emptied, and then pieces: each is freed before the next one is made."""
         try:
-            self.wfile.write(first)
+            self.wfile.write(first.pop())
             for piece in pieces:
                 self.wfile.write(piece)
+                del piece
         except OSError:  # who asked has gone, or reads no more
             self.close_connection = True
 
@@ -206,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self._common({"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(data)), **(headers or {})})
         if self.command != "HEAD":
-            self._send(data, iter(()))
+            self._send([data], iter(()))
 
     def _common(self, headers: dict[str, str]) -> None:
         for name, value in headers.items():
