@@ -67,6 +67,8 @@ Save and change a printed recipe to make your own:
 bigin recipes gpt2 > my.toml
 """
 
+DCP = ("dcp", "dcp-safetensors")  # forms of torch.distributed.checkpoint
+
 
 @dataclass(frozen=True)
 class ModelOptions:
@@ -108,9 +110,9 @@ model_options = gathered(
     ),
     click.option(
         "--format",
-        type=click.Choice(["safetensors", "orbax", "dcp"]),
-        help="Form of a checkpoint's folder; orbax: for orbax.checkpoint, with --like; dcp: for "
-        "torch.distributed.checkpoint.  [default: safetensors]",
+        type=click.Choice(["safetensors", "orbax", *DCP]),
+        help="Form of a checkpoint's folder; orbax: for orbax.checkpoint, with --like; dcp and "
+        "dcp-safetensors: for torch.distributed.checkpoint.  [default: safetensors]",
     ),
 )
 
@@ -158,7 +160,7 @@ def init(
         raise click.UsageError(
             "expected --format orbax beside RECIPE and --like, without --config, --dummy and --parts"
         )
-    if form.format == "dcp":
+    if form.format in DCP:
         check_dcp(choice, form, out, planned=planning.parts is not None)
     if dry_run:
         print_rows(making.outline(out), making.says)
@@ -206,8 +208,8 @@ class ByRecipe:
         return bigin.plan_initialize(self.recipe, out, **self._given(), **given)
 
     def fill(self, out: str, **given: Any) -> Report:
-        if self.form.format == "dcp":
-            return save_dcp(self.recipe, out, **as_dcp(self._given() | given))
+        if self.form.format in DCP:
+            return save_dcp(self.recipe, out, format=self.form.format, **as_dcp(self._given() | given))
         form = "orbax" if self.form.format == "orbax" else None
         return bigin.initialize(self.recipe, out, format=form, **self._given(), **given)
 
@@ -243,8 +245,8 @@ class FromConfig:
         return self.model.plan(out, **self.form.arguments(), **given)
 
     def fill(self, out: str, **given: Any) -> Report:
-        if self.form.format == "dcp":
-            return save_dcp(self.model, out, **as_dcp(self.form.arguments() | given))
+        if self.form.format in DCP:
+            return save_dcp(self.model, out, format=self.form.format, **as_dcp(self.form.arguments() | given))
         given.pop("requests")
         return self.model.initialize(out, **self.form.arguments(), **given)
 
@@ -284,11 +286,13 @@ class Dummy:
 def check_dcp(choice: RecipeOptions, form: ModelOptions, out: str | None, *, planned: bool) -> None:
     """Refuse what a checkpoint of torch.distributed has not; raises UsageError."""
     if form.dummy or planned:
-        raise click.UsageError(f"expected --format dcp without {'--dummy' if form.dummy else '--parts'}")
+        raise click.UsageError(f"expected --format {form.format} without {'--dummy' if form.dummy else '--parts'}")
     if choice.like is None and form.config is None:
-        raise click.UsageError("expected --like or --config beside --format dcp, as no model is filled in place")
+        raise click.UsageError(
+            f"expected --like or --config beside --format {form.format}, as no model is filled in place"
+        )
     if out is not None and out.rstrip("/").endswith((".safetensors", ".zarr")):
-        raise click.UsageError(f"expected a folder for --format dcp, got {out}")
+        raise click.UsageError(f"expected a folder for --format {form.format}, got {out}")
 
 
 def as_dcp(given: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 What stands around a tensor and in .metadata is torch's (bigin.torch.storing has torch write it), and is only bytes
 here. `.metadata` is what makes a folder a checkpoint: it is written when all files have reached the disk. The record,
-and which tensor lies where, is in `.metadata.bigin.json`, which no reader of torch looks at.
+and which tensor lies where, is in `.metadata.bigin.json`, which no reader of torch looks at. Files of safetensors whose
+tensors lie in several of them have no .metadata, as their headers say all; the record is beside the first one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from bigin.targets.safetensors.stored import StoredFile, StoredTensor
 
 METADATA = ".metadata"
 SUFFIX = ".distcp"
+SHARD_FILES = "shard-*.safetensors"  # those of torch's HuggingFaceStorageWriter
 FILES = "files"  # of the record's file: which tensor lies where
 
 
@@ -84,19 +86,20 @@ class FramedFile(StoredFile):
 
 
 class DistcpTarget(CheckpointTarget):
-    """A checkpoint that is there, or one that is to be written with this .metadata."""
+    """A checkpoint that is there, or one that is to be written: with this .metadata, or without one."""
 
-    def __init__(self, label: str, folder: Path, files: Iterable[Framed], metadata: bytes | None) -> None:
-        super().__init__(
-            label, [FramedFile(folder, file) for file in files], folder / METADATA, new=metadata is not None
-        )
+    def __init__(self, folder: Path, files: Iterable[Framed], metadata: bytes | None, *, new: bool) -> None:
+        framed = [FramedFile(folder, file) for file in files]
+        index = folder / METADATA if framed[0].path.suffix == SUFFIX else None
+        super().__init__(str(folder), framed, index, new=new)
         self.metadata = metadata
-        self.ledger = DistcpLedger(self, new=metadata is not None)
+        self.ledger = DistcpLedger(self, new=new)
 
     def replaced(self) -> list[Path]:
         """The files of an earlier checkpoint."""
         ours = {file.path for file in self.files}
-        return sorted(path for path in self.files[0].path.parent.glob(f"*{SUFFIX}") if path not in ours)
+        pattern = SHARD_FILES if self.index is None else f"*{SUFFIX}"
+        return sorted(path for path in self.files[0].path.parent.glob(pattern) if path not in ours)
 
     def index_text(self) -> bytes:
         """What .metadata holds."""
@@ -112,8 +115,7 @@ class DistcpLedger(CheckpointLedger):
 
     def __init__(self, target: DistcpTarget, *, new: bool) -> None:
         super().__init__(target, new=new)
-        assert target.index is not None
-        self._key = target.index
+        self._key = target.index or self.files[0].path
 
     def record(self) -> Record | None:
         record = read_sidecar(self._key)
@@ -127,39 +129,52 @@ class DistcpLedger(CheckpointLedger):
         write_sidecar(self._key, record | {FILES: self.target.outline()})
 
     def _give_names(self) -> None:
-        self._key.unlink(missing_ok=True)  # of an earlier checkpoint: it would speak of these files
-        sync_folder(self._key.parent)
-        super()._give_names()
-        sync_folder(self._key.parent)
+        """Removes an earlier checkpoint first: its .metadata would speak of these files."""
+        folder = self._key.parent
+        new = [file for file in self.files if file.partial.exists()]
+        earlier = [file.path for file in new] if self.target.index is None else [self._key]
+        for path in (*earlier, *self.target.replaced()):
+            path.unlink(missing_ok=True)
+        sync_folder(folder)
+        for file in reversed(new):
+            file.partial.rename(file.path)
+        sync_folder(folder)
 
     def _complete(self, record: Record) -> None:
         self._keep(record)
 
 
+def record_file(folder: Path) -> Path | None:
+    """The file beside which the record of a checkpoint lies that bigin has written, or has begun."""
+    if sidecar(folder / METADATA).is_file():
+        return folder / METADATA
+    held = sorted(folder.glob("shard-00001-*.safetensors.bigin.json"))
+    return held[0].with_name(held[0].name.removesuffix(".bigin.json")) if held else None
+
+
 def is_distcp(path: Path) -> bool:
     """Whether a folder is such a checkpoint that bigin has written, or has begun."""
-    return path.is_dir() and sidecar(path / METADATA).is_file()
+    return path.is_dir() and record_file(path) is not None
 
 
 def existing_distcp(path: Path) -> DistcpTarget:
     """The target of a checkpoint that bigin has written."""
-    held = (read_sidecar(path / METADATA) or {}).get(FILES)
+    beside = record_file(path) or path / METADATA
+    held = (read_sidecar(beside) or {}).get(FILES)
     try:
         files = [
             Framed(name, [Piece(t, d, tuple(s), o) for t, d, s, o in told["pieces"]], (), told["size"])
             for name, told in dict(held).items()  # type: ignore[arg-type]
         ]
     except (TypeError, KeyError, ValueError):
-        raise RecordError(
-            f"{sidecar(path / METADATA)}: expected a record of which tensor lies where, got none"
-        ) from None
-    return DistcpTarget(str(path), path, files, None)
+        raise RecordError(f"{sidecar(beside)}: expected a record of which tensor lies where, got none") from None
+    return DistcpTarget(path, files, None, new=False)
 
 
-def new_distcp(folder: Path, files: Sequence[Framed], metadata: bytes) -> DistcpTarget:
+def new_distcp(folder: Path, files: Sequence[Framed], metadata: bytes | None) -> DistcpTarget:
     """The target of a checkpoint to be written."""
     if not folder.absolute().parent.is_dir():
         raise InputError(f"{folder}: expected an existing folder {folder.parent}; make it first")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: expected a folder, got a file")
-    return DistcpTarget(str(folder), folder, files, metadata)
+    return DistcpTarget(folder, files, metadata, new=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
@@ -25,12 +27,14 @@ from bigin.targets.distcp import SUFFIX, Framed, Piece, new_distcp
 from bigin.targets.models import SHARD
 from bigin.targets.paths import is_url
 from bigin.targets.pieces import rows_within
+from bigin.targets.safetensors.header import lay_out, pack_header
 from bigin.torch.modules import Value
 from bigin.torch.sources import Source, Wanted, source_of
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.metadata import Metadata
 
+FORMATS = ("dcp", "dcp-safetensors")
 ALIGNED = 64  # bytes at which a record begins, and torch.save puts its values at a multiple of 64 in it
 
 
@@ -45,6 +49,7 @@ def save_dcp(
     variables: Mapping[str, Any] | None = None,
     strict: bool = False,
     dtype: Any = None,
+    format: str = "dcp",
     max_shard_size: int | str | None = None,
     overwrite: bool = False,
     threads: int | None = None,
@@ -62,6 +67,9 @@ def save_dcp(
         source, rules, like, seed, default, variables, dtype: as in bigin.torch.reader.
         strict: for a recipe, as in bigin.initialize.
         out: the folder. Buffers that state_dict() leaves out are not written.
+        format: "dcp", or "dcp-safetensors" for the safetensors files of torch's HuggingFaceStorageWriter, which its
+            HuggingFaceStorageReader reads and consolidate_safetensors_files joins. In these, a tied parameter has its
+            first name alone.
         max_shard_size: the largest number of bytes of values in a file, or a text such as "5GB"; 5 GiB by default. The
             rows of a tensor that has more are in several files.
         overwrite, threads, max_memory, sync, progress: as in bigin.initialize.
@@ -85,6 +93,8 @@ def save_dcp(
     shard = SHARD if max_shard_size is None else parse_size(max_shard_size)
     if not torch.distributed.is_available():
         raise InputError("expected a torch with torch.distributed, whose checkpoints these are")
+    if format not in FORMATS:
+        raise InputError(f"expected a format among {', '.join(FORMATS)}, got {format!r}")
     if is_url(out):
         raise InputError(f"{out}: expected a local folder for a checkpoint of torch.distributed, got a URL")
     with default_modes():
@@ -92,8 +102,12 @@ def save_dcp(
         specs = {name: found.spec(name) for name in found.tensors if name not in found.unsaved | found.aliases.keys()}
         if not specs:
             raise InputError("expected tensors to write, got none")
-        files = list(packed(specs, shard))
-        target = new_distcp(Path(expand(out)), files, pickle.dumps(metadata_of(found, files)))
+        if format == "dcp":
+            files = list(packed(specs, shard))
+            metadata = pickle.dumps(metadata_of(found, files))
+        else:
+            files, metadata = list(packed_as_safetensors(specs, shard)), None
+        target = new_distcp(Path(expand(out)), files, metadata)
         try:
             return Job(ModelSpec(dict(sorted(specs.items()))), target, limits).fill(options)
         finally:
@@ -159,6 +173,35 @@ def packed(specs: Mapping[str, TensorValues], shard: int) -> Iterator[Framed]:
         frames += [(start, bytes(made.parts[0])), (start + made.at + made.size, bytes(made.parts[1]))]
         held, end = held + made.size, start + made.position
     yield Framed(f"__0_{number}{SUFFIX}", pieces, frames, end)
+
+
+def packed_as_safetensors(specs: Mapping[str, TensorValues], shard: int) -> Iterator[Framed]:
+    """The same as files of safetensors, whose metadata tells where in its tensor each piece begins."""
+    from torch.distributed.checkpoint._hf_utils import _gen_file_name
+
+    groups: list[dict[str, tuple[str, Shape, int]]] = [{}]
+    held, last, start = 0, "", 0
+    for name, dtype, shape in cut(specs, shard):
+        size = math.prod(shape) * specs[name].dtype.itemsize
+        start = start if name == last else 0
+        if groups[-1] and held + size > shard:
+            groups.append({})
+            held = 0
+        groups[-1][name] = (dtype, shape, start)
+        held, last, start = held + size, name, start + (shape[0] if shape else 0)
+    for number, group in enumerate(groups, 1):
+        entries = lay_out((name, dtype, shape) for name, (dtype, shape, _) in group.items())
+        offsets = {
+            name: {"saved_offsets": [start, *[0] * (len(shape) - 1)][: len(shape)]}
+            for name, (_, shape, start) in group.items()
+        }
+        told = {"format": "pt", "DCP_VERSION": "1.0", "DCP_SHARDING_INFO": json.dumps(offsets)}
+        header = pack_header(entries, told)
+        pieces = [
+            Piece(name, group[name][0], group[name][1], len(header) + entry.begin) for name, entry in entries.items()
+        ]
+        end = len(header) + max((entry.end for entry in entries.values()), default=0)
+        yield Framed(_gen_file_name(1, 1, number), pieces, [(0, header)], end)
 
 
 def metadata_of(source: Source, files: list[Framed]) -> Metadata:
