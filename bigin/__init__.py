@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from bigin import init as init
     from bigin import torch as torch
+    from bigin.api.checking import check as check
     from bigin.api.filling import create as create
     from bigin.api.filling import fill as fill
     from bigin.api.filling import fill_flat as fill_flat
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from bigin.core.errors import TargetError as TargetError
     from bigin.core.generator import Generator as Generator
     from bigin.core.generator import manual_seed as manual_seed
+    from bigin.inspect.model_check import ModelCheck as ModelCheck
     from bigin.inspect.overview import Overview as Overview
     from bigin.jobs.changes import RowSet as RowSet
     from bigin.jobs.changes import TableStatistics as TableStatistics
@@ -74,6 +76,8 @@ _HOMES = {
     "storage_options": "bigin.api.storage",
     "grow_vocabulary": "bigin.api.surgery",
     "verify": "bigin.api.verifying",
+    "check": "bigin.api.checking",
+    "ModelCheck": "bigin.inspect.model_check",
     "Verification": "bigin.jobs.compare",
     "RowSet": "bigin.jobs.changes",
     "TableStatistics": "bigin.jobs.changes",

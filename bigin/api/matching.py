@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from bigin.core.errors import InputError, NotFoundError
+from bigin.api.opening import record_of
+from bigin.core.errors import InputError, NotFoundError, RecordError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.names import dotted
@@ -98,19 +99,22 @@ class Matched:
 
 
 def by_recipe(
-    recipe: Any, like: Any, seed: Any, variables: Mapping[str, Any] | None, dtype: Any = None, *, strict: bool = False
+    recipe: Any, like: Any, seed: Any, variables: Mapping[str, Any] | None, dtype: Any = None, *, seeded: bool = True
 ) -> Wanting:
-    """What a recipe says of a model that is there, or of one that it should be like; raises InputError."""
+    """What a recipe says of a model that is there, or of one that it should be like; raises InputError.
+
+    seeded: whether the seed matters, and is told.
+    """
     if recipe is None:
         raise InputError("expected a recipe for like and variables, got none; give --recipe (recipe=)")
     if like is None and dtype is not None:
         raise InputError("expected no dtype for a checkpoint that is there, which has its own; give --like (like=)")
     check_recipe(recipe)
-    chosen = Chosen(recipe, seed, variables or {}, strict)
+    chosen = Chosen(recipe, seed, variables or {})
 
     def wanted(model: Model) -> Wanted:
         number = read_recipe(find_recipe(chosen.recipe), chosen.variables).seed if seed is None else seed
-        by = f"{os.fspath(recipe)}, seed {number}"
+        by = f"{os.fspath(recipe)}, seed {number}" if seeded else os.fspath(recipe)
         if like is not None:
             other = read_model(expand(like)).in_dtype(dtype)
             specs = resolve(chosen, other.label, other.tensors)[1]
@@ -138,8 +142,11 @@ def check_alone(what: Any, *, raw: bool, repair: bool) -> None:
 
 
 @contextmanager
-def matched(target: Any, wanting: Wanting) -> Iterator[Matched]:
-    """A model that is there with what it should hold, for as long as it is needed; raises InputError."""
+def matched(target: Any, wanting: Wanting | None) -> Iterator[Matched]:
+    """A model that is there with what it should hold, for as long as it is needed; raises InputError.
+
+    None stands for what its record says.
+    """
     where = Where(target)
     if where.missing:
         raise NotFoundError(f"{target}: expected a checkpoint or a zarr group, got nothing")
@@ -148,7 +155,8 @@ def matched(target: Any, wanting: Wanting) -> Iterator[Matched]:
         model, opened = retries.attempt(lambda: open_whole(expand(target)))
         try:
             retries.remote = opened.remote
-            yield Matched(model, opened, wanting(model), retries)
+            wanted = by_record(opened, retries) if wanting is None else wanting(model)
+            yield Matched(model, opened, wanted, retries)
         finally:
             after_stragglers(opened.close)
 
@@ -172,3 +180,14 @@ def verify_model(
             return Verification(found.target.label, record, 0, 0, 0, 0.0, **said)  # type: ignore[arg-type]
         job = Job(spec, found.target.only(specs), limits, found.retries)
         return replace(job.compare(sample, record, progress=progress), **said)  # type: ignore[arg-type]
+
+
+def by_record(target: ModelTarget, retries: Retries) -> Wanted:
+    """What a model's record says; raises RecordError where there is none."""
+    record = record_of(target, retries)
+    if record is None:
+        raise RecordError(f"{target.label}: expected a record of a fill, got none; give a recipe or --config")
+    try:
+        return Wanted("its record", dict(ModelSpec.from_record(record).tensors))
+    except InputError as error:
+        raise RecordError(f"{target.label}: its record cannot be used: {error}; give a recipe or --config") from None

@@ -14,6 +14,7 @@ import click
 
 from bigin import __version__
 from bigin.cli import settings
+from bigin.cli.checking import check
 from bigin.cli.commands import Group
 from bigin.cli.doctor import doctor
 from bigin.cli.filling import fill
@@ -75,6 +76,7 @@ def cli(context: click.Context) -> None:
 
 
 for command in (
+    check,
     doctor,
     fill,
     finish,

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
 
 from bigin.fillers.families import family
 from bigin.jobs.measure import Statistics
 from bigin.methods.expected import Expected, with_padding
-from bigin.methods.marginals import DiscreteMarginal, Marginal, WithZeros
+from bigin.methods.marginals import DiscreteMarginal, Marginal, NormalMarginal, WithZeros
 from bigin.spec.tensor import TensorSpec
 
 SIGMAS = 5.0
-# The probability that a normal value lies further from its mean than that, on either side; and ln(2 / it).
+# The probability that a normal value lies further from its mean than that, on either side.
 RARE = math.erfc(SIGMAS / math.sqrt(2.0))
-BITS = math.log(2.0 / RARE)
+
+
+@dataclass(frozen=True)
+class Level:
+    """The probability `rare` with which a check may be wrong, on either side, of a correct fill.
+
+    sigmas: how far a normal value lies from its mean with that probability. bits: ln(2 / rare).
+    """
+
+    rare: float
+
+    @cached_property
+    def sigmas(self) -> float:
+        """How many standard deviations."""
+        return -NormalDist().inv_cdf(self.rare / 2.0)
+
+    @cached_property
+    def bits(self) -> float:
+        """The logarithm of 2 / rare."""
+        return math.log(2.0 / self.rare)
+
+
+USUAL = Level(RARE)
 
 
 @dataclass(frozen=True)
@@ -43,8 +67,8 @@ def expected_of(spec: TensorSpec, *, whole: bool) -> Expected:
     return expected if spec.padding_idx is None else with_padding(expected, spec.shape, whole=whole)
 
 
-def checks(measured: Statistics, expected: Expected) -> list[Check]:
-    """The checks of a target's statistics; none where it is empty."""
+def checks(measured: Statistics, expected: Expected, level: Level = USUAL) -> list[Check]:
+    """The checks of a target's statistics; none where it is empty. At most EVENTS things may be wrong by chance."""
     if measured.count == 0:
         return []
     others = measured.count - measured.finite
@@ -54,82 +78,97 @@ def checks(measured: Statistics, expected: Expected) -> list[Check]:
     if measured.finite == 0:
         return lines
     if expected.known:
-        lines += [mean(measured, expected)]
-        lines += [spread(measured, expected)] if measured.finite > 1 else []
+        lines += [mean(measured, expected, level)]
+        lines += [spread(measured, expected, level)] if measured.finite > 1 else []
     if expected.rms is not None:
         lines.append(Check("rms", measured.rms, expected.rms * (1 - RMS), expected.rms * (1 + RMS)))
-    lines += extremes(measured, expected)
+    lines += extremes(measured, expected, level)
     if expected.zeros is not None:
-        lines.append(zeros(measured, expected))
+        lines.append(zeros(measured, expected, level))
     if expected.known:
-        lines.append(distance(measured, expected))
+        lines.append(distance(measured, expected, level))
     return lines
 
 
+EVENTS = 10  # mean, std (which takes two), two for each extreme, zeros, the distance of the CDFs, and two to spare
 RMS = 1e-5  # relative; the columns of an orthogonal matrix have length 1 to about 1e-6
 EXACT = 1e-9  # relative; what a sum in float64 may lose
 
 
-def mean(measured: Statistics, expected: Expected) -> Check:
-    """Within 5 standard errors.
+def mean(measured: Statistics, expected: Expected, level: Level = USUAL) -> Check:
+    """Within so many standard errors, where sums of the values have no heavier tails than a normal's.
 
-    Of rounded values, which may be few and far, within Bernstein's bound: with probability 1 - p, the mean of n values
-    within b of their mean is no further off than x + sqrt(x^2 + 2 std^2 l / n), with l = ln(2 / p), x = b l / (3 n).
+    Of others, which may be few and far or lie to one side, within Bernstein's bound: with probability 1 - p, the mean
+    of n values within b of their mean is no further off than x + sqrt(x^2 + 2 std^2 l / n), with l = ln(2 / p), x =
+    b l / (3 n).
     """
     marginal, n = expected.marginal, measured.finite
     error = marginal.std / math.sqrt(n)
-    step = furthest(marginal, n)
     slack = expected.resolution * marginal.std + EXACT * abs(marginal.mean)
     if not expected.exact:
-        slack += SIGMAS * error if step is None else bernstein(step, marginal.std**2, n)
+        light = isinstance(marginal, NormalMarginal) or is_light(marginal)
+        step = 0.0 if light else furthest(marginal, n, level)
+        slack += level.sigmas * error if light else bernstein(step, marginal.std**2, n, level)
     off = (measured.mean - marginal.mean) / error if error > 0 and not expected.exact else None
     return Check("mean", measured.mean, marginal.mean - slack, marginal.mean + slack, off)
 
 
-def spread(measured: Statistics, expected: Expected) -> Check:
-    """The variance of n values is about a chi-square's, of 2 (n - 1) / (kurtosis - 1) degrees of freedom.
+def is_light(marginal: Marginal) -> bool:
+    """Whether a smooth marginal is symmetric, and its tails are no heavier than a normal's, as those of a uniform."""
+    if isinstance(marginal, DiscreteMarginal | WithZeros):
+        return False
+    middle = (marginal.low + marginal.high) / 2.0
+    return abs(middle - marginal.mean) <= 1e-3 * marginal.std and marginal.kurtosis <= 3.0
 
-    Its cube root is about normal (Wilson and Hilferty 1931). Of rounded values, within Bernstein's bound.
+
+def spread(measured: Statistics, expected: Expected, level: Level = USUAL) -> Check:
+    """The variance of n normal values is a chi-square's of n - 1 degrees of freedom, whose cube root is about normal.
+
+    (Wilson and Hilferty 1931.) Of other values the mean of their squared deviations is within Bernstein's bounds, from
+    below with a step of the variance, as squares are not negative.
     """
     marginal, n = expected.marginal, measured.finite
     std, slack = marginal.std, expected.resolution + EXACT
     if expected.exact:
         return Check("std", measured.std, std * (1 - slack), std * (1 + slack))
     free = max(1.0, n * expected.independent)
-    step = furthest(marginal, n)
     error = std * math.sqrt((marginal.kurtosis - 1.0) / (4.0 * free))
-    if step is None:
-        degrees = 2.0 * max(1.0, free - 1.0) / (marginal.kurtosis - 1.0)
+    if isinstance(marginal, NormalMarginal):
+        degrees = max(1.0, free - 1.0)
         part = 2.0 / (9.0 * degrees)
-        low, high = (max(0.0, 1.0 - part + sign * SIGMAS * math.sqrt(part)) ** 1.5 for sign in (-1.0, 1.0))
+        low, high = (max(0.0, 1.0 - part + sign * level.sigmas * math.sqrt(part)) ** 1.5 for sign in (-1.0, 1.0))
         shrunk = math.sqrt((n - 1) / n)
         low, high = std * shrunk * low, std * high
     else:
-        width = bernstein(step**2, std**4 * (marginal.kurtosis - 1.0), free)
-        shift = bernstein(step, std**2, n)
-        low, high = math.sqrt(max(0.0, std**2 - width - shift**2)), math.sqrt(std**2 + width)
+        step = furthest(marginal, n, level)
+        variance = std**4 * (marginal.kurtosis - 1.0)
+        above, below = bernstein(step**2, variance, free, level), bernstein(std**2, variance, free, level)
+        shift = bernstein(step, std**2, n, level)
+        low, high = math.sqrt(max(0.0, std**2 - below - shift**2)), math.sqrt(std**2 + above)
     off = (measured.std - std) / error if error > 0 else None
     return Check("std", measured.std, low * (1 - slack), high * (1 + slack), off)
 
 
-def bernstein(step: float, variance: float, n: float) -> float:
+def bernstein(step: float, variance: float, n: float, level: Level = USUAL) -> float:
     """How far the mean of n values may lie off; see `mean`."""
-    x = step * BITS / (3.0 * n)
-    return x + math.sqrt(x * x + 2.0 * variance * BITS / n)
+    x = step * level.bits / (3.0 * n)
+    return x + math.sqrt(x * x + 2.0 * variance * level.bits / n)
 
 
-def furthest(marginal: Marginal, n: int) -> float | None:
-    """How far from the mean values may lie that n of them could hold; None where no values are few and far."""
+def furthest(marginal: Marginal, n: int, level: Level = USUAL) -> float:
+    """How far from the mean values may lie that n of them could hold, but for a thousandth of the level."""
     if isinstance(marginal, WithZeros):
-        inner = furthest(marginal.others, n)
-        return None if inner is None else max(inner + abs(marginal.others.mean - marginal.mean), abs(marginal.mean))
-    if not isinstance(marginal, DiscreteMarginal):
-        return None
-    likely = marginal.values[marginal.probabilities * n > 1e-3 * RARE]
-    return float(abs(likely - marginal.mean).max())
+        inner = furthest(marginal.others, n, level)
+        return max(inner + abs(marginal.others.mean - marginal.mean), abs(marginal.mean))
+    if isinstance(marginal, DiscreteMarginal):
+        likely = marginal.values[marginal.probabilities * n > 1e-3 * level.rare]
+        return float(abs(likely - marginal.mean).max())
+    hardly = 1e-3 * level.rare / n
+    low, high = max(marginal.low, marginal.lower(hardly)), min(marginal.high, marginal.upper(hardly))
+    return max(high - marginal.mean, marginal.mean - low)
 
 
-def extremes(measured: Statistics, expected: Expected) -> list[Check]:
+def extremes(measured: Statistics, expected: Expected, level: Level = USUAL) -> list[Check]:
     """Within the bounds, and neither further out nor nearer than the extremes of so many values are expected."""
     marginal, n = expected.marginal, measured.finite
     if not expected.known or expected.exact:
@@ -139,11 +178,13 @@ def extremes(measured: Statistics, expected: Expected) -> list[Check]:
         ]
     free = max(1.0, n * expected.independent)
     # Of n values, one lies beyond a bound with the probability 1 - (1 - q)^n if each does with the probability q.
-    rarely = -math.expm1(math.log1p(-RARE) / n)
-    mostly = -math.expm1(math.log(RARE) / free)
+    rarely = -math.expm1(math.log1p(-level.rare) / n)
+    mostly = -math.expm1(math.log(level.rare) / free)
     near = expected.reach * marginal.std if math.isfinite(expected.reach) else math.inf
     slack = expected.resolution * marginal.std
-    low, high = max(marginal.low, marginal.lower(rarely) - slack), min(marginal.high, marginal.upper(rarely) + slack)
+    beyond = expected.beyond * marginal.std
+    low = max(marginal.low - beyond, marginal.lower(rarely) - slack)
+    high = min(marginal.high + beyond, marginal.upper(rarely) + slack)
     inner_low = max(marginal.lower(mostly), marginal.mean - near) + slack
     inner_high = min(marginal.upper(mostly), marginal.mean + near) - slack
     return [
@@ -152,21 +193,21 @@ def extremes(measured: Statistics, expected: Expected) -> list[Check]:
     ]
 
 
-def zeros(measured: Statistics, expected: Expected) -> Check:
+def zeros(measured: Statistics, expected: Expected, level: Level = USUAL) -> Check:
     """Those of the structure, and the others' that are 0 by chance: a binomial number."""
     assert expected.zeros is not None
     count = (measured.finite - expected.zeros) * expected.chance
-    width = measured.finite * bernstein(1.0, count / measured.finite, measured.finite) if count > 0 else 0.0
+    width = measured.finite * bernstein(1.0, count / measured.finite, measured.finite, level) if count > 0 else 0.0
     low = expected.zeros + math.ceil(max(0.0, count - width))
     return Check("zeros", measured.zeros, low, expected.zeros + math.floor(count + width))
 
 
-def distance(measured: Statistics, expected: Expected) -> Check:
+def distance(measured: Statistics, expected: Expected, level: Level = USUAL) -> Check:
     """The largest distance between the CDFs, at the histogram's edges (Kolmogorov and Smirnov).
 
     Of n independent values it exceeds sqrt(ln(2 / p) / (2 n)) with at most the probability p (Massart 1990).
     """
     free = max(1.0, measured.finite * expected.independent)
-    allowed = EXACT if expected.exact else min(1.0, math.sqrt(BITS / (2.0 * free)) + expected.resolution)
+    allowed = EXACT if expected.exact else min(1.0, math.sqrt(level.bits / (2.0 * free)) + expected.resolution)
     apart = abs((measured.histogram / measured.finite - expected.marginal.binned(measured.bins)).cumsum())
     return Check("CDF distance", float(apart.max()), 0.0, allowed)

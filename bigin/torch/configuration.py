@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bigin.api.checking import check_model
 from bigin.api.matching import Wanted, verify_model
 from bigin.api.models import Out, Row, fill_model
 from bigin.api.plans import Plan, plan_model, plan_verify_model
@@ -19,6 +20,8 @@ from bigin.core.limits import Limits
 from bigin.core.paths import expand
 from bigin.core.text import parse_size, similar
 from bigin.core.warning import warn
+from bigin.inspect.examining import How
+from bigin.inspect.model_check import ModelCheck
 from bigin.jobs.compare import Sample, Verification
 from bigin.jobs.job import FillOptions, check_progress
 from bigin.jobs.plans.begin import absolute
@@ -283,6 +286,34 @@ class Configuration:
             InputError: something is wrong with what was asked for.
         """
         return plan_verify_model(absolute(expand(target)), self._wanting, parts, Sample(sample, sample_seed))
+
+    def check(
+        self,
+        target: str | os.PathLike[str],
+        *,
+        sample: float = 1.0,
+        sample_seed: int = 0,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ModelCheck:
+        """Tell which tensors of a checkpoint do not look as the model's own code initializes them, by any seed.
+
+        Args:
+            target: a safetensors file, the folder or the index of a checkpoint, or a zarr group.
+            sample, sample_seed, threads, max_memory, progress: as in bigin.check.
+
+        Returns:
+            Every tensor with what is wrong with it.
+
+        Raises:
+            InputError: there is no such checkpoint, or something is wrong with what was asked for.
+            FillError: the checkpoint could not be read.
+        """
+        how = How(Limits.parse(threads, max_memory), Sample(sample, sample_seed))
+        check_progress(progress)
+        wanted = replace(self._wanting(self.model), by=type(self.module).__name__)
+        return check_model(target, lambda model: wanted, how, progress)
 
     def _wanting(self, model: Model) -> Wanted:
         """What a checkpoint should hold, whatever it does hold."""

@@ -1,0 +1,103 @@
+"""bigin.check: which tensors of a model do not look as a recipe says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from bigin.api.matching import Matched, Wanting, by_recipe, matched
+from bigin.core.limits import Limits
+from bigin.inspect.examining import Examined, How, Item, examine
+from bigin.inspect.model_check import ModelCheck, absent
+from bigin.jobs.compare import Sample
+from bigin.jobs.job import check_progress
+
+
+def check(
+    model: Any,
+    recipe: str | os.PathLike[str] | None = None,
+    *,
+    like: Any = None,
+    variables: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    sample: float = 1.0,
+    sample_seed: int = 0,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ModelCheck:
+    """Tell which tensors of a model do not look as a recipe says, whatever initialized it and by whatever seed.
+
+    Values that were never written (zeros, NaN, what memory held before), a wrong standard deviation or distribution,
+    wrong fans, rows, shards or tensors that are equal though they are drawn, and tensors that are missing or that no
+    rule is for. All tests together are wrong about a model that is right once in a million times. They are statistics:
+    they do not see another seed, or a few values that were changed; `verify` compares bits.
+
+    Args:
+        model: a safetensors file, the folder or the index of a checkpoint, or a zarr group.
+        recipe: the path of a recipe, or the name of one that ships. Without one, what the model's record says.
+        like, variables, dtype: as in `verify`.
+        sample: the share of each tensor that is read, above 0 and up to 1: some stretches of it, at least one.
+        sample_seed: which ones.
+        threads, max_memory, progress: as in `fill`. A thread reads one tensor at a time.
+
+    Returns:
+        Every tensor with what is wrong with it; `right` says whether nothing is.
+
+    Raises:
+        InputError: there is no such model or recipe, or something is wrong with what was asked for.
+        FillError: the model could not be read.
+
+    Example:
+        >>> group = zarr.open_group("model.zarr", mode="w")
+        >>> for name in ("fc1.weight", "fc2.weight"):
+        ...     array = group.create_array(name, shape=(120, 400), dtype="float32")
+        >>> with open("recipe.toml", "w") as file:
+        ...     n = file.write('[[rule]]\\nmatch = "*.weight"\\nmethod = "kaiming_normal"\\n')
+        >>> report = bigin.initialize("recipe.toml", "model.zarr")
+        >>> bigin.check("model.zarr", "recipe.toml").right
+        True
+        >>> group["fc2.weight"][...] = group["fc1.weight"][...]
+        >>> [(each.tensor, each.findings[0].text) for each in bigin.check("model.zarr", "recipe.toml").wrong]
+        [('fc2.weight', 'identical to fc1.weight')]
+    """
+    limits, chosen = Limits.parse(threads, max_memory), Sample(sample, sample_seed)
+    check_progress(progress)
+    if recipe is None and like is None and variables is None:
+        return check_model(model, None, How(limits, chosen), progress)
+    return check_model(model, by_recipe(recipe, like, 0, variables, dtype, seeded=False), How(limits, chosen), progress)
+
+
+def check_model(
+    model: Any, wanting: Wanting | None, how: How, progress: Callable[[int, int], None] | None
+) -> ModelCheck:
+    """Looks at a model that is there beside what it should hold; None stands for what its record says."""
+    with matched(model, wanting) as found:
+        specs = found.specs
+        items = [item_of(found, name) for name in sorted(specs)]
+        rows = examine(items, how, progress)
+        rows = [without_ties(row, found) for row in rows]
+        kinds = {"missing": found.missing, "extra": found.extra}
+        said = {"missing": "expected it, got no tensor of that name", "extra": f"{found.wanted.by} says nothing of it"}
+        rows += [absent(name, kind, said[kind]) for kind, names in kinds.items() for name in names]
+        for line in found.unlike:
+            name, _, text = line.partition(": ")
+            rows.append(absent(name, "unlike", text))
+        rows.sort(key=lambda row: row.tensor)
+        return ModelCheck(found.target.label, found.wanted.by, rows, how.sample.fraction, how.alarms)
+
+
+def item_of(found: Matched, name: str) -> Item:
+    """A tensor to look at."""
+    member = found.target.members[name]
+    return Item(name, lambda: member, found.specs.get(name), member.shape, member.dtype.name, None, found.retries)
+
+
+def without_ties(row: Examined, found: Matched) -> Examined:
+    """A tensor that is tied may be identical to the one that it is tied to."""
+    of = found.wanted.aliases.get(row.tensor)
+    tied = {row.tensor: of, **{name: other for other, name in found.wanted.aliases.items()}}.get(row.tensor)
+    names = {f"identical to {name}" for name in (of, tied) if name is not None}
+    return replace(row, findings=[finding for finding in row.findings if finding.text not in names])
