@@ -182,9 +182,9 @@ def extremes(measured: Statistics, expected: Expected, level: Level = USUAL) -> 
     mostly = -math.expm1(math.log(level.rare) / free)
     near = expected.reach * marginal.std if math.isfinite(expected.reach) else math.inf
     slack = expected.resolution * marginal.std
-    beyond = expected.beyond * marginal.std
-    low = max(marginal.low - beyond, marginal.lower(rarely) - slack)
-    high = min(marginal.high + beyond, marginal.upper(rarely) + slack)
+    low, high = max(marginal.low, marginal.lower(rarely) - slack), min(marginal.high, marginal.upper(rarely) + slack)
+    low -= expected.beyond * max(marginal.std, abs(low))
+    high += expected.beyond * max(marginal.std, abs(high))
     inner_low = max(marginal.lower(mostly), marginal.mean - near) + slack
     inner_high = min(marginal.upper(mostly), marginal.mean + near) - slack
     return [

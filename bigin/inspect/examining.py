@@ -14,9 +14,10 @@ import numpy as np
 from bigin.core.limits import Limits
 from bigin.core.regions import Region, Shape, extent
 from bigin.core.threads import Stopped, Stopping
+from bigin.fillers.filler import Filler
 from bigin.inspect.causes import cause
 from bigin.inspect.checks import EVENTS, Level, checks, expected_of
-from bigin.inspect.pieces import Array, Piece, pieces_of, shifted, values_at
+from bigin.inspect.pieces import Array, Given, Piece, pieces_of, shifted, values_at
 from bigin.inspect.repeats import Rows, equal_shards, few, of_rows, row_axis
 from bigin.jobs.compare import Sample
 from bigin.jobs.executors.threads import ThreadExecutor
@@ -27,7 +28,7 @@ from bigin.methods.expected import Expected, at_zero
 from bigin.methods.marginals import DiscreteMarginal, WithZeros
 from bigin.spec.layered import LayeredSpec
 from bigin.spec.model import TensorValues
-from bigin.spec.values import ValuesSpec
+from bigin.spec.tensor import TensorSpec
 from bigin.targets.target import Target
 
 ALARMS = 1e-6  # the probability that a model that is right is said to be wrong
@@ -111,11 +112,12 @@ def examine(items: Sequence[Item], how: How, progress: Callable[[int, int], None
     levels = Levels.of(items, how)
     results: list[Examined | None] = [None] * len(items)
     total = sum(math.prod(item.shape) for item in items)
-    lock = threading.Lock()
+    known = Known()
 
     def worker(stopping: Stopping) -> Callable[[int], int]:
         def look(index: int) -> int:
-            results[index] = Looking(items[index], how, levels, stopping, lock).examined()
+            with np.errstate(all="ignore"):  # what memory held before may be any numbers
+                results[index] = Looking(items[index], how, levels, stopping, known).examined()
             return math.prod(items[index].shape)
 
         return look
@@ -141,6 +143,14 @@ class Levels:
         return cls(
             Level(min(0.5, how.alarms / 2.0 / (EVENTS * max(1, pieces)))), how.alarms / 2.0 / (REPEATS * max(1, pieces))
         )
+
+
+@dataclass
+class Known:
+    """What is expected of values, by what decides it: the layers of a model expect the same."""
+
+    expected: dict[tuple[Any, ...], Expected] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Tally:
@@ -210,8 +220,8 @@ def span_for(expected: Expected | None) -> Span | None:
 class Looking:
     """One tensor, which is read once in the order of its flat indices."""
 
-    def __init__(self, item: Item, how: How, levels: Levels, stopping: Stopping, lock: threading.Lock) -> None:
-        self.item, self.how, self.levels, self.stopping, self.lock = item, how, levels, stopping, lock
+    def __init__(self, item: Item, how: How, levels: Levels, stopping: Stopping, known: Known) -> None:
+        self.item, self.how, self.levels, self.stopping, self.known = item, how, levels, stopping, known
         self.target = item.open()
         self.grid = grid_in_order(self.target, max(1 << 20, how.limits.memory // (4 * how.limits.threads)))
         self.tasks = how.sample.of(len(self.grid))
@@ -220,14 +230,19 @@ class Looking:
         self.all = len(self.tasks) == len(self.grid) and item.origin is None
         self.expected = [self._expected(piece) for piece in self.pieces]
         self.findings: list[Finding] = []
+        self.filler: Filler | None = None  # of values that are given
         self.digest = hashlib.blake2b(digest_size=32)
         self.alike = max((1.0 if each is None else collision(each) for each in self.expected), default=1.0)
 
     def _expected(self, piece: Piece) -> Expected | None:
-        if isinstance(piece.spec, ValuesSpec):
+        if not isinstance(piece.spec, TensorSpec):
             return None
-        with self.lock:  # tables of marginals are made once
-            return tolerant(expected_of(piece.spec, whole=piece.whole and self.all), piece.spec.dtype)
+        spec, whole = piece.spec, piece.whole and self.all
+        key = (spec.method, repr(spec.parameters), spec.shape, spec.dtype, spec.padding_idx, whole)
+        with self.known.lock:  # tables of marginals are made once
+            if key not in self.known.expected:
+                self.known.expected[key] = tolerant(expected_of(spec, whole=whole), spec.dtype)
+            return self.known.expected[key]
 
     def examined(self) -> Examined:
         """What is found."""
@@ -303,10 +318,14 @@ class Looking:
     def _given(self, number: int, there: Region, values: Array) -> int:
         """How many values are not those that were given, but for the last places."""
         spec = self.item.spec
-        if not isinstance(spec, ValuesSpec):
+        if not isinstance(spec, Given):
             return 0
+        if self.filler is None:
+            self.filler = spec.plan()()
+            if self.filler.has_setup:
+                self.filler.setup(1, self.how.limits.memory, lambda part: None)
         wanted = np.empty(extent(there), spec.dtype)
-        spec.plan()()(there, wanted)
+        self.filler(there, wanted)
         a, b = values.astype(np.float64), wanted.reshape(-1).astype(np.float64)
         eps = 0.0 if spec.dtype.kind in "iu" else float(tolerance(spec.dtype))
         with np.errstate(invalid="ignore"):
@@ -319,9 +338,9 @@ class Looking:
             return stats
         piece, expected = self.pieces[number], self.expected[number]
         about = f"{piece.spec.name}: " if len(self.pieces) > 1 else ""
-        if expected is None:
+        if expected is None or not isinstance(piece.spec, TensorSpec):
             if differing:
-                text = f"{differing} of {stats.count} values are not those that the model's code computes"
+                text = f"{differing} of {stats.count} values are not those that are given"
                 self.findings.append(Finding("values", about + text))
             return stats
         lines = checks(stats, expected, self.levels.statistics)
@@ -359,7 +378,7 @@ def wanted_of(spec: TensorValues | None) -> str:
     if spec is None:
         return ""
     pieces = pieces_of(spec)
-    calls = list(dict.fromkeys("given values" if isinstance(p.spec, ValuesSpec) else p.spec.call for p in pieces))
+    calls = list(dict.fromkeys(p.spec.call if isinstance(p.spec, TensorSpec) else "given values" for p in pieces))
     text = ", ".join(calls[:2]) + (", ..." if len(calls) > 2 else "")
     return text if len(pieces) == 1 else f"{len(pieces)} parts: {text}"
 

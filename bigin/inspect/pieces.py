@@ -10,6 +10,7 @@ import numpy as np
 
 from bigin.core.regions import Region, Shape, extent
 from bigin.core.views import Positions
+from bigin.spec.copied import CopySpec, GrownSpec
 from bigin.spec.fused import FusedSpec
 from bigin.spec.layered import LayeredSpec
 from bigin.spec.model import TensorValues
@@ -17,6 +18,7 @@ from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Given = ValuesSpec | CopySpec | GrownSpec  # values that are known one by one
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Piece:
     whole: whether all values of the method's tensor lie there, and nothing lies above them.
     """
 
-    spec: TensorSpec | ValuesSpec
+    spec: TensorSpec | Given
     places: tuple[Positions, ...]
     whole: bool = True
 

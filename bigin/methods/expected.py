@@ -51,8 +51,8 @@ class Expected:
     others. exact: nothing is random. finite: no value is infinite or NaN; else none is finite. known: the marginal
     holds (else no more than its bounds do, as for a part of an identity). resolution: how far the draws, which are
     counted in steps, may lie from the marginal, in standard deviations and in probability. reach: up to how many
-    standard deviations from the mean they are as likely as the marginal says. beyond: how far outside of the bounds
-    values may lie, in standard deviations. rms: the root mean square, where it is
+    standard deviations from the mean they are as likely as the marginal says. beyond: how far outside of the
+    bounds values may lie, relative to those or to the standard deviation. rms: the root mean square, where it is
     the same for every seed. orthogonal: the distribution, where the columns or rows of the whole matrix are
     orthonormal times its gain. column_zeros: how many zeros each column of the whole matrix has by structure.
     """

@@ -11,6 +11,7 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError("expected torch, which bigin.torch is for; pip install torch", name="torch") from None
 
+from bigin.torch.checking import check
 from bigin.torch.checkpoint import materialize
 from bigin.torch.configuration import Configuration
 from bigin.torch.defaults import rules_like
@@ -32,6 +33,7 @@ __all__ = [
     "InputError",
     "ModelSignal",
     "Rule",
+    "check",
     "deferred",
     "fill_dtensor",
     "fill_quantized",
