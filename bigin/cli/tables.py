@@ -162,7 +162,11 @@ def create(path: str, rows: TableOptions, spec: SpecOptions, sync: bool, run: Ru
 def grow(path: str, num_embeddings: int, sync: bool, planning: Planning, run: RunOptions, as_json: bool) -> None:
     """Grow a table."""
     if planning.parts is not None:
-        keep(bigin.plan_grow(path, num_embeddings, parts=planning.parts), planning.output, run.quiet)
+        plan = bigin.plan_grow(path, num_embeddings, parts=planning.parts)
+        keep(plan, planning.output, run.quiet or as_json)
+        if as_json:
+            said = {"target": plan.target, "plan": planning.output or "plan.json", "parts": plan.parts}
+            click.echo(json.dumps(said | {"fingerprint": plan.fingerprint}, indent=2))
         return
     with progress_bar(path, run.quiet or as_json) as progress:
         grown = bigin.EmbeddingTable.open(path)

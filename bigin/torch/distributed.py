@@ -104,8 +104,13 @@ def spec_of_part(spec: TensorValues, region: tuple[slice, ...]) -> Spec:
 
 def is_distributed(tensor: Any) -> bool:
     """Whether a tensor is a DTensor or a ShardedTensor."""
+    return is_dtensor(tensor) or is_sharded(tensor)
+
+
+def is_dtensor(tensor: Any) -> bool:
+    """Whether a tensor is a DTensor."""
     module = sys.modules.get("torch.distributed.tensor")  # whoever has one has imported it
-    return (module is not None and isinstance(tensor, module.DTensor)) or is_sharded(tensor)
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def local_parts(tensor: Any) -> list[tuple[Any, tuple[slice, ...]]]:

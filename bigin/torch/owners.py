@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bigin.core.views import View
-from bigin.torch.distributed import is_distributed
+from bigin.torch.distributed import is_dtensor
 from bigin.torch.modules import Member, members
 from bigin.torch.recording.memory import key_of
 
@@ -85,7 +85,7 @@ class Owners:
 
 def local_of(tensor: Any) -> Any:
     """The part of a DTensor that lies here; any other tensor itself."""
-    return tensor._local_tensor if is_distributed(tensor) else tensor
+    return tensor._local_tensor if is_dtensor(tensor) else tensor
 
 
 def has_memory(tensor: Any) -> bool:

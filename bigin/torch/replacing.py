@@ -25,7 +25,7 @@ from bigin.spec.model import TensorValues
 from bigin.spec.part import RegionSpec
 from bigin.spec.tensor import TensorSpec
 from bigin.targets.open import open_target
-from bigin.torch.distributed import is_distributed, local_parts, part_jobs
+from bigin.torch.distributed import is_dtensor, local_parts, part_jobs
 from bigin.torch.owners import Held, Owners, has_memory, local_of
 from bigin.torch.recording.functions import replaced
 from bigin.torch.recording.lowering import Target, layer
@@ -104,14 +104,14 @@ class Drawing:
 
     def find(self, tensor: Any) -> Held | None:
         """The member that a tensor is, or is a view of."""
-        if is_distributed(tensor) and tensor in self.views:
+        if is_dtensor(tensor) and tensor in self.views:
             held: Held = self.views[tensor][0]
             return held
         return self.owners.find(tensor)
 
     def is_copy(self, tensor: Any) -> bool:
         """Whether DTensor has made a copy for a view, as it does where a sharded axis is cut."""
-        if not is_distributed(tensor) or tensor not in self.views:
+        if not is_dtensor(tensor) or tensor not in self.views:
             return False
         return key_of(local_of(tensor)) != key_of(self.views[tensor][0].local)
 
@@ -163,7 +163,7 @@ class Drawing:
         spec = LayeredSpec((drawn,), shape, drawn.spec.dtype)
         everywhere = [(whole, tuple(slice(0, size) for size in shape))]
         jobs = []
-        for part, region in local_parts(whole) if is_distributed(whole) else everywhere:
+        for part, region in local_parts(whole) if is_dtensor(whole) else everywhere:
             here = [within(positions, one) for positions, one in zip(axes, region, strict=True)]
             if all(map(len, here)):
                 target = part[tuple(moved(one, by.start) for one, by in zip(here, region, strict=True))]
@@ -176,7 +176,7 @@ class Drawing:
         whole = held.member.tensor
         if tensor.shape == whole.shape and view_of(local_of(tensor)) == view_of(held.local):
             return None
-        if is_distributed(whole):
+        if is_dtensor(whole):
             return self._where_distributed(held, tensor)
         if not whole.is_contiguous():
             raise InputError(f"expected a draw into all of a tensor that is not contiguous, got a part; {REMEDY}")
@@ -187,7 +187,7 @@ class Drawing:
 
     def _where_distributed(self, held: Held, tensor: Any) -> View | None:
         """The same for a DTensor, whose views are told by how they were made."""
-        if not is_distributed(tensor):
+        if not is_dtensor(tensor):
             if view_of(tensor) == view_of(held.local):
                 return None
             raise InputError(f"expected a draw into a DTensor or a view of it, got a part of this rank's own; {REMEDY}")
@@ -223,8 +223,8 @@ class Drawing:
 
     def note_view(self, func: Any, args: Any, kwargs: Any, made: Any) -> None:
         """Remember which elements of the whole a view of a DTensor has."""
-        base = next((leaf for leaf in tree_leaves((args, kwargs)) if is_distributed(leaf)), None)
-        outs = [leaf for leaf in tree_leaves(made) if is_distributed(leaf)]
+        base = next((leaf for leaf in tree_leaves((args, kwargs)) if is_dtensor(leaf)), None)
+        outs = [leaf for leaf in tree_leaves(made) if is_dtensor(leaf)]
         if base is None or not outs:
             return
         held = self.owners.find(base, scan=False)

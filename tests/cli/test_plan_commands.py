@@ -71,6 +71,8 @@ def test_statistics_and_a_grow_in_parts():
     table = ("--num-embeddings", 1000, "--embedding-dim", 64, "--method", "normal", "--chunks", 100)
     run("table", "create", "t.zarr", *table)
     assert "2 parts of" in run("table", "grow", "t.zarr", 3000, "--parts", 2, "-o", "g.json").stdout
+    told = json.loads(run("table", "grow", "t.zarr", 3000, "--parts", 2, "-o", "g.json", "--json").stdout)
+    assert (told["plan"], told["parts"]) == ("g.json", 2)
     assert "missing: 0-1" in run("status", "g.json", code=1).stdout
     run("work", "g.json", "--part", "0-1", "-q")
     assert "filled with normal" in run("finish", "g.json").stdout
