@@ -1,5 +1,6 @@
 """The benchmark cannot rot: every case runs, tiny, and is checked."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -182,3 +183,20 @@ def test_readers_of_computed_and_stored_arrays():
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("GB/s") == 1
     assert "tensorstore, bigin serve" in done.stdout
+
+
+def test_shards_beside_those_of_jax(tmp_path):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed: pip install 'bigin[test-jax]'")
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench.sharded", "--quick", "--only", "glorot_uniform"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    header, _, *rows = ran.stdout.splitlines()[1:]
+    assert header.startswith("| values | way |")
+    assert len(rows) == 3
+    for row in rows:
+        assert all(float(cell) >= 0 for cell in row.split("|")[3:7]), row

@@ -39,7 +39,7 @@ def array(
         method: a method of jax.nn.initializers, such as "glorot_normal", with the meaning, parameters and defaults that
             it has there; or a method that only bigin has. Kernels are (..., in, out): in_axis is -2 and out_axis -1.
         sharding: a jax.sharding.Sharding, a device, or a PartitionSpec of the mesh that jax.set_mesh has set. By
-            default the array is on the default device.
+            default it lies where jax.numpy puts one: on the default device, or on all devices of that mesh.
         seed: an integer from 0 to 2^64 - 1.
         name: the name of the tensor in its model; tensors of other names draw other values.
         dtype: of the values; by default jax's default float.

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import bigin
@@ -156,6 +156,19 @@ def test_nnx_from_shapes(mesh, how):
     built = Nnx(nnx.Rngs(1))
     nnx.update(built, params)
     np.testing.assert_array_equal(built.out.kernel[...], params["out"]["kernel"][...])
+
+
+def test_nnx_shards_by_annotations_in_a_mesh():
+    """Flax cuts an array that lies on the whole mesh, or tells by the shapes where it is to lie."""
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
+    init = nnx.with_partitioning(INIT, (None, "y"))
+    with jax.set_mesh(mesh):
+        model = nnx.Linear(8, 4, kernel_init=init, rngs=nnx.Rngs(0))
+        assert model.kernel[...].sharding.spec == P(None, "y")
+        shapes = nnx.state(nnx.eval_shape(lambda: nnx.Linear(8, 4, kernel_init=init, rngs=nnx.Rngs(0))), nnx.Param)
+        params = bigin.jax.init(shapes, {"*": "normal"}, seed=3)
+    assert params["kernel"][...].sharding == NamedSharding(mesh, P(None, "y"))
+    np.testing.assert_array_equal(params["kernel"][...], filled("kernel", (8, 4), "normal", std=0.01))
 
 
 def test_an_nnx_module_whole():
