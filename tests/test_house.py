@@ -51,7 +51,7 @@ FACES = {
     "bigin/jax/models.py": {"init"},
     "bigin/torch/modules.py": {"init_"},
     "bigin/torch/checkpoint.py": {"materialize"},
-    "bigin/torch/configuration.py": {"Configuration.initialize"},
+    "bigin/torch/configuration.py": {"Configuration.__init__", "Configuration.initialize"},
     "bigin/torch/distributed.py": {"fill_dtensor"},
     "bigin/torch/reading.py": {"reader"},
     "bigin/torch/storing.py": {"save_dcp"},

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from bigin.api.opening import record_of
+from bigin.api.sources import with_sources
 from bigin.core.errors import InputError, NotFoundError, RecordError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
@@ -110,7 +111,7 @@ def by_recipe(
     if like is None and dtype is not None:
         raise InputError("expected no dtype for a checkpoint that is there, which has its own; give --like (like=)")
     check_recipe(recipe)
-    chosen = Chosen(recipe, seed, variables or {})
+    chosen = with_sources(Chosen(recipe, seed, variables or {}))[0]
 
     def wanted(model: Model) -> Wanted:
         number = read_recipe(find_recipe(chosen.recipe), chosen.variables).seed if seed is None else seed

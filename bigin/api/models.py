@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bigin.api.sources import grown_companions, grown_model, refuse_itself, with_sources
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
@@ -23,6 +24,7 @@ from bigin.recipes.assign import Assignment, Part
 from bigin.recipes.dummy import dummy_specs
 from bigin.recipes.recipe import Tensor
 from bigin.recipes.specs import Chosen, check_recipe, resolve
+from bigin.spec.copied import GrownSpec
 from bigin.spec.model import ModelSpec, TensorValues
 from bigin.targets import orbax
 from bigin.targets.model import ModelTarget
@@ -58,17 +60,18 @@ class Row:
 
 def outline(
     recipe: str | os.PathLike[str],
-    like: Any,
+    like: Any = None,
     *,
     seed: int | None = None,
     variables: Mapping[str, Any] | None = None,
     strict: bool = False,
     dtype: Any = None,
+    source: str | os.PathLike[str] | None = None,
 ) -> list[Row]:
     """What `initialize` would do, without doing any of it.
 
     Args:
-        recipe, like, seed, variables, strict, dtype: as in `initialize`.
+        recipe, like, seed, variables, strict, dtype, source: as in `initialize`.
 
     Returns:
         A row for every tensor, in the order of the names.
@@ -86,8 +89,11 @@ def outline(
     """
     with default_modes():
         check_recipe(recipe)
-        model = read_model(expand(like)).in_dtype(dtype)
-        assignments, specs = resolve(Chosen(recipe, seed, variables or {}, strict), model.label, model.tensors)
+        chosen, place = with_sources(Chosen(recipe, seed, variables or {}, strict), source)
+        if like is None and place is None:
+            raise InputError("expected a model that gives names, shapes and dtypes, got none; give --like (like=)")
+        model = read_model(place if like is None else expand(like)).in_dtype(dtype)
+        assignments, specs = resolve(chosen, model.label, model.tensors)
     return [_row(assignment, specs[assignment.tensor.name]) for assignment in assignments]
 
 
@@ -101,6 +107,7 @@ def initialize(
     strict: bool = False,
     dtype: Any = None,
     format: str | None = None,
+    source: str | os.PathLike[str] | None = None,
     max_shard_size: int | str | None = None,
     weights_only: bool = False,
     overwrite: bool = False,
@@ -125,6 +132,8 @@ def initialize(
         dtype: the dtype of all tensors of floats, instead of those of `like`.
         format: "orbax" for an Orbax checkpoint in the folder `out`, which restores as a tree of dictionaries: a tensor
             `a.b` as tree["a"]["b"]. By default what the ending of `out` says.
+        source: the checkpoint that rules copy from, instead of the recipe's `from`. Where `like` is not given, the new
+            model is like it.
         max_shard_size: the largest number of bytes in a file of a checkpoint, or a text such as "5GB". By default the
             files are those of `like`, and 5 GiB where it has none.
         weights_only: leave out what lies beside the weights of `like`, a checkpoint's folder: config.json,
@@ -151,13 +160,17 @@ def initialize(
     with default_modes():
         check_recipe(recipe)
         out, like = expand(out), expand(like)
+        chosen, place = with_sources(Chosen(recipe, seed, variables or {}, strict), source)
+        if place is not None:
+            refuse_itself(place, out)
+            like = place if like is None else like
         check_format(format, out, like)
-        model, specs = model_of(out, like, Chosen(recipe, seed, variables or {}, strict), dtype)
+        model, specs = model_of(out, like, chosen, dtype)
         if format == orbax.FORMAT:
             specs = orbax.as_tree(specs)
             tree = Out(out, model, None, beside=orbax.tree_files(specs), group=True)
             return fill_model(specs, tree, limits, options)
-        beside = Companions() if weights_only else companions_like(like, dtype)
+        beside = Companions() if weights_only else grown_companions(companions_like(like, dtype), specs)
         return fill_model(specs, Out(out, model, shard, in_place=like is None, beside=beside), limits, options)
 
 
@@ -227,7 +240,7 @@ def model_of(out: Any, like: Any, chosen: Chosen, dtype: Any = None) -> tuple[Mo
         )
     model = read_model(out, in_place=True) if like is None else read_model(like).in_dtype(dtype)
     _, specs = resolve(chosen, model.label, model.tensors)
-    return model, specs
+    return grown_model(model, specs), specs
 
 
 def companions_like(like: Any, dtype: Any) -> Companions:
@@ -355,13 +368,14 @@ def _made_group(place: Any, label: str, records: Mapping[str, Record]) -> ModelT
 
 def _row(assignment: Assignment, values: TensorValues) -> Row:
     tensor = assignment.tensor
+    shape = values.shape if isinstance(values, GrownSpec) else tensor.shape
     return Row(
         tensor.name,
-        tensor.shape,
+        shape,
         tensor.dtype,
         assignment.rule.label,
-        _in_words(assignment.parts),
-        nbytes_of(tensor.dtype, tensor.shape),
+        _in_words(assignment.parts) if assignment.parts else str(values),
+        nbytes_of(tensor.dtype, shape),
     )
 
 

@@ -11,6 +11,7 @@ from bigin.api.matching import MENTIONED, Wanting, by_recipe, check_alone, match
 from bigin.api.models import Out, companions_like, model_of, opened_model
 from bigin.api.opening import existing, record_of
 from bigin.api.showing import Shown, span
+from bigin.api.sources import grown_companions, refuse_itself, with_sources
 from bigin.api.tables import count
 from bigin.api.verifying import wanted
 from bigin.core.errors import InputError
@@ -308,6 +309,7 @@ def plan_initialize(
     variables: Mapping[str, Any] | None = None,
     strict: bool = False,
     dtype: Any = None,
+    source: str | os.PathLike[str] | None = None,
     max_shard_size: int | str | None = None,
     weights_only: bool = False,
     overwrite: bool = False,
@@ -315,8 +317,8 @@ def plan_initialize(
     """Cut the filling of a whole model into parts, and make its files, so that many machines may fill it.
 
     Args:
-        recipe, out, like, seed, variables, strict, dtype, max_shard_size, weights_only, overwrite: as in `initialize`;
-            `out` is a path or a URL, which every machine sees.
+        recipe, out, like, seed, variables, strict, dtype, source, max_shard_size, weights_only, overwrite: as in
+            `initialize`; `out` is a path or a URL, which every machine sees.
         parts: as in `plan`.
 
     Returns:
@@ -339,8 +341,12 @@ def plan_initialize(
     shard = None if max_shard_size is None else parse_size(max_shard_size)
     place = absolute(expand(out))
     with default_modes():
-        model, specs = model_of(place, expand(like), Chosen(recipe, seed, variables or {}, strict), dtype)
-        beside = Companions() if weights_only else companions_like(expand(like), dtype)
+        chosen, copied = with_sources(Chosen(recipe, seed, variables or {}, strict), source)
+        if copied is not None:
+            refuse_itself(copied, place)
+            like = copied if like is None else like
+        model, specs = model_of(place, expand(like), chosen, dtype)
+        beside = Companions() if weights_only else grown_companions(companions_like(expand(like), dtype), specs)
         wanted = Out(place, model, shard, in_place=like is None, beside=beside)
         return plan_model(specs, wanted, parts, overwrite=overwrite)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bigin.api.models import Out, fill_model
-from bigin.core.errors import InputError, NotFoundError
+from bigin.api.sources import folder_of, grown_companions, grown_model, refuse_itself
+from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.generator import parse_seed
 from bigin.core.limits import Limits
@@ -21,13 +22,12 @@ from bigin.fillers.grown import setup_memory
 from bigin.jobs.job import FillOptions
 from bigin.jobs.report import Report
 from bigin.methods import table
-from bigin.recipes.vocabulary import Vocabulary, config_with_rows, find_vocabulary
+from bigin.recipes.vocabulary import Vocabulary, find_vocabulary
 from bigin.spec.copied import COVARIANCE, MEAN, ROW, CopySpec, GrownSpec, NewRows, grown
 from bigin.spec.model import TensorValues
 from bigin.targets.models import read_model
-from bigin.targets.paths import is_url, local_path
-from bigin.targets.safetensors.companions import CONFIG, companions_of, config_text, read_config
-from bigin.targets.safetensors.folder import is_checkpoint, is_index
+from bigin.targets.safetensors.companions import CONFIG, Companions, companions_of, read_config
+from bigin.targets.safetensors.folder import is_index
 from bigin.targets.safetensors.sources import sources_of
 
 AUTO = "auto"
@@ -100,35 +100,9 @@ def grow_vocabulary(
         count = rounded_rows(vocabulary.rows if rows is None else rows, multiple)
         specs = specs_of(sources_of(path), vocabulary, count, fresh, parse_seed(seed))
         check_memory(specs, limits)
-        shapes = {name: (count, *model.tensors[name][1][1:]) for name in vocabulary.names}
-        wanted = Out(place, model.reshaped(shapes), shard)
-        if beside is not None:
-            changed = config_with_rows(config, vocabulary.rows, count)
-            beside = beside if changed == config else beside.with_config(config_text(changed))
-            wanted = Out(place, wanted.model, shard, beside=beside)
+        beside = Companions() if beside is None else grown_companions(beside, specs)
+        wanted = Out(place, grown_model(model, specs), shard, beside=beside)
         return fill_model(specs, wanted, limits, options)
-
-
-def folder_of(checkpoint: Any) -> Path:
-    """The path of a checkpoint that is there, on this machine; raises InputError."""
-    path = local_path(expand(checkpoint))
-    if path is None or is_url(checkpoint):
-        raise InputError(f"{checkpoint}: expected the path of a checkpoint of safetensors, got something else")
-    if not path.exists() or not is_checkpoint(path):
-        raise NotFoundError(
-            f"{path}: expected a checkpoint of safetensors, got {'none' if path.exists() else 'nothing'}"
-        )
-    return path.absolute()
-
-
-def refuse_itself(path: Path, out: Any) -> None:
-    """Raises InputError where a checkpoint would be written over the one that it is made of."""
-    place = local_path(out)
-    if place is None or place.suffix == ".zarr":
-        return
-    folder = path if path.is_dir() else path.parent
-    if place.resolve() in (path.resolve(), folder.resolve()):
-        raise InputError(f"{out}: expected another place than that of the checkpoint that is read, got the same")
 
 
 def parse_new(new: Any, parameters: Mapping[str, Any]) -> NewRows:

@@ -82,6 +82,7 @@ class ModelOptions:
     original_names: bool
     dummy: bool
     format: str | None
+    source: str | None
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of what writes a model."""
@@ -113,6 +114,12 @@ model_options = gathered(
         type=click.Choice(["safetensors", "orbax", *DCP]),
         help="Form of a checkpoint's folder; orbax: for orbax.checkpoint, with --like; dcp and "
         "dcp-safetensors: for torch.distributed.checkpoint.  [default: safetensors]",
+    ),
+    click.option(
+        "--from",
+        "source",
+        type=PATH,
+        help="Checkpoint that rules copy tensors from.  [default: the recipe's `from`]",
     ),
 )
 
@@ -202,19 +209,31 @@ class ByRecipe:
         self.label = recipe
 
     def outline(self, out: str | None) -> Sequence[Row]:
-        return bigin.outline(self.recipe, self.choice.like or out, dtype=self.form.dtype, **self.choice.arguments())
+        like = self.choice.like or (None if self._copies() else out)
+        options: dict[str, Any] = {"dtype": self.form.dtype, "source": self.form.source}
+        return bigin.outline(self.recipe, like, **options, **self.choice.arguments())
 
     def plan(self, out: str, **given: Any) -> Plan:
         return bigin.plan_initialize(self.recipe, out, **self._given(), **given)
 
     def fill(self, out: str, **given: Any) -> Report:
         if self.form.format in DCP:
+            if self.form.source is not None:
+                raise click.UsageError("expected --from without --format dcp; add --config, or write safetensors")
             return save_dcp(self.recipe, out, format=self.form.format, **as_dcp(self._given() | given))
         form = "orbax" if self.form.format == "orbax" else None
         return bigin.initialize(self.recipe, out, format=form, **self._given(), **given)
 
+    def _copies(self) -> bool:
+        """Return whether the new model may be like the one that its tensors are copied from."""
+        from bigin.recipes.presets import find_recipe
+        from bigin.recipes.read import read_recipe
+
+        path = find_recipe(self.recipe)
+        return self.form.source is not None or read_recipe(path, self.choice.variables).origin is not None
+
     def _given(self) -> dict[str, Any]:
-        like = {"like": self.choice.like, "dtype": self.form.dtype}
+        like = {"like": self.choice.like, "dtype": self.form.dtype, "source": self.form.source}
         return {**like, **self.choice.arguments(), **self.form.arguments()}
 
 
@@ -233,6 +252,7 @@ class FromConfig:
             dtype=form.dtype,
             rules=recipe,
             original_names=form.original_names,
+            source=form.source,
             **choice.arguments(),
         )
         self.form = form
@@ -262,6 +282,7 @@ class Dummy:
             ("config", form.config),
             ("dtype", form.dtype),
             ("architecture", form.architecture),
+            ("from", form.source),
             ("original-names", form.original_names),
             ("var", choice.variables),
             ("strict", choice.strict),
@@ -297,7 +318,7 @@ def check_dcp(choice: RecipeOptions, form: ModelOptions, out: str | None, *, pla
 
 def as_dcp(given: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments without those that are for the files of other checkpoints."""
-    return {key: value for key, value in given.items() if key not in ("weights_only", "requests")}
+    return {key: value for key, value in given.items() if key not in ("weights_only", "requests", "source")}
 
 
 def save_dcp(source: Any, out: str, **given: Any) -> Report:

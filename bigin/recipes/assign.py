@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,13 +33,26 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Copying:
+    """What the rule of a copy needs: what the stars matched, and the value of an expression for a rule's key."""
+
+    stars: tuple[str, ...]
+    value: Callable[[str, Expression], float]
+    error: Callable[[str | None, str], InputError]
+
+
+@dataclass(frozen=True)
 class Assignment:
-    """What a recipe says about a tensor. `axis` is the one that is split into the parts, or None for a single part."""
+    """What a recipe says about a tensor. `axis` is the one that is split into the parts, or None for a single part.
+
+    Of a tensor that is copied from another checkpoint there are no parts, but what its rule needs to be carried out.
+    """
 
     tensor: Tensor
     rule: Rule
     axis: int | None
     parts: tuple[Part, ...]
+    copying: Copying | None = None
 
 
 def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
@@ -143,6 +156,10 @@ class _Assigner:
         self.weight = _weight(rule, tensor, stars, by_name) if rule.fans_of is not None else None
 
     def assignment(self) -> Assignment:
+        if self.rule.method is None:
+            name, shape = self.tensor.name, self.tensor.shape
+            copying = Copying(self.stars, lambda key, given: self.value(key, given, name, shape), self.error)
+            return Assignment(self.tensor, self.rule, None, (), copying)
         if self.rule.split is None:
             return Assignment(self.tensor, self.rule, None, (self.part(self.tensor.name, self.tensor.shape),))
         split = self.rule.split
@@ -195,6 +212,7 @@ class _Assigner:
 
     def part(self, name: str, shape: tuple[int, ...]) -> Part:
         method = self.rule.method
+        assert method is not None
         given = {
             key: whole(self.value(key, value, name, shape)) if isinstance(value, Expression) else value
             for key, value in self.rule.parameters.items()

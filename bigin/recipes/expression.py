@@ -1,6 +1,6 @@
 """The expressions of recipes: a small, safe language for numbers.
 
-Numbers, + - * / **, parentheses, sqrt, min, max, a recipe's variables, and what a tensor is: shape[i], ndim, size,
+Numbers, + - * / // % **, parentheses, sqrt, min, max, a recipe's variables, and what a tensor is: shape[i], ndim, size,
 fan_in, fan_out, layer. Every number is a float64 and every operation one that IEEE 754 rounds correctly, so an
 expression has the same value everywhere. A power is a repeated multiplication, by a whole number.
 """
@@ -21,9 +21,17 @@ DEEPEST = 30  # levels of it
 HIGHEST = 64  # exponent of a power
 FUNCTIONS = ("sqrt", "min", "max")
 OF_A_TENSOR = ("shape", "ndim", "size", "fan_in", "fan_out", "layer")  # what is another for every tensor
-OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
+OPERATORS = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.Pow: "**",
+    ast.FloorDiv: "//",
+    ast.Mod: "%",
+}
 NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
-CHARACTERS = re.compile(r"[A-Za-z_0-9.+\-*/()\[\], ]*")
+CHARACTERS = re.compile(r"[A-Za-z_0-9.+\-*/%()\[\], ]*")
 
 Value = float | Sequence[int]  # shape is the one that is no number
 
@@ -97,7 +105,7 @@ def _check(node: ast.expr, names: set[str], depth: int) -> None:
             inner = arguments
         case _:
             raise InputError(
-                f"expected numbers, variables, + - * / **, sqrt, min, max and parentheses, got {ast.unparse(node)}"
+                f"expected numbers, variables, + - * / // % **, sqrt, min, max and parentheses, got {ast.unparse(node)}"
             )
     for each in inner:
         _check(each, names, depth + 1)
@@ -148,6 +156,8 @@ def _operation(operator: str, left: float, right: float) -> float:
         return left * right
     if operator == "**":
         return _power(left, right)
+    if operator in ("//", "%"):
+        return _whole_quotient(operator, left, right)
     return _quotient(left, right)
 
 
@@ -155,6 +165,15 @@ def _quotient(left: float, right: float) -> float:
     if right == 0:
         raise InputError("expected a divisor other than 0, got 0")
     return left / right
+
+
+def _whole_quotient(operator: str, left: float, right: float) -> float:
+    """The quotient of whole numbers rounded down, or what is left of them: both exact."""
+    if right == 0 or not (left.is_integer() and right.is_integer()):
+        raise InputError(
+            f"expected whole numbers around {operator}, and a divisor other than 0, got {left:g}, {right:g}"
+        )
+    return float(int(left) // int(right) if operator == "//" else int(left) % int(right))
 
 
 def _power(base: float, exponent: float) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bigin.core.errors import InputError
+from bigin.recipes.expression import Expression
 
 LONGEST = 400  # characters of a pattern
 TOKEN = re.compile(r"\*+|\[(?:!.|[^!])[^\]]*\]|.", re.DOTALL)  # stars, a set, or a character
@@ -91,3 +93,21 @@ class Template:
         text = self.text.replace(".", "/") if "/" in of else self.text
         pieces = text.replace("{}", str(number)).split("*")
         return "".join(piece + star for piece, star in zip(pieces, (*matched[: self.stars], ""), strict=True))
+
+
+@dataclass(frozen=True)
+class SourceName:
+    """A name in another checkpoint. Each * and each {expression} stands for what one star of the pattern matched.
+
+    A * is that text, and an expression, such as {layer // 2}, is a whole number instead of it.
+    """
+
+    text: str
+    pieces: tuple[str, ...]  # around the holes
+    holes: tuple[Expression | None, ...]  # None for a star
+
+    def name(self, matched: tuple[str, ...], value: Callable[[Expression], int]) -> str:
+        """Return the name, given what the stars matched and the value of an expression."""
+        held = matched[: len(self.holes)]
+        filled = [star if hole is None else str(value(hole)) for hole, star in zip(self.holes, held, strict=True)]
+        return "".join(piece + hole for piece, hole in zip(self.pieces, (*filled, ""), strict=True))

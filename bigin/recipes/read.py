@@ -18,10 +18,25 @@ from bigin.recipes.glob import Glob, Template, parse_glob
 from bigin.recipes.presets import label
 from bigin.recipes.recipe import AXES, LAYOUTS, Recipe, Rule, Split
 from bigin.recipes.source import LARGEST, Path, Source
+from bigin.recipes.surgery import read_copied, read_grow
 
-KEYS = ("seed", "description", "architectures", "source", "vars", "skip", "rule", "default")
+KEYS = ("seed", "description", "architectures", "source", "vars", "skip", "rule", "default", "from")
 CONDITIONS = ("match", "shape", "ndim", "dtype")
-RULE_KEYS = (*CONDITIONS, "method", "layout", *AXES, "fans_of", "split", "padding_idx", "optional")
+COPYING = ("copy", "grow")  # either says what a tensor is, as a method does
+COPY_RULE_KEYS = (*CONDITIONS, *COPYING, "noise", "reinit", "optional")
+RULE_KEYS = (
+    *CONDITIONS,
+    *COPYING,
+    "noise",
+    "reinit",
+    "method",
+    "layout",
+    *AXES,
+    "fans_of",
+    "split",
+    "padding_idx",
+    "optional",
+)
 SPLIT_KEYS = ("axis", "sizes", "parts", "stack", "names")
 T = TypeVar("T")
 
@@ -73,7 +88,10 @@ class Reader:
             read.append(self.rule(("default",), data["default"], 0))
         if not read:
             raise InputError(f"{self.source.label}: expected rules, each headed [[rule]], got none")
-        return Recipe(self.source, seed, description, sources, architectures, dict(self.variables), skip, tuple(read))
+        origin = self.typed((), data, "from", str, "the path of a checkpoint")
+        return Recipe(
+            self.source, seed, description, sources, architectures, dict(self.variables), skip, tuple(read), origin
+        )
 
     # What every key needs
 
@@ -148,6 +166,11 @@ class Reader:
     def rule(self, path: Path, data: Any, number: int) -> Rule:
         if not isinstance(data, dict):
             raise self.source.error(path, f"expected a table, got {data!r}")
+        if any(key in data for key in COPYING):
+            return self.copying(path, data, number)
+        for key in ("noise", "reinit"):
+            if key in data:
+                raise self.source.error((*path, key), "expected it beside copy, which says what it is done to")
         word = self.typed(path, data, "method", str, "the name of a method")
         if word is None:
             raise self.source.error(path, "expected a method, got none; add method = ...")
@@ -175,6 +198,30 @@ class Reader:
             self.split(path, data, match),
             self.typed(path, data, "padding_idx", int, "the number of a row"),
             bool(self.typed(path, data, "optional", bool, "true or false")),
+        )
+
+    def copying(self, path: Path, data: Mapping[str, Any], number: int) -> Rule:
+        """Return a rule that copies from another checkpoint."""
+        if all(key in data for key in COPYING):
+            raise self.source.error((*path, "grow"), "expected copy or grow, got both")
+        self.known(path, data, COPY_RULE_KEYS)
+        match = self.globs(path, data, number)
+        return Rule(
+            number,
+            path,
+            match,
+            self.shape(path, data),
+            self.integers(path, data, "ndim"),
+            self.dtypes(path, data),
+            None,
+            {},
+            dict(LAYOUTS["linear"]),
+            None,
+            None,
+            None,
+            bool(self.typed(path, data, "optional", bool, "true or false")),
+            read_copied(self, path, data, match),
+            read_grow(self, path, data, match),
         )
 
     def globs(self, path: Path, data: Mapping[str, Any], number: int) -> tuple[Glob, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from bigin.core.errors import InputError
 from bigin.methods.table import Method
 from bigin.recipes.expression import Expression
-from bigin.recipes.glob import Glob, Template
+from bigin.recipes.glob import Glob, SourceName, Template
 from bigin.recipes.source import Path, Source
 
 # A shape alone does not tell the axes of the inputs and outputs. batch_axis lists axes that count for no fan.
@@ -50,6 +50,60 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A method for noise, or for what is drawn anew in a copy. The parameters are as those of a rule."""
+
+    method: Method
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reinit:
+    """Which part of a copy is drawn anew: a fraction of its elements, or of the indices along an axis.
+
+    Tensors of one `group` draw the same indices anew.
+    """
+
+    drawn: Drawn
+    fraction: float
+    axis: int | None
+    group: Template | None
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a tensor is a copy of, and what is done with that, in the order of the fields.
+
+    Tensors are cut to `slices`, transposed, joined along an axis, repeated along each axis, and stacked: each index of
+    a new first axis is a copy. Then they are multiplied, noise is added, and a part is drawn anew.
+    """
+
+    names: tuple[SourceName, ...]
+    slices: tuple[tuple[int | None, int | None, int | None], ...]
+    transpose: bool
+    concat: int
+    repeat: tuple[int, ...]
+    stack: bool
+    multiply: Expression | None
+    noise: Drawn | None
+    reinit: Reinit | None
+
+
+@dataclass(frozen=True)
+class Grow:
+    """A tensor with more rows: of which it is, how many it gets (None: those that it has), and what the new ones are.
+
+    new: "mean", "mean+covariance", the number of a row, or a method. like: the tensor that the new rows follow.
+    """
+
+    name: SourceName
+    rows: Expression | None
+    multiple: int
+    new: str | int | Drawn
+    like: SourceName | None
+
+
+@dataclass(frozen=True)
 class Rule:
     """A rule of a recipe. `path` is its position in the file; `number` counts from 1, and is 0 for the default rule."""
 
@@ -59,13 +113,15 @@ class Rule:
     shape: tuple[float | None, ...] | None
     ndim: tuple[int, ...] | None
     dtype: tuple[str, ...] | None
-    method: Method
+    method: Method | None  # None where the tensor is a copy
     parameters: Mapping[str, Any]  # numbers, words and lists as the method takes them, and expressions
     axes: Mapping[str, list[int]]
     fans_of: Template | None
     split: Split | None
     padding_idx: int | None
     optional: bool = False  # it may match no tensor
+    copied: Copied | None = None
+    grow: Grow | None = None
 
     @property
     def label(self) -> str:
@@ -85,6 +141,7 @@ class Recipe:
     variables: Mapping[str, float]
     skip: tuple[Glob, ...]
     rules: Sequence[Rule]
+    origin: str | None = None  # the checkpoint that tensors are copied from
 
     def at(self, rule: Rule) -> str:
         """The name of a rule, its patterns and its line."""

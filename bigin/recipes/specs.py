@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bigin.core import dtypes
@@ -13,9 +13,11 @@ from bigin.core.errors import InputError
 from bigin.core.names import dotted
 from bigin.core.packed import PACKED
 from bigin.core.regions import Shape
+from bigin.core.source import Source
 from bigin.methods.distributions import Constant
 from bigin.recipes.assign import Assignment, assign, unmatched_by
 from bigin.recipes.check import check
+from bigin.recipes.copies import spec_of_copy
 from bigin.recipes.presets import find_recipe
 from bigin.recipes.read import read_recipe
 from bigin.recipes.recipe import Recipe, Tensor
@@ -28,13 +30,14 @@ from bigin.spec.tensor import TensorSpec
 class Chosen:
     """A recipe for a model: its path or name, the seed instead of its own, and variables that override its own.
 
-    strict: whether a rule that matches no tensor is an error instead of a warning.
+    strict: whether a rule that matches no tensor is an error instead of a warning. sources: what rules copy.
     """
 
     recipe: str | os.PathLike[str]
     seed: int | None
     variables: Mapping[str, Any]
     strict: bool = False
+    sources: Mapping[str, Source] | None = field(default=None, repr=False)
 
 
 def check_recipe(recipe: Any) -> None:
@@ -91,12 +94,14 @@ def _resolve(
     if not assignments:
         raise InputError(f"{label}: expected tensors to fill, got none")
     seed = read.seed if chosen.seed is None else chosen.seed
-    return assignments, {a.tensor.name: spec_of_assignment(a, seed) for a in assignments}
+    return assignments, {a.tensor.name: spec_of_assignment(a, seed, chosen.sources) for a in assignments}
 
 
-def spec_of_assignment(assignment: Assignment, seed: int) -> TensorValues:
-    """The specification of a tensor."""
+def spec_of_assignment(assignment: Assignment, seed: int, sources: Mapping[str, Source] | None = None) -> TensorValues:
+    """The specification of a tensor; `sources` are those that rules copy."""
     tensor = assignment.tensor
+    if assignment.copying is not None:
+        return spec_of_copy(assignment, seed, sources)
     if tensor.dtype in PACKED:
         return spec_of_packed(assignment, seed)
     if tensor.dtype not in dtypes.DTYPES:

@@ -65,7 +65,7 @@ class CopySpec:
         return cls(source, dtypes.parse_dtype(record.get("dtype")), *of_common(record))
 
     def __str__(self) -> str:
-        return f"copy of {self.source.tensor} in {self.source.file}"
+        return f"copy of {self.source.tensor}"
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class GrownSpec:
         return replace(spec, like=Source.from_record(told["like"])) if "like" in told else spec
 
     def __str__(self) -> str:
-        return f"{self.source.tensor} of {self.source.file}, rows from {self.source.shape[0]} on: {self.new}"
+        return f"copy of {self.source.tensor}, rows from {self.source.shape[0]} on: {self.new}"
 
 
 def grown(

@@ -16,6 +16,7 @@ from bigin.core.regions import Shape
 from bigin.core.text import counted
 from bigin.fillers.filler import Filler
 from bigin.fillers.model import ModelFiller, Setups, late
+from bigin.spec.arranged import ArrangedSpec
 from bigin.spec.copied import CopySpec, GrownSpec
 from bigin.spec.fused import FusedSpec
 from bigin.spec.layered import LayeredSpec
@@ -24,7 +25,7 @@ from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
 
 Composed = FusedSpec | LayeredSpec
-TensorValues = TensorSpec | ValuesSpec | CopySpec | GrownSpec | Composed
+TensorValues = TensorSpec | ValuesSpec | CopySpec | GrownSpec | ArrangedSpec | Composed
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ def values_of(record: Mapping[str, Any]) -> TensorValues:
         return ValuesSpec.from_record(record)
     if "copy" in record and record.get("stream") == STREAM:
         return CopySpec.from_record(record)
+    if "arranged" in record and record.get("stream") == STREAM:
+        return ArrangedSpec.from_record(record)
     if "grown" in record and record.get("stream") == STREAM:
         return GrownSpec.from_record(record)
     return TensorSpec.from_record(record)

@@ -13,6 +13,7 @@ from bigin.api.checking import check_model
 from bigin.api.matching import Wanted, verify_model
 from bigin.api.models import Out, Row, fill_model
 from bigin.api.plans import Plan, plan_model, plan_verify_model
+from bigin.api.sources import with_sources
 from bigin.core import dtypes
 from bigin.core.errors import InputError, NotFoundError
 from bigin.core.floats import default_modes
@@ -72,6 +73,7 @@ class Configuration:
         variables, strict: for a recipe, as in bigin.initialize.
         original_names: write the names and parts that save_pretrained writes and that servers read, where transformers
             names or stacks them otherwise, as it does with the experts of a mixture. The values are the same.
+        source: the checkpoint that a recipe's rules copy from, as in bigin.initialize.
 
     Raises:
         InputError: there is no such configuration or class, or no method says what its code does.
@@ -97,13 +99,14 @@ class Configuration:
         variables: Mapping[str, Any] | None = None,
         strict: bool = False,
         original_names: bool = False,
+        source: str | os.PathLike[str] | None = None,
     ) -> None:
         self.path = path_of(config)
         self._said = read_config(self.path)
         recipe = rules if isinstance(rules, str | os.PathLike) else None
         if recipe is None and variables:
             raise InputError("expected variables only for a recipe, got them without one")
-        chosen = None if recipe is None else Chosen(recipe, seed, variables or {}, strict)
+        chosen = None if recipe is None else with_sources(Chosen(recipe, seed, variables or {}, strict), source)[0]
         if chosen is not None and seed is None:
             seed = read_recipe(find_recipe(chosen.recipe), chosen.variables).seed
         self.seed = 0 if seed is None else seed

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from common import ROOT
 
 import bigin
 
@@ -105,3 +106,54 @@ def test_new_rows_are_distributed_as_transformers_draws_them(tied):
             assert scipy_stats.kstest(drawn.reshape(-1), "norm").pvalue > 1e-6
         assert scipy_stats.ks_2samp(*(drawn.reshape(-1) for drawn in whitened)).pvalue > 1e-6
     assert torch.equal(mine.get_input_embeddings().weight, mine.get_output_embeddings().weight) == tied
+
+
+SIZES = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+EXAMPLES = ROOT / "examples" / "surgery"
+
+
+def test_a_dense_model_as_a_mixture_of_its_copies_computes_the_same():
+    """Mixtral weighs its experts by numbers that add up to 1, so copies of one MLP are that MLP."""
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(num_hidden_layers=2, **SIZES))
+    model.save_pretrained("old")
+    names = {"num_local_experts": 4, "num_experts_per_tok": 2, "architectures": ["MixtralForCausalLM"]}
+    names |= {"rms_norm_eps": 1e-6, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}  # Llama's
+    transformers.MixtralConfig(num_hidden_layers=2, **SIZES, **names).save_pretrained("moe")
+    recipe = (EXAMPLES / "upcycle.toml").read_text()
+    plain = "\n".join(line for line in recipe.splitlines() if not line.startswith("reinit"))
+    Path("plain.toml").write_text(plain)
+    bigin.torch.Configuration("moe", rules="plain.toml").initialize("same")
+    mixture = transformers.MixtralForCausalLM.from_pretrained("same").eval()
+    inputs = torch.tensor([[5, 6, 299, 7]])
+    with torch.no_grad():
+        assert torch.allclose(model.eval()(inputs).logits, mixture(inputs).logits, atol=1e-5)
+    bigin.torch.Configuration("moe", rules=EXAMPLES / "upcycle.toml", source="old").initialize("half")
+    half, same = (transformers.MixtralForCausalLM.from_pretrained(each) for each in ("half", "same"))
+    kept = half.model.layers[1].mlp.experts.gate_up_proj == same.model.layers[1].mlp.experts.gate_up_proj
+    assert (kept.all(2).sum(1) == 48).all()  # half of the 48 hidden units, in both matrices
+    assert bigin.verify("half").equal
+
+
+def test_a_model_of_twice_as_many_layers():
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(num_hidden_layers=6, **SIZES))
+    model.save_pretrained("old", max_shard_size="20KB")
+    config = transformers.LlamaConfig(num_hidden_layers=12, architectures=["LlamaForCausalLM"], **SIZES)
+    config.save_pretrained("deep")
+    bigin.torch.Configuration("deep", rules=EXAMPLES / "deepen.toml", source="old").initialize("out")
+    made = transformers.LlamaForCausalLM.from_pretrained("out")
+    for number, layer in enumerate(made.model.layers):
+        for name, tensor in layer.named_parameters():
+            old = dict(model.model.layers[number // 2].named_parameters())[name]
+            assert torch.equal(tensor, old) == (number % 2 == 0 or tensor.ndim == 1), (number, name)
+            assert torch.allclose(tensor, old, atol=0.01)
+    assert torch.equal(made.model.norm.weight, model.model.norm.weight)
+    assert bigin.verify("out").equal

@@ -1,0 +1,75 @@
+"""The checkpoint that a recipe copies tensors from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bigin.core.errors import InputError, NotFoundError
+from bigin.core.paths import expand
+from bigin.recipes.presets import find_recipe
+from bigin.recipes.read import read_recipe
+from bigin.recipes.specs import Chosen
+from bigin.recipes.vocabulary import VOCABULARY, config_with_rows, values_of
+from bigin.spec.copied import GrownSpec
+from bigin.spec.model import TensorValues
+from bigin.targets.models import Model
+from bigin.targets.paths import is_url, local_path
+from bigin.targets.safetensors.companions import CONFIG, Companions, config_text, parse_config
+from bigin.targets.safetensors.folder import is_checkpoint
+from bigin.targets.safetensors.sources import sources_of
+
+
+def with_sources(chosen: Chosen, source: Any = None) -> tuple[Chosen, Path | None]:
+    """A recipe with the tensors of the checkpoint that it copies from, and that checkpoint; None where it copies none.
+
+    source: instead of what the recipe says, which is relative to the recipe's folder.
+    """
+    path = find_recipe(chosen.recipe)
+    said = read_recipe(path, chosen.variables).origin
+    if source is None and said is None:
+        return chosen, None
+    place = folder_of(source if source is not None else os.path.join(path.parent, os.path.expanduser(str(said))))
+    return replace(chosen, sources=sources_of(place)), place
+
+
+def folder_of(checkpoint: Any) -> Path:
+    """The path of a checkpoint that is there, on this machine; raises InputError."""
+    path = local_path(expand(checkpoint))
+    if path is None or is_url(checkpoint):
+        raise InputError(f"{checkpoint}: expected the path of a checkpoint of safetensors, got something else")
+    if not path.exists() or not is_checkpoint(path):
+        found = "none" if path.exists() else "nothing"
+        raise NotFoundError(f"{path}: expected a checkpoint of safetensors, got {found}")
+    return path.absolute()
+
+
+def refuse_itself(path: Path, out: Any) -> None:
+    """Raises InputError where a checkpoint would be written over the one that it is made of."""
+    place = local_path(out)
+    if place is None or place.suffix == ".zarr":
+        return
+    folder = path if path.is_dir() else path.parent
+    if place.resolve() in (path.resolve(), folder.resolve()):
+        raise InputError(f"{out}: expected another place than that of the checkpoint that is read, got the same")
+
+
+def grown_model(model: Model, specs: Mapping[str, TensorValues]) -> Model:
+    """A model with the rows that its tensors are to have."""
+    return model.reshaped({name: spec.shape for name, spec in specs.items() if isinstance(spec, GrownSpec)})
+
+
+def grown_companions(beside: Companions, specs: Mapping[str, TensorValues]) -> Companions:
+    """The files beside the weights, with a configuration whose vocab_size is that of the tensors that have grown."""
+    held = beside.files.get(CONFIG)
+    if held is None:
+        return beside
+    config = parse_config(beside.content(CONFIG), CONFIG)
+    changed = config
+    for spec in specs.values():
+        if isinstance(spec, GrownSpec) and spec.source.shape[0] in values_of(config, VOCABULARY):
+            changed = config_with_rows(changed, spec.source.shape[0], spec.rows)
+    return beside if changed == config else beside.with_config(config_text(changed))
