@@ -10,6 +10,7 @@ import numpy as np
 
 from bigin.core.regions import Region, Shape, extent
 from bigin.core.views import Positions
+from bigin.spec.arranged import ArrangedSpec
 from bigin.spec.copied import CopySpec, GrownSpec
 from bigin.spec.fused import FusedSpec
 from bigin.spec.layered import LayeredSpec
@@ -18,7 +19,7 @@ from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Given = ValuesSpec | CopySpec | GrownSpec  # values that are known one by one
+Given = ValuesSpec | CopySpec | GrownSpec | ArrangedSpec  # values that are known one by one
 
 
 @dataclass(frozen=True)
