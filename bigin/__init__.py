@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from bigin import init as init
     from bigin import torch as torch
+    from bigin.api.attesting import Attestation as Attestation
+    from bigin.api.attesting import attest as attest
     from bigin.api.checking import check as check
     from bigin.api.filling import create as create
     from bigin.api.filling import fill as fill
@@ -77,6 +79,8 @@ _HOMES = {
     "grow_vocabulary": "bigin.api.surgery",
     "verify": "bigin.api.verifying",
     "check": "bigin.api.checking",
+    "attest": "bigin.api.attesting",
+    "Attestation": "bigin.api.attesting",
     "ModelCheck": "bigin.inspect.model_check",
     "Verification": "bigin.jobs.compare",
     "RowSet": "bigin.jobs.changes",

@@ -33,6 +33,7 @@ PARAMETERS, LINES = 8, 60
 
 # What users call takes a keyword for everything that can be chosen, and its body hands them on.
 FACES = {
+    "bigin/api/attesting.py": {"attest"},
     "bigin/api/checking.py": {"check"},
     "bigin/api/filling.py": {"fill", "fill_flat", "create"},
     "bigin/api/keyed.py": {"KeyedTable.__init__"},

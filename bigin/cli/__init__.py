@@ -14,6 +14,7 @@ import click
 
 from bigin import __version__
 from bigin.cli import settings
+from bigin.cli.attesting import attest
 from bigin.cli.checking import check
 from bigin.cli.commands import Group
 from bigin.cli.doctor import doctor
@@ -76,6 +77,7 @@ def cli(context: click.Context) -> None:
 
 
 for command in (
+    attest,
     check,
     doctor,
     fill,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bigin.api.attesting import Attestation, attest_model
 from bigin.api.checking import check_model
 from bigin.api.matching import Wanted, verify_model
 from bigin.api.models import Out, Row, fill_model
@@ -317,6 +318,28 @@ class Configuration:
         check_progress(progress)
         wanted = replace(self._wanting(self.model), by=type(self.module).__name__)
         return check_model(target, lambda model: wanted, how, progress)
+
+    def attest(
+        self,
+        target: str | os.PathLike[str],
+        output: str | os.PathLike[str] | None = None,
+        *,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+    ) -> Attestation:
+        """Write a manifest of a checkpoint that holds what `initialize` writes. It needs no record.
+
+        Args:
+            target: a safetensors file, the folder or the index of a checkpoint, or a zarr group.
+            output, threads, max_memory: as in bigin.attest.
+
+        Returns:
+            The attestation.
+
+        Raises:
+            DamagedError: the checkpoint holds something else; nothing was written.
+        """
+        return attest_model(target, self._wanting, output, Limits.parse(threads, max_memory))
 
     def _wanting(self, model: Model) -> Wanted:
         """What a checkpoint should hold, whatever it does hold."""

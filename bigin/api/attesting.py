@@ -1,0 +1,278 @@
+"""bigin.attest: a manifest of what a model holds, which anyone can check from its values or from the law alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bigin
+from bigin.api.matching import Matched, Wanted, Wanting, by_recipe, matched
+from bigin.core.disk import replace_file
+from bigin.core.errors import DamagedError, InputError, NotFoundError, RecordError
+from bigin.core.floats import default_modes
+from bigin.core.limits import Limits
+from bigin.core.names import dotted
+from bigin.core.paths import expand
+from bigin.core.record import Record, model_record
+from bigin.core.threads import map_threads
+from bigin.jobs.digests import digest_specified, digest_stored
+from bigin.spec.model import ModelSpec, TensorValues
+from bigin.spec.spec import STREAM
+
+FORMAT = "bigin attestation 1"
+MENTIONED = 5  # tensors that an error about many names
+LARGEST = 1 << 30  # bytes of a manifest
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """What a model holds: a digest of each tensor, and what its values are by the law, as its record tells it.
+
+    Attributes:
+        tensors: by the name of the law: dtype, shape and digest (blake2b).
+        law: the record of all tensors; None where only values are attested.
+        by: what said what the values are, or nothing.
+    """
+
+    tensors: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    law: Record | None = field(default=None, repr=False)
+    by: str = ""
+
+    @property
+    def digest(self) -> str:
+        """The digest of all: BLAKE2b-256 of a line for each tensor, in the order of the names: name, NUL, digest."""
+        lines = (f"{name}\0{held['blake2b']}\n" for name, held in sorted(self.tensors.items()))
+        return hashlib.blake2b("".join(lines).encode(), digest_size=32).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """The manifest, the same text each time."""
+        held = {
+            "format": FORMAT,
+            "bigin": bigin.__version__,
+            "stream": STREAM,
+            "by": self.by or None,
+            "seed": None if self.law is None else self.law.get("seed"),
+            "digest": self.digest,
+            "tensors": {name: dict(told) for name, told in self.tensors.items()},
+            "law": self.law,
+        }
+        return json.dumps(held, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the manifest to a file.
+
+        Args:
+            path: the file, which is replaced.
+        """
+        replace_file(Path(expand(path)), self.text.encode())
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Attestation:
+        """Read a manifest.
+
+        Args:
+            path: its file.
+
+        Returns:
+            The attestation.
+        """
+        file = Path(expand(path))
+        if not file.is_file():
+            raise NotFoundError(f"{file}: expected a manifest of bigin attest, got nothing")
+        if file.stat().st_size > LARGEST:
+            raise InputError(f"{file}: expected a manifest of at most {LARGEST} bytes, got {file.stat().st_size}")
+        try:
+            held = json.loads(file.read_text(encoding="utf-8"))
+            if held["format"] != FORMAT or held["stream"] != STREAM:
+                raise InputError(
+                    f"{file}: expected {FORMAT} of stream {STREAM}, got {held['format']!r:.60} of {held['stream']!r}"
+                )
+            tensors = {
+                str(name): {
+                    "dtype": str(t["dtype"]),
+                    "shape": [int(n) for n in t["shape"]],
+                    "blake2b": str(t["blake2b"]),
+                }
+                for name, t in held["tensors"].items()
+            }
+            made, digest = cls(tensors, held["law"], held["by"] or ""), held["digest"]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{file}: expected a manifest of bigin attest, got {error!r:.100}") from None
+        if digest != made.digest:
+            raise InputError(f"{file}: expected the digest of all its tensors, got another one; it was edited")
+        return made
+
+    def check(
+        self, target: Any = None, *, threads: int | None = None, max_memory: int | str | None = None
+    ) -> AttestationCheck:
+        """Compare the digests with those of a model that is there, or with those of the law alone.
+
+        Args:
+            target: a safetensors file, the folder or index of a checkpoint, or a zarr group. None computes the values
+                again, by the law, and needs no checkpoint.
+            threads, max_memory: as in bigin.fill.
+
+        Returns:
+            Which tensors have other values, are missing or are unknown.
+        """
+        limits = Limits.parse(threads, max_memory)
+        if target is None:
+            if self.law is None:
+                raise RecordError("expected a manifest that says by which law its values are made, got digests alone")
+            with default_modes():
+                specs = {dotted(name): spec for name, spec in ModelSpec.from_record(self.law).tensors.items()}
+                return self._compared("the law", lawful(specs, limits))
+        with matched(target, nothing) as found:
+            return self._compared(found.target.label, stored(found, limits))
+
+    def _compared(self, label: str, held: Mapping[str, Mapping[str, Any]]) -> AttestationCheck:
+        names = set(self.tensors) & set(held)
+        return AttestationCheck(
+            label,
+            len(self.tensors),
+            sorted(name for name in names if self.tensors[name] != held[name]),
+            sorted(set(self.tensors) - set(held)),
+            sorted(set(held) - set(self.tensors)),
+        )
+
+
+@dataclass(frozen=True)
+class AttestationCheck:
+    """What a comparison with a manifest found.
+
+    Attributes:
+        target: what was compared: a model's label, or the law.
+        total: the number of tensors that the manifest has.
+        different, missing, extra: names of tensors that have other values, dtypes or shapes, that are missing, and of
+            which the manifest says nothing.
+    """
+
+    target: str
+    total: int
+    different: list[str]
+    missing: list[str]
+    extra: list[str]
+
+    @property
+    def equal(self) -> bool:
+        """Whether all tensors are those of the manifest."""
+        return not (self.different or self.missing or self.extra)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The comparison as `bigin attest --check --json` prints it.
+
+        Returns:
+            A dict of what JSON can hold.
+        """
+        return {**vars(self), "equal": self.equal}
+
+
+def attest(
+    target: Any,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    recipe: str | os.PathLike[str] | None = None,
+    like: Any = None,
+    variables: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    values_only: bool = False,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+) -> Attestation:
+    """Write a manifest of a model: a digest of every tensor, and the law by which its values are made.
+
+    Nobody signs it. Anyone can check it: from the values of a checkpoint, or from the law with no checkpoint at all.
+    The values are compared with the law before it is attested.
+
+    Args:
+        target: a safetensors file, the folder or index of a checkpoint, or a zarr group.
+        output: the manifest's file, which is replaced; None writes none.
+        recipe, like, variables, seed: what the values are, as in `verify`. By default what the record says.
+        values_only: attest the digests alone: of a trained model, or of one without a record.
+        threads, max_memory: as in `fill`. A thread reads or makes one tensor at a time.
+
+    Returns:
+        The attestation, whose `check` compares it again.
+
+    Raises:
+        InputError: there is no such model, no record, or something is wrong with what was asked for.
+        DamagedError: the model does not hold what the record or the recipe says; nothing was written.
+
+    Example:
+        >>> group = zarr.open_group("model.zarr", mode="w")
+        >>> array = group.create_array("fc1.weight", shape=(120, 400), dtype="float32")
+        >>> with open("recipe.toml", "w") as file:
+        ...     n = file.write('[[rule]]\\nmatch = "*.weight"\\nmethod = "kaiming_normal"\\n')
+        >>> report = bigin.initialize("recipe.toml", "model.zarr", seed=42)
+        >>> attestation = bigin.attest("model.zarr", "manifest.json")
+        >>> bigin.Attestation.read("manifest.json").check().equal  # by the law alone
+        True
+    """
+    wanting: Wanting | None = None
+    if recipe is not None or like is not None or variables is not None:
+        wanting = by_recipe(recipe, like, seed, variables)
+    return attest_model(target, nothing if values_only else wanting, output, Limits.parse(threads, max_memory))
+
+
+def attest_model(target: Any, wanting: Wanting | None, output: Any, limits: Limits) -> Attestation:
+    """Attests a model with what it should hold; None stands for what its record says."""
+    with matched(target, wanting) as found:
+        held = stored(found, limits)
+        if wanting is nothing:
+            made = Attestation(held)
+        else:
+            wrong = [*found.missing, *found.extra, *(line.partition(":")[0] for line in found.unlike)]
+            if wrong:
+                raise DamagedError(f"{found.target.label}: {other_than(found, wrong)}")
+            specs = {dotted(name): spec for name, spec in found.specs.items()}
+            law = lawful(specs, limits)
+            if different := sorted(name for name in law if law[name] != held[name]):
+                raise DamagedError(f"{found.target.label}: {other_than(found, different)}")
+            kept = {name: entry for name, entry in held.items() if name in specs}
+            record = model_record({name: spec.record() for name, spec in specs.items()})
+            made = Attestation(kept, record, found.wanted.by)
+    if output is not None:
+        made.write(output)
+    return made
+
+
+def other_than(found: Matched, names: list[str]) -> str:
+    """What is wrong with a model that is not what it is said to be."""
+    shown = ", ".join(names[:MENTIONED]) + (", ..." if len(names) > MENTIONED else "")
+    return (
+        f"expected what {found.wanted.by} says, got something else in {shown}; `bigin verify` tells where, and "
+        "--values (values_only=True) attests the values alone"
+    )
+
+
+def nothing(model: Any) -> Wanted:
+    """Of a model of which only the values matter, nothing is said."""
+    return Wanted("", {})
+
+
+def stored(found: Matched, limits: Limits) -> dict[str, dict[str, Any]]:
+    """The digests of what a model holds, by the names of the law."""
+    members = list(found.target.members.items())
+    digests = map_threads(lambda each: digest_stored(each[1], limits, found.retries), members, limits.threads)
+    return {
+        dotted(name): {"dtype": member.dtype.name, "shape": list(member.shape), "blake2b": digest}
+        for (name, member), digest in zip(members, digests, strict=True)
+    }
+
+
+def lawful(specs: Mapping[str, TensorValues], limits: Limits) -> dict[str, dict[str, Any]]:
+    """The digests of what the law says."""
+    tensors = list(specs.items())
+    digests = map_threads(lambda each: digest_specified(each[1], limits), tensors, limits.threads)
+    return {
+        name: {"dtype": spec.dtype.name, "shape": list(spec.shape), "blake2b": digest}
+        for (name, spec), digest in zip(tensors, digests, strict=True)
+    }
