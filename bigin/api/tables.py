@@ -34,6 +34,7 @@ from bigin.targets.target import record_of
 
 ATTEMPTS = 5  # at opening a table, which another process may be growing just then
 PAUSE = 0.01  # seconds between two of them
+TWO = 2  # chunks at least that are compared, as one alone does not say how much chunks differ
 BLOCK = 1 << 20  # bytes of rows that are read together while they are iterated over
 
 
@@ -486,7 +487,8 @@ class EmbeddingTable:
         """Count the rows that no longer hold their initial values. Nothing was kept for that: rows are made again.
 
         Args:
-            sample, sample_seed, threads, max_memory, requests, progress: as in `verify`.
+            sample, sample_seed, threads, max_memory, requests, progress: as in `verify`. A sample has two
+                chunks or more.
 
         Returns:
             How many rows were compared and how many of them differ; of a sample, with the standard error.
@@ -504,7 +506,7 @@ class EmbeddingTable:
         chosen, limits = Sample(sample, sample_seed), Limits.parse(threads, max_memory, requests=requests)
         check_progress(progress)
         with self._comparing(limits) as job:
-            return statistics(job, compare_rows(job, chosen, progress))
+            return statistics(job, compare_rows(job, chosen, progress, least=TWO))
 
     @contextmanager
     def _comparing(self, limits: Limits) -> Iterator[Job]:

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -236,10 +236,8 @@ class Compared:
         The ratio estimator of cluster sampling (Cochran 1977, section 9.2 and 6.3).
         """
         total, count = self.grid.counts[0], len(self.bands)
-        if count == total or not count:
+        if count == total:
             return 0.0
-        if count == 1:
-            return math.inf
         sizes = np.array([stop - start for start, stop in map(self.rows_of, self.bands)], np.float64)
         found = np.array([np.count_nonzero(self.changed.of(*self.rows_of(band))) for band in self.bands], np.float64)
         left = found - found.sum() / sizes.sum() * sizes
@@ -247,13 +245,13 @@ class Compared:
         return float(math.sqrt(variance) / sizes.mean())
 
 
-def compare_rows(job: Job, sample: Sample, progress: Progress | None) -> Compared:
-    """Makes the rows of a sample of the bands again and compares them with what the table holds."""
+def compare_rows(job: Job, sample: Sample, progress: Progress | None, *, least: int = 1) -> Compared:
+    """Makes the rows of a sample of the bands (at least so many) again and compares them with what the table holds."""
     target, filler = job.target, job.filler
     workers = workers_within(target, filler, job.limits, BUFFERS)
     grid = target.grid(filler.region_bytes)
     across = grid.counts[1]
-    bands = sample.of(grid.counts[0])
+    bands = replace(sample, fraction=min(1, max(sample.fraction, least / max(1, grid.counts[0])))).of(grid.counts[0])
     if target.remote and len(bands) < grid.counts[0]:  # what a store has lost is listed, and not left to chance
         bands = sorted({*bands, *(number // across for number in job.retries.attempt(lambda: target.unstored(grid)))})
     whole = len(bands) == grid.counts[0]

@@ -285,6 +285,9 @@ def test_a_sample_estimates_how_many_rows_were_trained():
         assert 0 < found.error < 0.01
         assert abs(found.fraction - trained.size / 20_000) < 4 * found.error
         assert f"{found.changed} of 4,000 rows compared, of 20,000" in str(found)
+    least = table.stats(sample=1e-9)
+    assert least.compared == 200
+    assert 0 <= least.error < 1
     whole = bigin.EmbeddingTable.open("t.zarr").verify(sample=0.2, sample_seed=2)
     assert len(whole.changed) == found.changed
 
