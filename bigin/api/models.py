@@ -131,7 +131,7 @@ def initialize(
             model.
         dtype: the dtype of all tensors of floats, instead of those of `like`.
         format: "orbax" for an Orbax checkpoint in the folder `out`, which restores as a tree of dictionaries: a tensor
-            `a.b` as tree["a"]["b"]. By default what the ending of `out` says.
+            `a.b` as `tree["a"]["b"]`. By default what the ending of `out` says.
         source: the checkpoint that rules copy from, instead of the recipe's `from`. Where `like` is not given, the new
             model is like it.
         max_shard_size: the largest number of bytes in a file of a checkpoint, or a text such as "5GB". By default the
