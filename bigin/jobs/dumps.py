@@ -41,9 +41,7 @@ def make_rows(filler: RowFiller, keys: Array, out: Array, threads: int) -> None:
 
 
 def batches_of(keys: Any, step: int) -> Iterator[Array]:
-    """Keys, so many at once, as uint64: of an array, of a file, or of an iterator of arrays."""
-    if isinstance(keys, str | Path):
-        keys = keys_in(Path(keys))
+    """Keys, so many at once, as uint64: of an array, or of an iterator of arrays."""
     if hasattr(keys, "__len__") and hasattr(keys, "__getitem__") and not isinstance(keys, Mapping):
         keys = keys.reshape(-1) if isinstance(keys, np.ndarray) else keys
         for first in range(0, len(keys), step):
@@ -86,7 +84,9 @@ def write_dump(spec: KeyedSpec, keys: Any, dump: Dump, limits: Limits, progress:
     start, compiled = time.perf_counter(), clock.seconds
     filler = spec.plan()()
     row = spec.dim * spec.dtype.itemsize
-    total = len(keys) * row if hasattr(keys, "__len__") and not isinstance(keys, str) else 0
+    if isinstance(keys, str | Path):
+        keys = keys_in(Path(keys))
+    total = row * (keys.size if isinstance(keys, np.ndarray) else len(keys) if hasattr(keys, "__len__") else 0)
     counts = np.zeros(dump.world_size, np.int64)
     try:
         with dump.writing() as files:

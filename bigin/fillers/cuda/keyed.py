@@ -15,7 +15,7 @@ from bigin.fillers.cuda.fillers import fill_constant
 from bigin.fillers.keyed import ConstantRows, DrawnRows, RowFiller
 from bigin.kernels.cuda import device as cuda_device
 from bigin.kernels.cuda import fill as cuda
-from bigin.kernels.cuda.arrays import LEGACY, DeviceArray, DeviceValues
+from bigin.kernels.cuda.arrays import DeviceArray, DeviceValues
 from bigin.kernels.cuda.device import View
 
 
@@ -32,6 +32,9 @@ class RowsOnDevice(ABC):
     def __call__(self, keys: DeviceArray, out: DeviceArray) -> None:
         """Fill a contiguous array of shape (*keys.shape, dim), on its stream."""
         count = math.prod(keys.shape)
+        if keys.stream != out.stream:  # what makes the keys must have made them
+            with cuda_device.on_device(keys.device), cuda_device.on_stream(keys.stream) as stream:
+                cuda_device.wait(stream)
         with cuda_device.on_device(out.device), cuda_device.on_stream(out.stream) as stream:
             view = View(out.first, self.dtype.itemsize, (count, self.dim), (self.dim, 1), out.owner)
             if count:
@@ -46,7 +49,8 @@ class RowsOnDevice(ABC):
         with cuda_device.on_device(keys.device):
             view = cuda_device.contiguous(shape, self.dtype)
         strides = cuda_device.dense(shape)
-        array = DeviceArray(view.first, shape, strides, self.dtype, keys.device, LEGACY, wait=True, owner=view.owner)
+        place = (view.first, shape, strides, self.dtype, keys.device, keys.stream)
+        array = DeviceArray(*place, wait=True, owner=view.owner)
         self(keys, array)
         return DeviceValues(array)
 
