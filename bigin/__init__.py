@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bigin.api.attesting import Attestation as Attestation
     from bigin.api.attesting import attest as attest
     from bigin.api.checking import check as check
+    from bigin.api.checking import show_model as show_model
     from bigin.api.filling import create as create
     from bigin.api.filling import fill as fill
     from bigin.api.filling import fill_flat as fill_flat
@@ -79,6 +80,7 @@ _HOMES = {
     "grow_vocabulary": "bigin.api.surgery",
     "verify": "bigin.api.verifying",
     "check": "bigin.api.checking",
+    "show_model": "bigin.api.checking",
     "attest": "bigin.api.attesting",
     "Attestation": "bigin.api.attesting",
     "ModelCheck": "bigin.inspect.model_check",

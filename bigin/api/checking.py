@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from bigin.api.matching import Matched, Wanting, by_recipe, matched
+from bigin.api.matching import Matched, Wanted, Wanting, by_recipe, by_record, matched
+from bigin.core.errors import RecordError
 from bigin.core.limits import Limits
+from bigin.core.paths import expand
 from bigin.inspect.examining import Examined, How, Item, examine
 from bigin.inspect.model_check import ModelCheck, absent
 from bigin.jobs.compare import Sample
 from bigin.jobs.job import check_progress
+from bigin.targets.paths import local_path
+from bigin.targets.safetensors.folder import is_checkpoint
 
 
 def check(
@@ -68,6 +72,67 @@ def check(
     if recipe is None and like is None and variables is None:
         return check_model(model, None, How(limits, chosen), progress)
     return check_model(model, by_recipe(recipe, like, 0, variables, dtype, seeded=False), How(limits, chosen), progress)
+
+
+def show_model(
+    model: Any,
+    *,
+    sample: float = 1.0,
+    sample_seed: int = 0,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ModelCheck:
+    """Describe every tensor of a model: its values beside what its record makes expected, where there is one.
+
+    Args:
+        model: a safetensors file, the folder or the index of a checkpoint, or a zarr group.
+        sample, sample_seed, threads, max_memory, progress: as in `check`.
+
+    Returns:
+        Every tensor with the mean and the standard deviation of its values, and what is not as expected of them.
+
+    Raises:
+        InputError: there is no such model, or something is wrong with what was asked for.
+        FillError: the model could not be read.
+
+    Example:
+        >>> group = zarr.open_group("model.zarr", mode="w")
+        >>> group.create_array("scale", data=np.array([1.0, 2.0], np.float32))[...]
+        array([1., 2.], dtype=float32)
+        >>> [(each.tensor, each.mean, each.std) for each in bigin.show_model("model.zarr").tensors]
+        [('scale', 1.5, 0.5)]
+    """
+    how = How(Limits.parse(threads, max_memory), Sample(sample, sample_seed), repeats=False)
+    check_progress(progress)
+    with matched(model, unknown) as found:
+        try:
+            wanted = by_record(found.target, found.retries)
+        except RecordError:
+            wanted = found.wanted
+        known = replace(found, wanted=wanted)
+        rows = examine([item_of(known, name) for name in known.target.members], how, progress)
+        rows.sort(key=lambda row: row.tensor)
+        return ModelCheck(found.target.label, wanted.by, rows, sample, how.alarms)
+
+
+def unknown(model: Any) -> Wanted:
+    """Nothing is said of a model."""
+    return Wanted("", {})
+
+
+def is_model(target: Any) -> bool:
+    """Whether a path on this machine is that of a whole checkpoint or zarr group."""
+    path = local_path(expand(target))
+    if path is None or not path.exists():
+        return False
+    if is_checkpoint(path):
+        return True
+    if not any((path / key).exists() for key in ("zarr.json", ".zgroup")):
+        return False
+    from bigin.targets.zarr.groups import open_group
+
+    return open_group(path, str(path), "r") is not None
 
 
 def check_model(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import click
 
 import bigin
+from bigin.cli.checking import number
 from bigin.cli.commands import Command
 from bigin.cli.options import (
     PATH,
@@ -24,7 +25,7 @@ from bigin.cli.options import (
     sample_options,
 )
 from bigin.cli.plans import Planning, keep, planning_options
-from bigin.cli.printing import progress_bar
+from bigin.cli.printing import print_table, progress_bar
 
 HELP = """Describe TARGET: its layout, its provenance record, and the statistics of its values beside the expected ones.
 
@@ -34,6 +35,7 @@ verify` for those.
 
 \b
 bigin show table.zarr
+bigin show checkpoint/                            # a line for every tensor
 bigin show table.zarr --sample 1% --plot table.png
 bigin show table.zarr --parts 500 -o plan.json    # then bigin work and finish
 bigin show weights.npy --method normal --std 0.02
@@ -77,6 +79,7 @@ def show(
     run: RunOptions,
 ) -> None:
     """Show a target."""
+    from bigin.api.checking import is_model
     from bigin.inspect import plot, terminal
 
     if how.parts is not None:
@@ -88,6 +91,13 @@ def show(
 
     if output.plot is not None:
         plot.check_plot(output.plot)
+    if spec.method is None and not layout.raw and is_model(target):
+        if output.plot is not None or not how.statistics:
+            raise click.UsageError(
+                "expected a single tensor for --plot and --no-statistics, got a model; name a tensor"
+            )
+        show_model(context, target, sample, output, run)
+        return
     with progress_bar(target, run.quiet or output.as_json) as progress:
         overview = bigin.show(
             target,
@@ -106,4 +116,32 @@ def show(
     elif not run.quiet:
         terminal.print_overview(overview)
     if overview.looks_right is False:
+        context.exit(1)
+
+
+def show_model(
+    context: click.Context, target: str, sample: SampleOptions, output: OutputOptions, run: RunOptions
+) -> None:
+    """Print a line for every tensor of a model."""
+    with progress_bar(target, run.quiet or output.as_json) as progress:
+        bounds = {"threads": run.threads, "max_memory": run.max_memory}
+        result = bigin.show_model(target, **sample.arguments(), **bounds, progress=progress)  # type: ignore[arg-type]
+    if output.as_json:
+        click.echo(json.dumps(result.as_dict(), indent=2, allow_nan=False))
+    elif not run.quiet:
+        cells = [
+            (
+                each.tensor,
+                f"{'x'.join(map(str, each.shape)) or 'scalar'} {each.dtype}",
+                each.wanted,
+                number(each.mean),
+                number(each.std),
+                number(each.expected_std),
+                "; ".join(finding.text for finding in each.findings) or ("ok" if each.wanted else ""),
+            )
+            for each in result.tensors
+        ]
+        columns = ("tensor", "shape", "method", "mean", "std", "expected std", "verdict")
+        print_table(result.target, columns, cells, wrapped="verdict")
+    if not result.right:
         context.exit(1)

@@ -67,7 +67,8 @@ def of_std(measured: Statistics, expected: Expected, spec: TensorSpec) -> str:
         return said
     square = (measured.std / std) ** 2
     for factor, words in fans(spec.shape, known="in_axis" in find(spec.method).defaults):
-        if abs(square / factor - 1.0) < max(NEAR, 3.0 * error) and abs(factor - 1.0) > 4.0 * NEAR:
+        near = max(NEAR, 3.0 * error)  # less than half of what is between a factor and the next one
+        if abs(square / factor - 1.0) < near < 0.5 / max(factor, 1.0 / factor) and abs(factor - 1.0) > 4.0 * NEAR:
             return f"{said}: as {words}"
     return said
 

@@ -250,6 +250,26 @@ def test_the_command(recipe):
         assert run("check", *arguments, code=2).stderr.startswith("bigin: ")
 
 
+def test_show_tells_a_line_for_every_tensor(recipe):
+    """With a record and without one."""
+    tensors = drawn()
+    path = group_of(tensors)
+    result = bigin.show_model(path)
+    assert result.right
+    assert [each.wanted for each in result.tensors] == [""] * len(tensors)
+    done = run("show", path)
+    assert "h/1/up/weight" in done.stdout
+    bigin.initialize(recipe, path, overwrite=True, seed=2)
+    done = run("show", path)
+    assert "kaiming_normal()" in done.stdout
+    assert done.stdout.count(" ok ") == len(tensors)
+    zarr.open_group(path)["h/1/up/weight"][...] = 0
+    told = json.loads(run("show", path, "--json", code=1).stdout)
+    assert [each["tensor"] for each in told["tensors"] if not each["right"]] == ["h/1/up/weight"]
+    run("show", path, "--plot", "x.png", code=2)
+    assert "looks like" in run("show", f"{path}/h/0/up/weight").stdout  # a single array, as before
+
+
 # How often what is right is said to be wrong
 
 SMALL = [1, 2, 5, 20, 64, 300]
