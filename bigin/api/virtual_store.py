@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bigin.api.sources import with_sources
 from bigin.api.virtual_array import VirtualArray
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
@@ -107,11 +108,12 @@ def computed(model: Any, recipe: Recipe, blocks: tuple[Any, Any], limits: Limits
 def _of_recipe(model: Any, recipe: Recipe) -> dict[str, TensorValues]:
     if not isinstance(model, str | os.PathLike):
         raise InputError(f"expected a recipe, virtual arrays by their names or a virtual array, got {model!r}")
-    if recipe.like is None:
-        raise InputError("expected like= (--like), a model whose names, shapes and dtypes the arrays have")
     check_recipe(model)
-    chosen = Chosen(model, recipe.seed, recipe.variables or {}, recipe.strict)
-    held = read_model(expand(recipe.like)).in_dtype(recipe.dtype)
+    chosen, place = with_sources(Chosen(model, recipe.seed, recipe.variables or {}, recipe.strict))
+    like = place if recipe.like is None else recipe.like
+    if like is None:
+        raise InputError("expected like= (--like), a model whose names, shapes and dtypes the arrays have")
+    held = read_model(expand(like)).in_dtype(recipe.dtype)
     return dict(sorted(resolve(chosen, held.label, held.tensors)[1].items()))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import zarr
 from common import LIMIT, ROOT, bits, examples, few
 from hypothesis import given
@@ -144,6 +145,18 @@ def test_a_recipe_gives_what_init_writes(model: tuple[Path, Path], tmp_path: Pat
     other = bigin.virtual_store(recipe, like=like, seed=4, dtype="float16")
     assert other != store
     assert zarr.open_group(other, mode="r")["layers/0/mlp/weight"].dtype == np.float16
+
+
+def test_a_recipe_that_copies_reads_its_source(tmp_path: Path) -> None:
+    source = tmp_path / "source.safetensors"
+    values = {"a.weight": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.ones(3, np.float16)}
+    safetensors.numpy.save_file(values, source)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('from = "source.safetensors"\n[[rule]]\nmatch = "*"\ncopy = "*"\n')
+    store = pickle.loads(pickle.dumps(bigin.virtual_store(recipe)))
+    group = zarr.open_group(store, mode="r")
+    assert group["a/weight"][1:].tolist() == values["a.weight"][1:].tolist()
+    assert group["b"][...].tobytes() == values["b"].tobytes()
 
 
 STORES = {
