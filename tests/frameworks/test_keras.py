@@ -25,6 +25,13 @@ def test_a_backend(backend):
 @pytest.mark.slow
 def test_docstrings():
     need("keras")
+    keras_own = "ignore:__array__ implementation:DeprecationWarning"  # of its variables on the backend numpy
     check(
-        TESTS / "test_house.py", "-k", "whole_docstrings or example", BIGIN_HOUSE="bigin.keras", KERAS_BACKEND="numpy"
+        TESTS / "test_house.py",
+        "-k",
+        "whole_docstrings or example",
+        "-W",
+        keras_own,
+        BIGIN_HOUSE="bigin.keras",
+        KERAS_BACKEND="numpy",
     )
