@@ -69,8 +69,8 @@ def check(
         >>> bigin.torch.check(model, rules).right
         True
         >>> _ = torch.nn.init.normal_(model[1].weight)
-        >>> [(each.tensor, each.findings[0].text) for each in bigin.torch.check(model, rules).wrong]
-        [('1.weight', 'std 1.001, expected 0.125')]
+        >>> [(each.tensor, each.findings[0].kind) for each in bigin.torch.check(model, rules).wrong]
+        [('1.weight', 'std')]
     """
     limits = Limits.parse(threads, max_memory)
     with default_modes(), torch.no_grad():
