@@ -92,10 +92,8 @@ def show(
     if output.plot is not None:
         plot.check_plot(output.plot)
     if spec.method is None and not layout.raw and is_model(target):
-        if output.plot is not None or not how.statistics:
-            raise click.UsageError(
-                "expected a single tensor for --plot and --no-statistics, got a model; name a tensor"
-            )
+        if not how.statistics:
+            raise click.UsageError("expected a single tensor for --no-statistics, got a model; name a tensor")
         show_model(context, target, sample, output, run)
         return
     with progress_bar(target, run.quiet or output.as_json) as progress:
@@ -123,9 +121,13 @@ def show_model(
     context: click.Context, target: str, sample: SampleOptions, output: OutputOptions, run: RunOptions
 ) -> None:
     """Print a line for every tensor of a model."""
+    from bigin.inspect.plot import plot_model
+
     with progress_bar(target, run.quiet or output.as_json) as progress:
         bounds = {"threads": run.threads, "max_memory": run.max_memory}
         result = bigin.show_model(target, **sample.arguments(), **bounds, progress=progress)  # type: ignore[arg-type]
+    if output.plot is not None:
+        plot_model(result, output.plot)
     if output.as_json:
         click.echo(json.dumps(result.as_dict(), indent=2, allow_nan=False))
     elif not run.quiet:

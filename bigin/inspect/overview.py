@@ -74,25 +74,7 @@ class Overview:
         Returns:
             The histogram, or None if there is nothing to draw.
         """
-        measured = self.statistics
-        if measured is None or measured.finite == 0 or measured.minimum == measured.maximum:
-            return None
-        counts = measured.histogram.astype(np.float64)
-        marginal = self.expected.marginal if self.expected is not None and self.expected.known else None
-        expected = None if marginal is None else measured.finite * marginal.binned(measured.bins)
-        without = 0.2 * measured.finite < measured.zeros < measured.finite
-        if without:
-            zero = measured.bins.index(np.zeros(1))
-            counts[zero] -= measured.zeros
-            if expected is not None and marginal is not None:
-                at = np.zeros(1)
-                expected[zero] -= measured.finite * (1.0 - marginal.below(at) - marginal.above(at))
-        drawn = (counts > 0) | (0 if expected is None else expected > 0.5)
-        if np.count_nonzero(drawn) < 2:
-            return None
-        return rebinned(
-            measured, counts, None if expected is None else np.maximum(expected, 0.0), bins, outside, without
-        )
+        return None if self.statistics is None else histogram_of(self.statistics, self.expected, bins, outside)
 
     def as_dict(self) -> dict[str, Any]:
         """The overview as `bigin show --json` prints it.
@@ -153,6 +135,26 @@ def as_dict(measured: Statistics) -> dict[str, Any]:
 def number(value: float) -> float | None:
     """A number as JSON has them."""
     return value if math.isfinite(value) else None
+
+
+def histogram_of(measured: Statistics, wanted: Expected | None, bins: int, outside: float = 5e-4) -> Histogram | None:
+    """The histogram of the middle of some values; None if there is nothing to draw."""
+    if measured.finite == 0 or measured.minimum == measured.maximum:
+        return None
+    counts = measured.histogram.astype(np.float64)
+    marginal = wanted.marginal if wanted is not None and wanted.known else None
+    expected = None if marginal is None else measured.finite * marginal.binned(measured.bins)
+    without = 0.2 * measured.finite < measured.zeros < measured.finite
+    if without:
+        zero = measured.bins.index(np.zeros(1))
+        counts[zero] -= measured.zeros
+        if expected is not None and marginal is not None:
+            at = np.zeros(1)
+            expected[zero] -= measured.finite * (1.0 - marginal.below(at) - marginal.above(at))
+    drawn = (counts > 0) | (0 if expected is None else expected > 0.5)
+    if np.count_nonzero(drawn) < 2:
+        return None
+    return rebinned(measured, counts, None if expected is None else np.maximum(expected, 0.0), bins, outside, without)
 
 
 def rebinned(

@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from bigin.inspect.model_check import ModelCheck
     from bigin.inspect.overview import Histogram, Overview
     from bigin.inspect.propagation import Signal
 
-BINS = 128
+BINS, PANEL_BINS = 128, 48
+LONGEST = 38  # characters of a tensor's name over its picture
 SIZE = (10.0, 4.2)  # inches
 DPI = 150
 INK, GREY, COLOUR, SECOND = "#30343b", "#8a9099", "#0b7285", "#c8501e"
+PANEL, COLUMNS, MOST = (2.1, 1.25), 6, 240  # inches of a tensor's picture, pictures in a row and on a page
 TITLE: dict[str, Any] = {"loc": "left", "fontsize": 9, "color": GREY}
 
 
@@ -62,6 +65,43 @@ def plot(overview: Overview, path: str | Path) -> None:
     log.set_ylim(seen[seen > 0].min() / 3, seen.max() * 3)
     for axes in (linear, log):
         styled(axes)
+    save(figure, path)
+
+
+def plot_model(check: ModelCheck, path: str | Path) -> None:
+    """Draw a page with the density of every tensor beside the expected one; of more than MOST, some evenly spaced."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    from bigin.inspect.overview import histogram_of
+
+    count = len(check.tensors)
+    shown = [check.tensors[i * count // min(count, MOST)] for i in range(min(count, MOST))]
+    if not shown:
+        raise InputError(f"{check.target}: expected tensors to plot, got none")
+    rows = -(-len(shown) // COLUMNS)
+    figure = Figure(figsize=(PANEL[0] * COLUMNS, PANEL[1] * rows + 0.5), dpi=DPI, layout="constrained")
+    some = f"{len(shown)} of " if len(shown) < count else ""
+    figure.suptitle(plain(f"{check.target}: {some}{count} tensors"), x=0.01, ha="left", color=INK, fontweight="bold")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False).reshape(-1)
+    for axes, each in zip(panels, shown, strict=False):
+        name = each.tensor if len(each.tensor) <= LONGEST else f"...{each.tensor[3 - LONGEST :]}"
+        axes.set_title(plain(name), **TITLE | {"fontsize": 6, "color": SECOND if each.findings else GREY})
+        histogram = None if each.statistics is None else histogram_of(each.statistics, each.expected, PANEL_BINS)
+        if histogram is None or each.statistics is None:
+            text = "" if each.statistics is None else f"all {each.statistics.minimum:.4g}"
+            axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=GREY, fontsize=7)
+            axes.set_axis_off()
+            continue
+        draw(axes, histogram, each.statistics.finite, each.wanted)
+        axes.set(xlabel="", ylabel="", yticks=[])
+        styled(axes)
+        axes.tick_params(labelsize=5)
+        axes.spines["left"].set_visible(False)
+    for axes in panels[len(shown) :]:
+        axes.set_axis_off()
     save(figure, path)
 
 

@@ -15,6 +15,7 @@ from common import few, run
 
 import bigin
 from bigin.core.limits import Limits
+from bigin.inspect import plot
 from bigin.inspect.checks import Level, spread
 from bigin.inspect.examining import How, Item, examine
 from bigin.jobs.measure import Statistics
@@ -266,8 +267,30 @@ def test_show_tells_a_line_for_every_tensor(recipe):
     zarr.open_group(path)["h/1/up/weight"][...] = 0
     told = json.loads(run("show", path, "--json", code=1).stdout)
     assert [each["tensor"] for each in told["tensors"] if not each["right"]] == ["h/1/up/weight"]
-    run("show", path, "--plot", "x.png", code=2)
+    run("show", path, "--plot", "x.png", code=1)
+    assert Path("x.png").read_bytes().startswith(b"\x89PNG")
+    run("show", path, "--plot", "x.nothing", code=2)
     assert "looks like" in run("show", f"{path}/h/0/up/weight").stdout  # a single array, as before
+
+
+def test_a_page_of_histograms(recipe, monkeypatch):
+    """A picture for each tensor: its density, or the one value that it has; what is wrong in another color."""
+    figures: list[Any] = []
+    monkeypatch.setattr(plot, "save", lambda figure, path: figures.append(figure))
+    path = group_of(drawn())
+    bigin.initialize(recipe, path, overwrite=True, seed=2)
+    zarr.open_group(path)["h/1/up/weight"][...] = 0
+    result = bigin.show_model(path)
+    plot.plot_model(result, "x.png")
+    panels = {axes.get_title(loc="left"): axes for axes in figures[0].axes if axes.get_title(loc="left")}
+    assert list(panels) == [each.tensor for each in result.tensors]
+    assert len(panels["h/0/up/weight"].patches) == 2  # values and what is expected of them
+    assert [text.get_text() for text in panels["h/1/up/weight"].texts] == ["all 0"]
+    colors = {name: axes._left_title.get_color() for name, axes in panels.items()}
+    assert [name for name, color in colors.items() if color == plot.SECOND] == ["h/1/up/weight"]
+    monkeypatch.setattr(plot, "MOST", 3)
+    plot.plot_model(result, "x.png")
+    assert figures[1].get_suptitle() == f"{path}: 3 of {len(result.tensors)} tensors"
 
 
 # How often what is right is said to be wrong
