@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 from typing import Any
 
 FILES = "https://github.com/bigin-init/bigin/blob/main/"
 NAMES = "<!-- public names -->"
+ROOM = re.compile(r"<!-- public names of (\w+) -->")
 METHODS = "<!-- methods -->"
 
 
@@ -17,9 +20,22 @@ def on_page_markdown(markdown: str, **context: Any) -> str:
 
         entries = [f"::: {home}.{name}" if home else f"::: bigin.{name}" for name, home in sorted(_HOMES.items())]
         markdown = markdown.replace(NAMES, "\n\n".join(entries))
+    markdown = ROOM.sub(lambda found: "\n\n".join(f"::: {name}" for name in names_of(found[1])), markdown)
     if METHODS in markdown:
         markdown = markdown.replace(METHODS, methods())
     return re.sub(r"\]\(\.\./(?=[A-Za-z.])", f"]({FILES}", markdown)
+
+
+def names_of(room: str) -> list[str]:
+    """Return where the public names of a room are defined, which is read from its source: its package may be missing."""
+    tree = ast.parse((Path(__file__).parent.parent / "bigin" / room / "__init__.py").read_text())
+    homes = {
+        alias.name: f"{node.module}.{alias.name}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"bigin.{room}.")
+        for alias in node.names
+    }
+    return [homes[name] for name in sorted(homes)]
 
 
 def methods() -> str:

@@ -31,6 +31,7 @@ def test_the_site(tmp_path):
     entries = {entry.rpartition(".")[2] for entry in re.findall(r'<h2 id="(bigin[\w.]*)"', python)}
     assert set(bigin.__all__) <= entries
     assert 'id="bigin.init.xavier_uniform_"' in python
+    assert {"init_", "reader", "deferred", "array", "initializer", "Initializer"} <= entries
     commands = (tmp_path / "reference" / "commands" / "index.html").read_text()
     assert all(re.search(rf'<h\d id="{name}"', commands) for name in cli.commands), commands[:2000]
     assert (tmp_path / "law" / "index.html").exists()
