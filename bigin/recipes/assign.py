@@ -13,8 +13,8 @@ from bigin.methods import table
 from bigin.methods.distributions import Distribution
 from bigin.methods.fans import fans
 from bigin.recipes.expression import Expression, Value
-from bigin.recipes.read import whole
 from bigin.recipes.recipe import AXES, Recipe, Rule, Split, Tensor
+from bigin.recipes.tables import whole
 
 LAYER = re.compile(r"(?:^|[./])(\d{1,9})(?=[./]|$)")  # the first part of a name that is a number
 MOST_PARTS = 100_000

@@ -16,8 +16,8 @@ from bigin.core.text import similar
 from bigin.recipes.assign import Assignment, Copying
 from bigin.recipes.expression import Expression
 from bigin.recipes.glob import SourceName
-from bigin.recipes.read import whole
 from bigin.recipes.recipe import Copied, Drawn, Grow
+from bigin.recipes.tables import whole
 from bigin.spec.arranged import Anew, ArrangedSpec, Arrangement
 from bigin.spec.copied import ROW, CopySpec, GrownSpec, NewRows, grown
 from bigin.spec.model import TensorValues

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path as FilePath
-from typing import Any, TypeVar
+from typing import Any
 
 from bigin.core.errors import InputError
 from bigin.core.packed import PACKED
 from bigin.core.text import similar
 from bigin.methods import table
-from bigin.methods.gain import NONLINEARITIES
 from bigin.methods.table import PARAMETERS, REQUIRED, Method
-from bigin.recipes.expression import FUNCTIONS, NAME, OF_A_TENSOR, Expression, parse_expression
-from bigin.recipes.glob import Glob, Template, parse_glob
+from bigin.recipes.expression import FUNCTIONS, NAME, OF_A_TENSOR, Expression
+from bigin.recipes.glob import Glob, parse_glob
 from bigin.recipes.presets import label
 from bigin.recipes.recipe import AXES, LAYOUTS, Recipe, Rule, Split
 from bigin.recipes.source import LARGEST, Path, Source
 from bigin.recipes.surgery import read_copied, read_grow
+from bigin.recipes.tables import TableReader, template_of
 
 KEYS = ("seed", "description", "architectures", "source", "vars", "skip", "rule", "default", "from")
 CONDITIONS = ("match", "shape", "ndim", "dtype")
@@ -38,7 +37,6 @@ RULE_KEYS = (
     "optional",
 )
 SPLIT_KEYS = ("axis", "sizes", "parts", "stack", "names")
-T = TypeVar("T")
 
 
 def read_recipe(path: FilePath, given: Mapping[str, Any] | None = None) -> Recipe:
@@ -63,12 +61,8 @@ def parse_recipe(text: str, label: str = "recipe", given: Mapping[str, Any] | No
     return reader.recipe(given or {})
 
 
-class Reader:
+class Reader(TableReader):
     """Reads one file."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.variables: dict[str, float] = {}
 
     def recipe(self, given: Mapping[str, Any]) -> Recipe:
         data = self.source.data
@@ -93,42 +87,6 @@ class Reader:
             self.source, seed, description, sources, architectures, dict(self.variables), skip, tuple(read), origin
         )
 
-    # What every key needs
-
-    def known(self, path: Path, data: Mapping[str, Any], keys: tuple[str, ...]) -> None:
-        for key in data:
-            if key not in keys:
-                raise self.source.error(
-                    (*path, key), f"expected a key among {', '.join(keys)}, got {key}{similar(key, keys)}"
-                )
-
-    def typed(self, path: Path, data: Mapping[str, Any], key: str, kind: type[T], what: str) -> T | None:
-        """Return the value of a key, which must have this type, or None if the key is missing."""
-        value = data.get(key)
-        if key in data and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)):
-            raise self.source.error((*path, key), f"expected {what}, got {value!r}")
-        return value
-
-    @contextlib.contextmanager
-    def at(self, path: Path) -> Iterator[None]:
-        """Add the line and the key to InputErrors."""
-        try:
-            yield
-        except InputError as error:
-            raise self.source.error(path, str(error)) from None
-
-    def words(self, path: Path, data: Mapping[str, Any], key: str) -> tuple[str, ...]:
-        """Return the texts of a key, which is one text or a list of them."""
-        value = data.get(key, [])
-        words = [value] if isinstance(value, str) else value
-        if (
-            not isinstance(words, list)
-            or not all(isinstance(word, str) for word in words)
-            or (key in data and not words)
-        ):
-            raise self.source.error((*path, key), f"expected text or a list of it, got {value!r}")
-        return tuple(words)
-
     # Variables
 
     def read_variables(self, data: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -149,17 +107,6 @@ class Reader:
                 raise self.source.error(path, what)
             with self.at(path):
                 self.variables[name] = self.of_variables(value)
-
-    def number(self, value: Any) -> Expression:
-        """Return a number or a text as an expression of declared variables."""
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise InputError(f"expected a number or an expression, got {value!r}")
-        expression = parse_expression(value if isinstance(value, str) else repr(value))
-        for name in sorted(expression.names):
-            if name not in self.variables and name not in OF_A_TENSOR:
-                known = ", ".join((*self.variables, *OF_A_TENSOR))
-                raise InputError(f"expected names among {known}, got {name}; declare it under [vars], above its use")
-        return expression
 
     # Rules
 
@@ -244,20 +191,6 @@ class Reader:
         with self.at((*path, "shape")):
             return tuple(None if size == "*" else self.of_variables(size) for size in sizes or [])
 
-    def of_variables(self, value: Any) -> float:
-        """Return a number that is the same for every tensor."""
-        expression = self.number(value)
-        if expression.of_a_tensor:
-            raise InputError(f"expected numbers and variables declared above, got {expression}")
-        return expression.value(self.variables)
-
-    def integers(self, path: Path, data: Mapping[str, Any], key: str) -> tuple[int, ...] | None:
-        value = data.get(key)
-        numbers: list[Any] = value if isinstance(value, list) else [value]
-        if key in data and not (numbers and all(type(number) is int and number >= 0 for number in numbers)):
-            raise self.source.error((*path, key), f"expected an integer >= 0 or a list of them, got {value!r}")
-        return tuple(numbers) if key in data else None
-
     def dtypes(self, path: Path, data: Mapping[str, Any]) -> tuple[str, ...] | None:
         if "dtype" not in data:
             return None
@@ -269,40 +202,7 @@ class Reader:
                 raise self.source.error((*path, "dtype"), f"expected dtypes among {', '.join(known)}, got {name}")
         return names
 
-    def template(self, path: Path, data: Mapping[str, Any], key: str, match: tuple[Glob, ...]) -> Template | None:
-        text = self.typed(path, data, key, str, "a name, with * for the text that the stars of match match")
-        if text is None:
-            return None
-        with self.at((*path, key)):
-            return _template(text, match)
-
-    # Methods
-
-    def parameters(self, path: Path, data: Mapping[str, Any], method: Method) -> dict[str, Any]:
-        """Return the parameters that are given, as values or as expressions that depend on the tensor."""
-        given = {key: value for key, value in data.items() if key in method.defaults and key not in AXES}
-        read: dict[str, Any] = {}
-        for key, value in given.items():
-            with self.at((*path, key)):
-                read[key] = self.parameter(key, value)
-                if PARAMETERS[key].kind == "choice":
-                    method.parse({key: value})  # so that the error names this line, not the rule's
-        with self.at(path):  # what is missing
-            method.parse({key: _stand_in(value) for key, value in read.items()})
-        return read
-
-    def parameter(self, key: str, value: Any) -> Any:
-        kind = PARAMETERS[key].kind
-        if isinstance(value, str) and (kind == "choice" or (value in table.NOT_FINITE and value not in self.variables)):
-            return table.parse_parameter(key, value) if kind != "choice" else value
-        if isinstance(value, str) and kind == "gain" and value.partition(":")[0] in NONLINEARITIES:
-            return table.parse_parameter(key, value)
-        if isinstance(value, str):
-            expression = self.number(value)
-            if expression.of_a_tensor:
-                return expression
-            value = whole(expression.value(self.variables))
-        return table.parse_parameter(key, value)
+    # Axes
 
     def axes(self, path: Path, data: Mapping[str, Any], method: Method, parameters: dict[str, Any]) -> dict[str, Any]:
         """Return the axes that the fans depend on: those of the layout, or those that are given one by one.
@@ -351,29 +251,9 @@ class Reader:
         if "names" not in given:
             raise self.source.error(path, "expected names, one for each part, which select their streams")
         with self.at((*path, "names")):
-            names = tuple(_template(text, match) for text in self.words(path, given, "names"))
+            names = tuple(template_of(text, match) for text in self.words(path, given, "names"))
             if isinstance(given["names"], str) and not names[0].numbered:
                 raise InputError("expected a list of names, or one with {} for the number of the part")
             if read is not None and len(names) != len(read) and not isinstance(given["names"], str):
                 raise InputError(f"expected {len(read)} names, one for every size, got {len(names)}")
         return Split(axis, read, parts, stack, names)
-
-
-def _template(text: str, match: tuple[Glob, ...]) -> Template:
-    template = Template(text)
-    for glob in match:
-        if glob.stars < template.stars:
-            raise InputError(f"expected at most {glob.stars} stars, as {glob.text!r} has, got {text!r}")
-    if not text or "\0" in text:
-        raise InputError(f"expected a name that is text without NUL characters, got {text!r}")
-    return template
-
-
-def whole(number: float) -> int | float:
-    """Return an integer for a whole number, as some parameters accept only integers."""
-    return int(number) if number.is_integer() and abs(number) < 1 << 53 else number
-
-
-def _stand_in(value: Any) -> Any:
-    """Return a value for a check that does not depend on it; an expression has one for a given tensor only."""
-    return 1 if isinstance(value, Expression) else value

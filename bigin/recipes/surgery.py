@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bigin.core.errors import InputError
 from bigin.methods import table
 from bigin.recipes.glob import Glob, SourceName
 from bigin.recipes.recipe import Copied, Drawn, Grow, Reinit
 from bigin.recipes.source import Path
-
-if TYPE_CHECKING:
-    from bigin.recipes.read import Reader
+from bigin.recipes.tables import TableReader
 
 COPY_KEYS = ("from", "slice", "transpose", "concat", "repeat", "stack", "multiply")
 GROW_KEYS = ("from", "rows", "multiple", "new", "like")
@@ -22,7 +20,7 @@ NEW = ("mean", "mean+covariance")
 HOLE = re.compile(r"\*|\{([^{}]*)\}")
 
 
-def read_copied(reader: Reader, path: Path, data: Mapping[str, Any], match: tuple[Glob, ...]) -> Copied | None:
+def read_copied(reader: TableReader, path: Path, data: Mapping[str, Any], match: tuple[Glob, ...]) -> Copied | None:
     """Return what a rule copies, or None for a rule that copies nothing."""
     given = data.get("copy")
     if given is None:
@@ -48,7 +46,7 @@ def read_copied(reader: Reader, path: Path, data: Mapping[str, Any], match: tupl
     )
 
 
-def read_grow(reader: Reader, path: Path, data: Mapping[str, Any], match: tuple[Glob, ...]) -> Grow | None:
+def read_grow(reader: TableReader, path: Path, data: Mapping[str, Any], match: tuple[Glob, ...]) -> Grow | None:
     """Return how a rule adds rows, or None for one that does not."""
     given = reader.typed(path, data, "grow", dict, 'a table such as {rows = 128512, new = "mean"}')
     if given is None:
@@ -71,7 +69,7 @@ def read_grow(reader: Reader, path: Path, data: Mapping[str, Any], match: tuple[
     )
 
 
-def read_new(reader: Reader, path: Path, given: Mapping[str, Any]) -> str | int | Drawn:
+def read_new(reader: TableReader, path: Path, given: Mapping[str, Any]) -> str | int | Drawn:
     """Return what new rows are: a word, the number of a row, or a method."""
     new = given.get("new", NEW[0])
     if isinstance(new, dict) and set(new) == {"row"} and type(new["row"]) is int and new["row"] >= 0:
@@ -89,13 +87,13 @@ def read_new(reader: Reader, path: Path, given: Mapping[str, Any]) -> str | int 
     return str(new)
 
 
-def read_drawn(reader: Reader, path: Path, data: Mapping[str, Any], key: str) -> Drawn | None:
+def read_drawn(reader: TableReader, path: Path, data: Mapping[str, Any], key: str) -> Drawn | None:
     """Return the method of a table, or None where there is none."""
     given = reader.typed(path, data, key, dict, 'a table such as {method = "normal", std = 0.01}')
     return None if given is None else read_method(reader, (*path, key), given)
 
 
-def read_method(reader: Reader, path: Path, given: Mapping[str, Any], more: tuple[str, ...] = ()) -> Drawn:
+def read_method(reader: TableReader, path: Path, given: Mapping[str, Any], more: tuple[str, ...] = ()) -> Drawn:
     """Return a method and its parameters, beside which there may be more keys."""
     word = reader.typed(path, given, "method", str, "the name of a method")
     if word is None:
@@ -106,7 +104,7 @@ def read_method(reader: Reader, path: Path, given: Mapping[str, Any], more: tupl
     return Drawn(method, reader.parameters(path, given, method))
 
 
-def read_reinit(reader: Reader, path: Path, data: Mapping[str, Any], match: tuple[Glob, ...]) -> Reinit | None:
+def read_reinit(reader: TableReader, path: Path, data: Mapping[str, Any], match: tuple[Glob, ...]) -> Reinit | None:
     """Return what a rule draws anew of a copy."""
     given = reader.typed(path, data, "reinit", dict, 'a table such as {fraction = 0.5, method = "normal", std = 0.02}')
     if given is None:
@@ -127,7 +125,7 @@ def read_reinit(reader: Reader, path: Path, data: Mapping[str, Any], match: tupl
     return Reinit(drawn, fraction, axis, reader.template(inside, given, "group", match))
 
 
-def source_name(reader: Reader, path: Path, text: str, match: tuple[Glob, ...]) -> SourceName:
+def source_name(reader: TableReader, path: Path, text: str, match: tuple[Glob, ...]) -> SourceName:
     """Return the name of what is copied, as a rule tells it."""
     with reader.at(path):
         pieces, holes, end = [], [], 0
@@ -141,7 +139,7 @@ def source_name(reader: Reader, path: Path, text: str, match: tuple[Glob, ...]) 
         return SourceName(text, (*pieces, text[end:]), tuple(holes))
 
 
-def ends(reader: Reader, path: Path, cut: Any) -> tuple[int | None, int | None, int | None]:
+def ends(reader: TableReader, path: Path, cut: Any) -> tuple[int | None, int | None, int | None]:
     """Return the start, the stop and the step along an axis: a list of two or three integers, or "*" for all."""
     if cut == "*":
         return None, None, None
