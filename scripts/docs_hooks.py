@@ -9,6 +9,7 @@ from typing import Any
 
 FILES = "https://github.com/bigin-init/bigin/blob/main/"
 NAMES = "<!-- public names -->"
+FILE = re.compile(r"<!-- file (\w+\.md) -->")
 ROOM = re.compile(r"<!-- public names of (\w+) -->")
 METHODS = "<!-- methods -->"
 
@@ -20,10 +21,17 @@ def on_page_markdown(markdown: str, **context: Any) -> str:
 
         entries = [f"::: {home}.{name}" if home else f"::: bigin.{name}" for name, home in sorted(_HOMES.items())]
         markdown = markdown.replace(NAMES, "\n\n".join(entries))
+    markdown = FILE.sub(lambda found: of_the_repository(found[1]), markdown)
     markdown = ROOM.sub(lambda found: "\n\n".join(f"::: {name}" for name in names_of(found[1])), markdown)
     if METHODS in markdown:
         markdown = markdown.replace(METHODS, methods())
     return re.sub(r"\]\(\.\./(?=[A-Za-z.])", f"]({FILES}", markdown)
+
+
+def of_the_repository(name: str) -> str:
+    """Return the text of a page at the top of the repository, with its links as they are below docs/."""
+    text = (Path(__file__).parent.parent / name).read_text()
+    return text.replace("](docs/", "](").replace("](SECURITY.md)", "](../SECURITY.md)")
 
 
 def names_of(room: str) -> list[str]:
