@@ -35,7 +35,7 @@ def of_the_repository(name: str) -> str:
 
 
 def names_of(room: str) -> list[str]:
-    """Return where the public names of a room are defined, which is read from its source: its package may be missing."""
+    """Return where the public names of a room are defined, as its source tells: its package may be missing."""
     tree = ast.parse((Path(__file__).parent.parent / "bigin" / room / "__init__.py").read_text())
     homes = {
         alias.name: f"{node.module}.{alias.name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -168,7 +168,7 @@ def init(
             "expected --format orbax beside RECIPE and --like, without --config, --dummy and --parts"
         )
     if form.format in DCP:
-        check_dcp(choice, form, out, planned=planning.parts is not None)
+        check_dcp(choice, form, out)
     if dry_run:
         print_rows(making.outline(out), making.says)
         return
@@ -214,15 +214,22 @@ class ByRecipe:
         return bigin.outline(self.recipe, like, **options, **self.choice.arguments())
 
     def plan(self, out: str, **given: Any) -> Plan:
+        if self.form.format in DCP:
+            made: Plan = storing().plan_dcp(self.recipe, out, **self._as_dcp(given))
+            return made
         return bigin.plan_initialize(self.recipe, out, **self._given(), **given)
 
     def fill(self, out: str, **given: Any) -> Report:
         if self.form.format in DCP:
-            if self.form.source is not None:
-                raise click.UsageError("expected --from without --format dcp; add --config, or write safetensors")
-            return save_dcp(self.recipe, out, format=self.form.format, **as_dcp(self._given() | given))
+            report: Report = storing().save_dcp(self.recipe, out, **self._as_dcp(given))
+            return report
         form = "orbax" if self.form.format == "orbax" else None
         return bigin.initialize(self.recipe, out, format=form, **self._given(), **given)
+
+    def _as_dcp(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        if self.form.source is not None:
+            raise click.UsageError("expected --from without --format dcp; add --config, or write safetensors")
+        return as_dcp(self.form, {**self._given(), **given})
 
     def _copies(self) -> bool:
         """Return whether the new model may be like the one that its tensors are copied from."""
@@ -262,11 +269,17 @@ class FromConfig:
         return self.model.outline()
 
     def plan(self, out: str, **given: Any) -> Plan:
+        if self.form.format in DCP:
+            made: Plan = storing().plan_dcp(self.model, out, **as_dcp(self.form, {**self.form.arguments(), **given}))
+            return made
         return self.model.plan(out, **self.form.arguments(), **given)
 
     def fill(self, out: str, **given: Any) -> Report:
         if self.form.format in DCP:
-            return save_dcp(self.model, out, format=self.form.format, **as_dcp(self.form.arguments() | given))
+            report: Report = storing().save_dcp(
+                self.model, out, **as_dcp(self.form, {**self.form.arguments(), **given})
+            )
+            return report
         given.pop("requests")
         return self.model.initialize(out, **self.form.arguments(), **given)
 
@@ -304,10 +317,10 @@ class Dummy:
         return bigin.initialize_dummy(out, self.like, seed=self.seed, **self.form.arguments(), **given)
 
 
-def check_dcp(choice: RecipeOptions, form: ModelOptions, out: str | None, *, planned: bool) -> None:
+def check_dcp(choice: RecipeOptions, form: ModelOptions, out: str | None) -> None:
     """Refuse what a checkpoint of torch.distributed has not; raises UsageError."""
-    if form.dummy or planned:
-        raise click.UsageError(f"expected --format {form.format} without {'--dummy' if form.dummy else '--parts'}")
+    if form.dummy:
+        raise click.UsageError(f"expected --format {form.format} without --dummy")
     if choice.like is None and form.config is None:
         raise click.UsageError(
             f"expected --like or --config beside --format {form.format}, as no model is filled in place"
@@ -316,20 +329,23 @@ def check_dcp(choice: RecipeOptions, form: ModelOptions, out: str | None, *, pla
         raise click.UsageError(f"expected a folder for --format {form.format}, got {out}")
 
 
-def as_dcp(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments without those that are for the files of other checkpoints."""
-    return {key: value for key, value in given.items() if key not in ("weights_only", "requests", "source")}
+def as_dcp(form: ModelOptions, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with the format, and without those that are for the files of other checkpoints."""
+    return {
+        "format": form.format,
+        **{key: value for key, value in given.items() if key not in ("weights_only", "requests", "source")},
+    }
 
 
-def save_dcp(source: Any, out: str, **given: Any) -> Report:
-    """Write a checkpoint of torch.distributed; raises InputError where torch is missing."""
+def storing() -> Any:
+    """Return what writes checkpoints of torch.distributed; raises InputError where torch is missing."""
     try:
-        from bigin.torch.storing import save_dcp
+        from bigin.torch import storing
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise InputError("expected torch, whose checkpoints --format dcp writes; pip install 'bigin[torch]'") from None
-    return save_dcp(source, out, **given)
+    return storing
 
 
 def configuration(config: str, **given: Any) -> Configuration:

@@ -8,8 +8,9 @@ tensors lie in several of them have no .metadata, as their headers say all; the 
 
 from __future__ import annotations
 
+import base64
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,12 +107,20 @@ class DistcpTarget(CheckpointTarget):
         assert self.metadata is not None
         return self.metadata
 
-    def outline(self) -> dict[str, object]:
+    def placed(self) -> dict[str, object]:
+        """Which tensor lies where, for JSON."""
         return {file.path.name: file.outline() for file in self.files if isinstance(file, FramedFile)}
+
+    def outline(self) -> dict[str, object]:
+        metadata = None if self.metadata is None else base64.b64encode(self.metadata).decode()
+        folder = str(self.files[0].path.parent)
+        return {"kind": "distcp", "folder": folder, "files": self.placed(), "metadata": metadata}
 
 
 class DistcpLedger(CheckpointLedger):
     """The ledger of such a checkpoint. Its record stays in a file of its own, incomplete or not."""
+
+    target: DistcpTarget
 
     def __init__(self, target: DistcpTarget, *, new: bool) -> None:
         super().__init__(target, new=new)
@@ -126,7 +135,7 @@ class DistcpLedger(CheckpointLedger):
         return record
 
     def _keep(self, record: Record) -> None:
-        write_sidecar(self._key, record | {FILES: self.target.outline()})
+        write_sidecar(self._key, record | {FILES: self.target.placed()})
 
     def _give_names(self) -> None:
         """Removes an earlier checkpoint first: its .metadata would speak of these files."""
@@ -162,13 +171,24 @@ def existing_distcp(path: Path) -> DistcpTarget:
     beside = record_file(path) or path / METADATA
     held = (read_sidecar(beside) or {}).get(FILES)
     try:
-        files = [
-            Framed(name, [Piece(t, d, tuple(s), o) for t, d, s, o in told["pieces"]], (), told["size"])
-            for name, told in dict(held).items()  # type: ignore[arg-type]
-        ]
+        files = files_of(dict(held))  # type: ignore[arg-type]
     except (TypeError, KeyError, ValueError):
         raise RecordError(f"{sidecar(beside)}: expected a record of which tensor lies where, got none") from None
     return DistcpTarget(path, files, None, new=False)
+
+
+def begun_distcp(outline: Mapping[str, Any]) -> DistcpTarget:
+    """The target of a checkpoint whose files another process has made, from what it says of it."""
+    metadata = None if outline["metadata"] is None else base64.b64decode(outline["metadata"])
+    return DistcpTarget(Path(outline["folder"]), files_of(outline["files"]), metadata, new=True)
+
+
+def files_of(placed: Mapping[str, Any]) -> list[Framed]:
+    """Files that are there, from which tensor lies where in them."""
+    return [
+        Framed(name, [Piece(t, d, tuple(s), o) for t, d, s, o in told["pieces"]], (), told["size"])
+        for name, told in placed.items()
+    ]
 
 
 def new_distcp(folder: Path, files: Sequence[Framed], metadata: bytes | None) -> DistcpTarget:

@@ -24,7 +24,7 @@ from bigin.torch.modules import Rule
 from bigin.torch.reading import reader
 from bigin.torch.replacing import replaces_init
 from bigin.torch.signals import ModelSignal, signal
-from bigin.torch.storing import save_dcp
+from bigin.torch.storing import plan_dcp, save_dcp
 from bigin.torch.tables import load_tables, save_tables
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "load_tables",
     "materialize",
     "open",
+    "plan_dcp",
     "reader",
     "replaces_init",
     "rules_like",

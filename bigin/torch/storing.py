@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bigin.api.plans import Plan
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
@@ -21,9 +22,11 @@ from bigin.core.paths import expand
 from bigin.core.regions import Shape
 from bigin.core.text import parse_size
 from bigin.jobs.job import FillOptions, Job
+from bigin.jobs.plans.begin import absolute, begin_fill, plan_fill
 from bigin.jobs.report import Report
+from bigin.jobs.retries import Retries
 from bigin.spec.model import ModelSpec, TensorValues
-from bigin.targets.distcp import SUFFIX, Framed, Piece, new_distcp
+from bigin.targets.distcp import SUFFIX, DistcpTarget, Framed, Piece, new_distcp
 from bigin.targets.models import SHARD
 from bigin.targets.paths import is_url
 from bigin.targets.pieces import rows_within
@@ -90,6 +93,69 @@ def save_dcp(
         True
     """
     limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
+    wanted = Wanted(rules, like, seed, default, variables, dtype, strict)
+    with default_modes():
+        spec, target = checkpoint_of(source, wanted, out, format, max_shard_size)
+        try:
+            return Job(spec, target, limits).fill(options)
+        finally:
+            target.close()
+
+
+def plan_dcp(
+    source: Any,
+    out: str | os.PathLike[str],
+    rules: Any = None,
+    *,
+    parts: int,
+    like: Any = None,
+    seed: int | None = None,
+    default: Value | None = None,
+    variables: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    dtype: Any = None,
+    format: str = "dcp",
+    max_shard_size: int | str | None = None,
+    overwrite: bool = False,
+) -> Plan:
+    """Cut the writing of such a checkpoint into parts, and make its files, so that many machines may write it.
+
+    Args:
+        source, out, rules, like, seed, default, variables, strict, dtype, format, max_shard_size, overwrite: as in
+            `save_dcp`; every machine sees `out`.
+        parts: as in bigin.plan.
+
+    Returns:
+        The plan. `.metadata`, without which nothing loads, is written by its `finish`.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> with bigin.torch.deferred(seed=42) as init:
+        ...     model = torch.nn.Linear(8, 4)
+        >>> plan = bigin.torch.plan_dcp(init, "step-0", parts=2)
+        >>> [done.nbytes for done in plan.work("0,1")]
+        [16, 128]
+        >>> plan.finish().nbytes
+        144
+    """
+    wanted = Wanted(rules, like, seed, default, variables, dtype, strict)
+    with default_modes():
+        place = absolute(expand(out))
+        spec, target = checkpoint_of(source, wanted, place, format, max_shard_size)
+        try:
+            data = plan_fill(spec, target, place, parts, layout={}, model=target.outline())
+            begin_fill(data, target, Retries(remote=False), overwrite=overwrite)
+        finally:
+            target.close()
+    return Plan(data)
+
+
+def checkpoint_of(
+    source: Any, wanted: Wanted, out: str | os.PathLike[str], format: str, max_shard_size: int | str | None
+) -> tuple[ModelSpec, DistcpTarget]:
+    """What is written, and the target; nothing is changed."""
     shard = SHARD if max_shard_size is None else parse_size(max_shard_size)
     if not torch.distributed.is_available():
         raise InputError("expected a torch with torch.distributed, whose checkpoints these are")
@@ -97,21 +163,16 @@ def save_dcp(
         raise InputError(f"expected a format among {', '.join(FORMATS)}, got {format!r}")
     if is_url(out):
         raise InputError(f"{out}: expected a local folder for a checkpoint of torch.distributed, got a URL")
-    with default_modes():
-        found = source_of(source, Wanted(rules, like, seed, default, variables, dtype, strict))
-        specs = {name: found.spec(name) for name in found.tensors if name not in found.unsaved | found.aliases.keys()}
-        if not specs:
-            raise InputError("expected tensors to write, got none")
-        if format == "dcp":
-            files = list(packed(specs, shard))
-            metadata = pickle.dumps(metadata_of(found, files))
-        else:
-            files, metadata = list(packed_as_safetensors(specs, shard)), None
-        target = new_distcp(Path(expand(out)), files, metadata)
-        try:
-            return Job(ModelSpec(dict(sorted(specs.items()))), target, limits).fill(options)
-        finally:
-            target.close()
+    found = source_of(source, wanted)
+    specs = {name: found.spec(name) for name in found.tensors if name not in found.unsaved | found.aliases.keys()}
+    if not specs:
+        raise InputError("expected tensors to write, got none")
+    if format == "dcp":
+        files = list(packed(specs, shard))
+        metadata = pickle.dumps(metadata_of(found, files))
+    else:
+        files, metadata = list(packed_as_safetensors(specs, shard)), None
+    return ModelSpec(dict(sorted(specs.items()))), new_distcp(Path(expand(out)), files, metadata)
 
 
 class Around:

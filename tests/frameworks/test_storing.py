@@ -218,7 +218,6 @@ def test_the_command_line():
     for arguments, message in [
         (("recipe.toml", "out.zarr"), "expected --like or --config beside --format dcp"),
         (("recipe.toml", "--like", "like.safetensors", "x.zarr"), "expected a folder for --format dcp, got x.zarr"),
-        (("recipe.toml", "--like", "like.safetensors", "x", "--parts", "3"), "expected --format dcp without --parts"),
         (("--dummy", "--like", "like.safetensors", "x"), "expected --format dcp without --dummy"),
     ]:
         assert message in run("init", *arguments, "--format", "dcp", code=2).stderr
@@ -313,3 +312,41 @@ def test_memory_is_bounded():
         peaks.append(int(told.stdout.split("VmHWM:")[1].split()[0]) << 10)
     assert peaks[1] - peaks[0] < 64 * MIB
     assert len(list(Path("out98304").glob("*.distcp"))) == 5
+
+
+@pytest.mark.parametrize("format", ["dcp", "dcp-safetensors"])
+def test_parts_write_the_same_files(format):
+    """In any order, one of them twice; nothing is a checkpoint before all are there."""
+    _, init = recorded()
+    bigin.torch.save_dcp(init, "whole", format=format, max_shard_size=300)
+    plan = bigin.torch.plan_dcp(init, "parts", parts=3, format=format, max_shard_size=300)
+    for name, count in plan.rounds.items():  # of the orthogonal matrix
+        plan.work(range(count), round=name)
+    for part in (2, 0, 2):
+        plan.work(part)
+    with pytest.raises(bigin.FillError, match="part"):
+        plan.finish()
+    assert not [path.name for path in Path("parts").iterdir() if path.suffix in (".distcp", ".safetensors")]
+    assert not Path("parts/.metadata").exists()
+    plan.work(1)
+    plan.finish()
+    made = {path.name: path.read_bytes() for path in Path("parts").iterdir()}
+    assert made == {path.name: path.read_bytes() for path in Path("whole").iterdir()}
+    assert len(made) > 4
+    assert bigin.verify("parts").equal
+
+
+@pytest.mark.slow
+def test_parts_are_written_by_commands():
+    from safetensors.torch import save_file
+
+    save_file({name: torch.empty(40, 50) for name in ("a.weight", "b.weight")}, "like.safetensors")
+    Path("recipe.toml").write_text('[[rule]]\nmatch = "*"\nmethod = "normal"\n')
+    given = ("recipe.toml", "--like", "like.safetensors")
+    run("init", *given, "out", "--format", "dcp", "--parts", 2, "-o", "plan.json")
+    run("work", "plan.json", "--part", "0,1")
+    run("finish", "plan.json")
+    held = {name: torch.empty(40, 50) for name in ("a.weight", "b.weight")}
+    dcp.load(held, checkpoint_id="out")
+    for name, values in held.items():
+        assert (values.numpy() == bigin.virtual((40, 50), "normal", name=name)[...]).all()

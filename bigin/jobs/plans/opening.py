@@ -16,6 +16,7 @@ from bigin.jobs.plans.plan import WorkPlan
 from bigin.jobs.resume import values
 from bigin.jobs.retries import Retries
 from bigin.jobs.where import as_fill_error, opened
+from bigin.targets.distcp import begun_distcp
 from bigin.targets.model import ModelTarget
 from bigin.targets.objects.open import begun_checkpoint
 from bigin.targets.paths import local_path
@@ -74,6 +75,8 @@ def model_target(label: str, model: Mapping[str, Any]) -> ModelTarget:
         return new_checkpoint(label, Files(Path(model["folder"]), files, model["index"]), model["records"])
     if model["kind"] == "objects":
         return begun_checkpoint(label, model)
+    if model["kind"] == "distcp":
+        return begun_distcp(model)
     from bigin.targets.zarr.groups import group_arrays, group_target, open_group
 
     group = open_group(local_path(label) or label, label)
