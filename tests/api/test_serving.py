@@ -309,7 +309,7 @@ def test_the_command(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_wrong_use_of_the_command() -> None:
     for arguments, said in (
-        (("gpt2",), "expected like= (--like)"),
+        (("torch",), "expected like= (--like)"),
         (("--method", "normal"), "expected --shape beside --method"),
         (("gpt2", "--method", "normal"), "expected RECIPE with --like, or --method with --shape"),
         (("gpt2", "--std", "3"), "only beside --method"),

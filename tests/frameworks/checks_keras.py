@@ -44,6 +44,7 @@ GIVEN = {
     "variance_scaling": {"scale": 1.5, "mode": "fan_avg", "distribution": "untruncated_normal"},
     "VarianceScaling": {"scale": 1.5, "mode": "fan_out", "distribution": "normal"},
     "constant": {"value": 0.5},
+    "Constant": {"value": 0.5},
     "identity": {"gain": 2.0},
     "truncated_normal": {"mean": 1.0, "stddev": 0.5},
     "orthogonal": {"gain": 3.0},
@@ -56,7 +57,8 @@ def test_a_name_means_what_it_means_in_keras(method):
     """The same bounds, mean and deviation as the initializer of that name, of matrices, kernels and vectors."""
     given = GIVEN.get(method, {})
     theirs = keras.initializers.get({"class_name": method, "config": given})
-    assert type(theirs) is type(keras.initializers.get(method))
+    if "onstant" not in method:  # which has no default
+        assert type(theirs) is type(keras.initializers.get(method))
     for shape in [(300, 200)] if "dentity" in method else [(300, 200), (3, 3, 40, 60), (20000,)]:
         if "rthogonal" in method and len(shape) == 1:
             continue
@@ -65,7 +67,8 @@ def test_a_name_means_what_it_means_in_keras(method):
         assert abs(ours.mean() - own.mean()) < 0.02 * abs(own).max() + 1e-9
         assert ours.std() == pytest.approx(own.std(), rel=0.03, abs=1e-9)
         np.testing.assert_array_equal(ours == 0, own == 0)
-        if "ormal" not in method or "runc" in method or "lorot" in method:
+        bounded = "ormal" not in method or "runc" in method or "lorot" in method
+        if bounded and given.get("distribution") != "untruncated_normal":
             assert ours.max() == pytest.approx(own.max(), rel=0.3 if "rthogonal" in method else 0.02)
 
 

@@ -267,7 +267,8 @@ def test_tables_that_cannot_grow_by_a_plan():
             bigin.plan_grow(path, number, parts=1)
     with pytest.raises(InputError, match="expected at most"):
         bigin.plan_grow(path, NEW, parts=1000)
-    bigin.EmbeddingTable.create("o.npy", 100, 16, "orthogonal")
+    with pytest.warns(bigin.TableWarning, match="cannot grow"):
+        bigin.EmbeddingTable.create("o.npy", 100, 16, "orthogonal")
     with pytest.raises(InputError, match="whose values do not depend on the number of rows"):
         bigin.plan_grow("o.npy", 5000, parts=2)
     before = snapshot()
