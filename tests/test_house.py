@@ -55,7 +55,7 @@ FACES = {
     "bigin/torch/configuration.py": {"Configuration.__init__", "Configuration.initialize"},
     "bigin/torch/distributed.py": {"fill_dtensor"},
     "bigin/torch/reading.py": {"reader"},
-    "bigin/torch/storing.py": {"save_dcp"},
+    "bigin/torch/storing.py": {"plan_dcp", "save_dcp"},
     "bigin/torch/embeddings.py": {"fill_quantized"},
 }
 
