@@ -241,9 +241,9 @@ def test_a_lock_is_renewed_and_taken_over_when_it_has_expired(proxy, monkeypatch
 
 def test_a_lock_whose_process_has_ended_is_taken_over_at_once(proxy, monkeypatch):
     store, key = store_at(proxy.url("x"))
-    monkeypatch.setattr(lock.os, "getpid", lambda: 2**22 + 1)  # above every process's number
-    first = lock.StoreLock(store, key, "first")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(lock.os, "getpid", lambda: 2**22 + 1)  # above every process's number
+        first = lock.StoreLock(store, key, "first")
     second = lock.StoreLock(store, key, "second")
     assert json.loads(store.get(key) or b"")["owner"] == second.owner
     first.release()
