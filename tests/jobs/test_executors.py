@@ -107,13 +107,13 @@ def die(part: Part) -> int:
 
 
 def test_a_worker_that_is_killed(monkeypatch):
-    with (
-        monkeypatch.context() as patch,  # its own undo would leave the test's folder, too
-        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool,
-        pytest.raises(bigin.FillError, match=r"w.npy: .*terminated abruptly"),
-    ):
+    with monkeypatch.context() as patch:  # monkeypatch's own undo would leave the test's folder, too
         patch.setattr("bigin.jobs.job.fill_part", die)
-        bigin.fill("w.npy", "normal", shape=SHAPE, executor=pool)
+        with (
+            ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool,
+            pytest.raises(bigin.FillError, match=r"w.npy: .*terminated abruptly"),
+        ):
+            bigin.fill("w.npy", "normal", shape=SHAPE, executor=pool)
     bigin.fill("w.npy", "normal", shape=SHAPE)
     np.testing.assert_array_equal(np.load("w.npy"), expected())
 
