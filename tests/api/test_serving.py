@@ -215,9 +215,9 @@ console.log(JSON.stringify(found));
 
 def zarrita() -> Path:
     """The folder of node's packages that has zarrita; skips the test without."""
-    beside = Path(sys.prefix, "zarrita")
+    beside = Path(sys.prefix)
     if shutil.which("node") is None or not (beside / "node_modules" / "zarrita").exists():
-        pytest.skip("zarrita is not installed: npm install --prefix .venv/zarrita zarrita")
+        pytest.skip("zarrita is not installed: npm install --prefix .venv zarrita")
     return beside
 
 
