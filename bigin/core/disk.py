@@ -10,8 +10,8 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -240,15 +240,22 @@ def partial(path: Path) -> Path:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Replaces a small file, whole or not at all, and for good."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written under a temporary name, which takes the path once it is whole, and for good."""
     temporary = partial(path)
     try:
         temporary.unlink(missing_ok=True)  # a dead process's; and never through a link
         with temporary.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise

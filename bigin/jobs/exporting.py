@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from bigin.core.disk import partial, sync_folder
+from bigin.core.disk import replacing
 from bigin.core.errors import ExistsError, InputError
 from bigin.fillers.filler import Array
 from bigin.targets.npy import npy_header
@@ -35,20 +33,10 @@ def export_rows(rows: Rows, ids: Array | range, path: Path) -> int:
         header, write = npy_header((count, width), dtype), write_values
     else:
         header, write = (",".join(["id", *map(str, range(width))]) + "\n").encode(), write_lines
-    temporary = partial(path)
-    try:
-        with temporary.open("wb") as file:
-            file.write(header)
-            for numbers, values in batches(rows, ids):
-                write(file, numbers, values)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(path.parent)
+    with replacing(path) as file:
+        file.write(header)
+        for numbers, values in batches(rows, ids):
+            write(file, numbers, values)
     return count
 
 
