@@ -10,7 +10,7 @@ from typing import Any
 from bigin.api.matching import MENTIONED, Wanting, by_recipe, check_alone, matched
 from bigin.api.models import Out, companions_like, model_of, opened_model
 from bigin.api.opening import existing, record_of
-from bigin.api.showing import Shown, span
+from bigin.api.showing import Shown
 from bigin.api.sources import grown_companions, refuse_itself, with_sources
 from bigin.api.tables import count
 from bigin.api.verifying import wanted
@@ -21,6 +21,7 @@ from bigin.core.limits import Limits
 from bigin.core.paths import expand
 from bigin.core.text import counted, parse_size
 from bigin.core.threads import after_stragglers
+from bigin.inspect.checks import span_for
 from bigin.inspect.overview import Overview
 from bigin.jobs.compare import Sample, Verification
 from bigin.jobs.executors.named import running
@@ -492,7 +493,7 @@ def plan_show(
         given = {
             "layout": {"raw": where.raw, "offset": where.offset},
             "sample": chosen,
-            "span": span(shown.expected(whole=sample == 1)),
+            "span": span_for(shown.expected(whole=sample == 1)),
             "reason": shown.reason,
         }
         kept = {} if shown.spec is None else shown.spec.record()

@@ -10,17 +10,16 @@ from bigin.api.opening import existing, record_of
 from bigin.core.errors import RecordError, SourceError
 from bigin.core.limits import Limits
 from bigin.core.record import Record
-from bigin.inspect.checks import checks, expected_of
+from bigin.inspect.checks import checks, expected_of, span_for
 from bigin.inspect.overview import Overview
 from bigin.inspect.structure import structure_checks
 from bigin.jobs.compare import Sample
 from bigin.jobs.job import check_progress
-from bigin.jobs.measure import Span, Statistics, span_of
+from bigin.jobs.measure import Statistics
 from bigin.jobs.reading import Filled, filled, measure
 from bigin.jobs.retries import Retries
 from bigin.jobs.what import What, recorded_spec
 from bigin.methods.expected import Expected
-from bigin.methods.marginals import WithZeros
 from bigin.spec.arranged import ArrangedSpec
 from bigin.spec.copied import CopySpec, GrownSpec
 from bigin.spec.part import FlatSliceSpec, RegionSpec
@@ -94,7 +93,7 @@ def show(
         if not tasks:
             return overview
         expected = shown.expected(whole=len(tasks) == len(part.grid))
-        measured, seconds = measure(opened, part.grid, tasks, span(expected), limits, retries, progress)
+        measured, seconds = measure(opened, part.grid, tasks, span_for(expected), limits, retries, progress)
         return shown.compared(overview, opened, measured, seconds, limits, retries)
 
 
@@ -155,14 +154,6 @@ def whole_of(spec: Spec | None) -> TensorSpec | None:
     """The tensor whose values, or a part of them, are specified; None for fused tensors and models."""
     tensor = spec.whole if isinstance(spec, RegionSpec | FlatSliceSpec) else spec
     return tensor if isinstance(tensor, TensorSpec) else None
-
-
-def span(expected: Expected | None) -> Span | None:
-    """Where most values are expected; zeros, which may be many, aside."""
-    if expected is None:
-        return None
-    marginal = expected.marginal.others if isinstance(expected.marginal, WithZeros) else expected.marginal
-    return span_of(marginal.mean, marginal.std, marginal.low, marginal.high)
 
 
 def expected_spec(what: What, target: Target, record: Record | None) -> tuple[Spec | None, str]:

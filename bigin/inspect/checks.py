@@ -8,7 +8,7 @@ from functools import cached_property
 from statistics import NormalDist
 
 from bigin.fillers.families import family
-from bigin.jobs.measure import Statistics
+from bigin.jobs.measure import Span, Statistics, span_of
 from bigin.methods.expected import Expected, with_padding
 from bigin.methods.marginals import DiscreteMarginal, Marginal, NormalMarginal, WithZeros
 from bigin.spec.tensor import TensorSpec
@@ -211,3 +211,11 @@ def distance(measured: Statistics, expected: Expected, level: Level = USUAL) -> 
     allowed = EXACT if expected.exact else min(1.0, math.sqrt(level.bits / (2.0 * free)) + expected.resolution)
     apart = abs((measured.histogram / measured.finite - expected.marginal.binned(measured.bins)).cumsum())
     return Check("CDF distance", float(apart.max()), 0.0, allowed)
+
+
+def span_for(expected: Expected | None) -> Span | None:
+    """Where most values are expected; zeros, which may be many, aside."""
+    if expected is None:
+        return None
+    marginal = expected.marginal.others if isinstance(expected.marginal, WithZeros) else expected.marginal
+    return span_of(marginal.mean, marginal.std, marginal.low, marginal.high)

@@ -16,13 +16,13 @@ from bigin.core.regions import Region, Shape, extent
 from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
 from bigin.inspect.causes import cause
-from bigin.inspect.checks import EVENTS, Level, checks, expected_of
+from bigin.inspect.checks import EVENTS, Level, checks, expected_of, span_for
 from bigin.inspect.pieces import Array, Given, Piece, pieces_of, shifted, values_at
 from bigin.inspect.repeats import Rows, equal_shards, few, of_rows, row_axis
 from bigin.jobs.compare import Sample
 from bigin.jobs.executors.threads import ThreadExecutor
 from bigin.jobs.in_order import grid_in_order, read_in_order
-from bigin.jobs.measure import Patterns, Span, Statistics, Values, bins_for, span_of
+from bigin.jobs.measure import Patterns, Span, Statistics, Values, bins_for
 from bigin.jobs.retries import Retries
 from bigin.methods.expected import Expected, at_zero
 from bigin.methods.marginals import DiscreteMarginal, WithZeros
@@ -207,14 +207,6 @@ def collision(expected: Expected) -> float:
         float(np.dot(inner.probabilities, inner.probabilities)) if isinstance(inner, DiscreteMarginal) else COLLISION
     )
     return min(1.0, zeros**2 + (1.0 - zeros) ** 2 * max(alike, COLLISION))
-
-
-def span_for(expected: Expected | None) -> Span | None:
-    """Where most values are expected; zeros, which may be many, aside."""
-    if expected is None:
-        return None
-    marginal = expected.marginal.others if isinstance(expected.marginal, WithZeros) else expected.marginal
-    return span_of(marginal.mean, marginal.std, marginal.low, marginal.high)
 
 
 class Looking:
