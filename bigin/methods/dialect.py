@@ -28,9 +28,9 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Dialect:
-    """The methods of a library by its names; a method that it has not is bigin's own, with defaults of its layout."""
+    """The methods of a library's module by their names there; one that it has not is bigin's own, with its layout."""
 
-    library: str
+    module: str
     rows: Mapping[str, Foreign]
     layout: Mapping[str, Any]
 
@@ -43,18 +43,18 @@ class Dialect:
             if method not in table.METHODS and method not in table.ALIASES:
                 known = [*self.rows, *table.METHODS]
                 hint = similar(method, known) or "; `bigin methods` lists bigin's"
-                raise InputError(f"expected a method of {self.library} or bigin, got {method!r}{hint}")
+                raise InputError(f"expected a method of {self.module} or bigin, got {method!r}{hint}")
             own = table.find(method)
             return own.name, {k: v for k, v in self.layout.items() if k in own.defaults} | dict(given)
         for name in given:
             if name not in row.defaults:
                 takes = ", ".join(row.defaults) or "no parameters"
                 raise InputError(
-                    f"{method} of {self.library} does not take {name!r}; it takes {takes}{similar(name, row.defaults)}"
+                    f"{method} of {self.module} does not take {name!r}; it takes {takes}{similar(name, row.defaults)}"
                 )
         for name, default in row.defaults.items():
             if default == REQUIRED and given.get(name) is None:
-                raise InputError(f"{method} of {self.library} needs {name}")
+                raise InputError(f"{method} of {self.module} needs {name}")
         return row.meaning(**besides, **{name: given.get(name, default) for name, default in row.defaults.items()})
 
 
