@@ -12,6 +12,8 @@ NAMES = "<!-- public names -->"
 FILE = re.compile(r"<!-- file (\w+\.md) -->")
 ROOM = re.compile(r"<!-- public names of (\w+) -->")
 METHODS = "<!-- methods -->"
+PICTURE = re.compile(r"!\[([^]]*)\]\(([\w./-]+)\.png\)")
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 def on_page_markdown(markdown: str, **context: Any) -> str:
@@ -21,11 +23,20 @@ def on_page_markdown(markdown: str, **context: Any) -> str:
 
         entries = [f"::: {home}.{name}" if home else f"::: bigin.{name}" for name, home in sorted(_HOMES.items())]
         markdown = markdown.replace(NAMES, "\n\n".join(entries))
+    markdown = PICTURE.sub(in_both_styles, markdown)
     markdown = FILE.sub(lambda found: of_the_repository(found[1]), markdown)
     markdown = ROOM.sub(lambda found: "\n\n".join(f"::: {name}" for name in names_of(found[1])), markdown)
     if METHODS in markdown:
         markdown = markdown.replace(METHODS, methods())
     return re.sub(r"\]\(\.\./(?=[A-Za-z.])", f"]({FILES}", markdown)
+
+
+def in_both_styles(found: re.Match[str]) -> str:
+    """Return a picture as it is, or where there is one for dark pages both, of which the theme shows one."""
+    text, path = found.groups()
+    if not (DOCS / f"{Path(path).name}-dark.png").exists():
+        return found[0]
+    return f"![{text}]({path}.png#only-light)\n![{text}]({path}-dark.png#only-dark)"
 
 
 def of_the_repository(name: str) -> str:

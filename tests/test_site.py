@@ -35,6 +35,9 @@ def test_the_site(tmp_path):
     commands = (tmp_path / "reference" / "commands" / "index.html").read_text()
     assert all(re.search(rf'<h\d id="{name}"', commands) for name in cli.commands), commands[:2000]
     assert (tmp_path / "law" / "index.html").exists()
+    methods = (tmp_path / "methods" / "index.html").read_text()
+    assert "methods.png#only-light" in methods
+    assert "methods-dark.png#only-dark" in methods
 
 
 def test_the_diagrams_are_of_the_code_as_it_is():
@@ -45,6 +48,17 @@ def test_the_diagrams_are_of_the_code_as_it_is():
     drawing.__spec__.loader.exec_module(drawing)
     for name, drawn in (("law", drawing.law()), ("house", drawing.house())):
         assert (ROOT / "docs" / f"{name}.svg").read_text() == drawn, f"run scripts/diagrams: {name}.svg is an old one"
+
+
+def test_the_table_of_the_readme_is_made_from_the_figures():
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "readme", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, f"run scripts/readme: README.md's table is an old one\n{done.stderr}"
+
+
+def test_every_picture_has_one_for_dark_pages():
+    pictures = {path.stem for path in (ROOT / "docs").glob("*.png")}
+    assert pictures == {"picture", "methods", "signal"} | {"picture-dark", "methods-dark", "signal-dark"}
+    assert "prefers-color-scheme: dark" in (ROOT / "README.md").read_text()
 
 
 def test_the_commands_of_the_start_page():

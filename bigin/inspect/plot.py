@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bigin.core.errors import FillError, InputError
+from bigin.inspect.style import LIGHT, Style, framed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,9 +22,7 @@ BINS, PANEL_BINS = 128, 48
 LONGEST = 38  # characters of a tensor's name over its picture
 SIZE = (10.0, 4.2)  # inches
 DPI = 150
-INK, GREY, COLOUR, SECOND = "#30343b", "#8a9099", "#0b7285", "#c8501e"
 PANEL, COLUMNS, MOST = (2.1, 1.25), 6, 240  # inches of a tensor's picture, pictures in a row and on a page
-TITLE: dict[str, Any] = {"loc": "left", "fontsize": 9, "color": GREY}
 
 
 def check_plot(path: str | Path) -> None:
@@ -36,7 +35,7 @@ def check_plot(path: str | Path) -> None:
         raise InputError(f"{path}: expected an existing folder {Path(path).absolute().parent}; make it first")
 
 
-def plot(overview: Overview, path: str | Path) -> None:
+def plot(overview: Overview, path: str | Path, style: Style = LIGHT) -> None:
     """Draw the density of the values beside the expected one, on a linear and on a logarithmic scale."""
     import matplotlib
 
@@ -46,29 +45,29 @@ def plot(overview: Overview, path: str | Path) -> None:
     stats = overview.statistics
     if stats is None or overview.histogram(BINS) is None:
         raise InputError(f"{overview.target}: expected values that differ to plot, got none")
-    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained", facecolor=style.page)
     shape = "x".join(map(str, overview.shape)) or "scalar"
     figure.suptitle(
-        plain(f"{overview.target}: {shape} {overview.dtype}"), x=0.01, ha="left", color=INK, fontweight="bold"
+        plain(f"{overview.target}: {shape} {overview.dtype}"), x=0.01, ha="left", color=style.ink, fontweight="bold"
     )
     linear, log = figure.subplots(1, 2)
     for axes, outside in ((linear, 5e-4), (log, 1e-7)):
         histogram = overview.histogram(BINS, outside)
         assert histogram is not None
-        draw(axes, histogram, stats.finite, overview.wanted)
-    linear.set_title(f"{stats.finite:,} values, mean {stats.mean:.4g}, std {stats.std:.4g}", **TITLE)
+        draw(axes, histogram, stats.finite, overview.wanted, style)
+    linear.set_title(f"{stats.finite:,} values, mean {stats.mean:.4g}, std {stats.std:.4g}", **style.title)
     linear.set_ylim(0, 1.25 * max(float(patch.get_data().values.max()) for patch in linear.patches))
-    linear.legend(frameon=False, fontsize=8, loc="upper left", labelcolor=INK)
-    log.set_title("the same on a logarithmic scale", **TITLE)
+    linear.legend(frameon=False, fontsize=8, loc="upper left", labelcolor=style.ink)
+    log.set_title("the same on a logarithmic scale", **style.title)
     log.set_yscale("log")
     seen = log.patches[0].get_data().values
     log.set_ylim(seen[seen > 0].min() / 3, seen.max() * 3)
     for axes in (linear, log):
-        styled(axes)
+        framed(axes, style)
     save(figure, path)
 
 
-def plot_model(check: ModelCheck, path: str | Path) -> None:
+def plot_model(check: ModelCheck, path: str | Path, style: Style = LIGHT) -> None:
     """Draw a page with the density of every tensor beside the expected one; of more than MOST, some evenly spaced."""
     import matplotlib
 
@@ -82,22 +81,28 @@ def plot_model(check: ModelCheck, path: str | Path) -> None:
     if not shown:
         raise InputError(f"{check.target}: expected tensors to plot, got none")
     rows = -(-len(shown) // COLUMNS)
-    figure = Figure(figsize=(PANEL[0] * COLUMNS, PANEL[1] * rows + 0.5), dpi=DPI, layout="constrained")
+    figure = Figure(
+        figsize=(PANEL[0] * COLUMNS, PANEL[1] * rows + 0.5), dpi=DPI, layout="constrained", facecolor=style.page
+    )
     some = f"{len(shown)} of " if len(shown) < count else ""
-    figure.suptitle(plain(f"{check.target}: {some}{count} tensors"), x=0.01, ha="left", color=INK, fontweight="bold")
+    figure.suptitle(
+        plain(f"{check.target}: {some}{count} tensors"), x=0.01, ha="left", color=style.ink, fontweight="bold"
+    )
     panels = figure.subplots(rows, COLUMNS, squeeze=False).reshape(-1)
     for axes, each in zip(panels, shown, strict=False):
         name = each.tensor if len(each.tensor) <= LONGEST else f"...{each.tensor[3 - LONGEST :]}"
-        axes.set_title(plain(name), **TITLE | {"fontsize": 6, "color": SECOND if each.findings else GREY})
+        axes.set_title(
+            plain(name), **style.title | {"fontsize": 6, "color": style.second if each.findings else style.grey}
+        )
         histogram = None if each.statistics is None else histogram_of(each.statistics, each.expected, PANEL_BINS)
         if histogram is None or each.statistics is None:
             text = "" if each.statistics is None else f"all {each.statistics.minimum:.4g}"
-            axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=GREY, fontsize=7)
+            axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=style.grey, fontsize=7)
             axes.set_axis_off()
             continue
-        draw(axes, histogram, each.statistics.finite, each.wanted)
+        draw(axes, histogram, each.statistics.finite, each.wanted, style)
         axes.set(xlabel="", ylabel="", yticks=[])
-        styled(axes)
+        framed(axes, style)
         axes.tick_params(labelsize=5)
         axes.spines["left"].set_visible(False)
     for axes in panels[len(shown) :]:
@@ -105,7 +110,7 @@ def plot_model(check: ModelCheck, path: str | Path) -> None:
     save(figure, path)
 
 
-def plot_signal(signal: Signal, title: str, path: str | Path) -> None:
+def plot_signal(signal: Signal, title: str, path: str | Path, style: Style = LIGHT) -> None:
     """Draw the variances of all layers, a line for each batch that goes through some of them."""
     import matplotlib
 
@@ -113,31 +118,26 @@ def plot_signal(signal: Signal, title: str, path: str | Path) -> None:
     from matplotlib.figure import Figure
 
     layers = signal.layers
-    figure = Figure(figsize=(max(6.0, min(24.0, 2 + 0.35 * len(layers))), 5.0), dpi=DPI, layout="constrained")
-    figure.suptitle(plain(title), x=0.01, ha="left", color=INK, fontweight="bold")
+    figure = Figure(
+        figsize=(max(6.0, min(24.0, 2 + 0.35 * len(layers))), 5.0), dpi=DPI, layout="constrained", facecolor=style.page
+    )
+    figure.suptitle(plain(title), x=0.01, ha="left", color=style.ink, fontweight="bold")
     axes = figure.subplots()
-    axes.axhspan(0.1, 10, color=GREY, alpha=0.12, linewidth=0, zorder=0)
-    axes.axhline(1, color=GREY, linewidth=0.8, zorder=1)
+    axes.axhspan(0.1, 10, color=style.grey, alpha=0.12, linewidth=0, zorder=0)
+    axes.axhline(1, color=style.grey, linewidth=0.8, zorder=1)
     start = 0
     for chain in signal.chains():
         at = range(start, start + len(chain))
         labels = ("activations", "gradients") if start == 0 else (None, None)
-        axes.plot(at, [layer.activation for layer in chain], "o-", color=COLOUR, markersize=4, label=labels[0])
-        axes.plot(at, [layer.gradient for layer in chain], "s--", color=SECOND, markersize=4, label=labels[1])
+        axes.plot(at, [layer.activation for layer in chain], "o-", color=style.first, markersize=4, label=labels[0])
+        axes.plot(at, [layer.gradient for layer in chain], "s--", color=style.second, markersize=4, label=labels[1])
         start += len(chain)
     axes.set_yscale("log")
-    axes.set_title("variance (mean square) at each layer", **TITLE)
+    axes.set_title("variance (mean square) at each layer", **style.title)
     axes.set_xticks(range(len(layers)), [plain(layer.name) for layer in layers], rotation=60, ha="right")
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-    styled(axes)
+    axes.legend(frameon=False, fontsize=8, labelcolor=style.ink)
+    framed(axes, style)
     save(figure, path)
-
-
-def styled(axes: Axes) -> None:
-    """Draw the frame of a picture in grey, without its top and right side."""
-    axes.tick_params(which="both", colors=GREY, labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["bottom", "left"]].set_color(GREY)
 
 
 def plain(text: str) -> str:
@@ -155,11 +155,13 @@ def save(figure: Figure, path: str | Path) -> None:
         raise FillError(f"{path}: {error.strerror or error}") from error
 
 
-def draw(axes: Axes, histogram: Histogram, count: int, wanted: str) -> None:
+def draw(axes: Axes, histogram: Histogram, count: int, wanted: str, style: Style = LIGHT) -> None:
     """Draw the density of `count` values, and a line for the expected one."""
     scale = np.diff(histogram.edges) * count
-    axes.stairs(histogram.counts / scale, histogram.edges, fill=True, color=COLOUR, alpha=0.35, lw=0, label="values")
+    axes.stairs(
+        histogram.counts / scale, histogram.edges, fill=True, color=style.first, alpha=0.35, lw=0, label="values"
+    )
     if histogram.expected is not None:
-        axes.stairs(histogram.expected / scale, histogram.edges, baseline=None, color=INK, lw=1.1, label=wanted)
-    axes.set_xlabel("value" + (" (without zeros)" if histogram.without_zeros else ""), color=INK)
-    axes.set_ylabel("density", color=INK)
+        axes.stairs(histogram.expected / scale, histogram.edges, baseline=None, color=style.ink, lw=1.1, label=wanted)
+    axes.set_xlabel("value" + (" (without zeros)" if histogram.without_zeros else ""), color=style.ink)
+    axes.set_ylabel("density", color=style.ink)
