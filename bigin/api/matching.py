@@ -100,18 +100,25 @@ class Matched:
 
 
 def by_recipe(
-    recipe: Any, like: Any, seed: Any, variables: Mapping[str, Any] | None, dtype: Any = None, *, seeded: bool = True
+    recipe: Any,
+    like: Any,
+    seed: Any,
+    variables: Mapping[str, Any] | None,
+    dtype: Any = None,
+    *,
+    seeded: bool = True,
+    source: Any = None,
 ) -> Wanting:
     """What a recipe says of a model that is there, or of one that it should be like; raises InputError.
 
-    seeded: whether the seed matters, and is told.
+    seeded: whether the seed matters, and is told. source: the checkpoint that is copied from, if not the recipe's.
     """
     if recipe is None:
         raise InputError("expected a recipe for like and variables, got none; give --recipe (recipe=)")
     if like is None and dtype is not None:
         raise InputError("expected no dtype for a checkpoint that is there, which has its own; give --like (like=)")
     check_recipe(recipe)
-    chosen = with_sources(Chosen(recipe, seed, variables or {}))[0]
+    chosen = with_sources(Chosen(recipe, seed, variables or {}), source)[0]
 
     def wanted(model: Model) -> Wanted:
         number = read_recipe(find_recipe(chosen.recipe), chosen.variables).seed if seed is None else seed

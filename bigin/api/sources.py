@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bigin.core.errors import InputError, NotFoundError
-from bigin.core.paths import expand
+from bigin.core.errors import InputError
+from bigin.core.paths import expand, is_path
 from bigin.recipes.presets import find_recipe
 from bigin.recipes.read import read_recipe
 from bigin.recipes.specs import Chosen
@@ -19,11 +19,10 @@ from bigin.spec.model import TensorValues
 from bigin.targets.models import Model
 from bigin.targets.paths import is_url, local_path
 from bigin.targets.safetensors.companions import CONFIG, Companions, config_text, parse_config
-from bigin.targets.safetensors.folder import is_checkpoint
-from bigin.targets.safetensors.sources import sources_of
+from bigin.targets.sources import sources_in
 
 
-def with_sources(chosen: Chosen, source: Any = None) -> tuple[Chosen, Path | None]:
+def with_sources(chosen: Chosen, source: Any = None) -> tuple[Chosen, Any]:
     """A recipe with the tensors of the checkpoint that it copies from, and that checkpoint; None where it copies none.
 
     source: instead of what the recipe says, which is relative to the recipe's folder.
@@ -32,28 +31,21 @@ def with_sources(chosen: Chosen, source: Any = None) -> tuple[Chosen, Path | Non
     said = read_recipe(path, chosen.variables).origin
     if source is None and said is None:
         return chosen, None
-    place = folder_of(source if source is not None else os.path.join(path.parent, os.path.expanduser(str(said))))
-    return replace(chosen, sources=sources_of(place)), place
+    if source is None:
+        source = said if is_url(said) else os.path.join(path.parent, os.path.expanduser(str(said)))
+    place, sources = sources_in(expand(source))
+    return replace(chosen, sources=sources), place if is_url(place) else Path(place)
 
 
-def folder_of(checkpoint: Any) -> Path:
-    """The path of a checkpoint that is there, on this machine; raises InputError."""
-    path = local_path(expand(checkpoint))
-    if path is None or is_url(checkpoint):
-        raise InputError(f"{checkpoint}: expected the path of a checkpoint of safetensors, got something else")
-    if not path.exists() or not is_checkpoint(path):
-        found = "none" if path.exists() else "nothing"
-        raise NotFoundError(f"{path}: expected a checkpoint of safetensors, got {found}")
-    return path.absolute()
-
-
-def refuse_itself(path: Path, out: Any) -> None:
+def refuse_itself(place: Any, out: Any) -> None:
     """Raises InputError where a checkpoint would be written over the one that it is made of."""
-    place = local_path(out)
-    if place is None or place.suffix == ".zarr":
-        return
-    folder = path if path.is_dir() else path.parent
-    if place.resolve() in (path.resolve(), folder.resolve()):
+    if is_path(out) and (is_url(place) or is_url(out)):
+        texts = {os.fsdecode(each).rstrip("/") for each in (place, os.path.dirname(place))}
+        same = os.fsdecode(out).rstrip("/") in texts
+    else:
+        path, to = Path(place), local_path(out)
+        same = to is not None and to.resolve() in (path.resolve(), (path if path.is_dir() else path.parent).resolve())
+    if same:
         raise InputError(f"{out}: expected another place than that of the checkpoint that is read, got the same")
 
 

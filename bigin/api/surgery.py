@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from bigin.api.models import Out, fill_model
-from bigin.api.sources import folder_of, grown_companions, grown_model, refuse_itself
+from bigin.api.models import Out, companions_like, fill_model
+from bigin.api.sources import grown_companions, grown_model, refuse_itself
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.generator import parse_seed
@@ -26,9 +25,8 @@ from bigin.recipes.vocabulary import Vocabulary, find_vocabulary
 from bigin.spec.copied import COVARIANCE, MEAN, ROW, CopySpec, GrownSpec, NewRows, grown
 from bigin.spec.model import TensorValues
 from bigin.targets.models import read_model
-from bigin.targets.safetensors.companions import CONFIG, Companions, companions_of, read_config
-from bigin.targets.safetensors.folder import is_index
-from bigin.targets.safetensors.sources import sources_of
+from bigin.targets.safetensors.companions import CONFIG, parse_config
+from bigin.targets.sources import sources_in
 
 AUTO = "auto"
 
@@ -57,7 +55,7 @@ def grow_vocabulary(
     copied bit for bit. No tensor is held in memory, so the checkpoint may be larger than that.
 
     Args:
-        checkpoint: a safetensors file, or the folder or index of a checkpoint.
+        checkpoint: a safetensors file, the folder or index of a checkpoint, or a zarr group; here or in a store.
         out: where the new checkpoint goes: a folder, or a path that ends in .safetensors.
         rows: how many rows the embeddings are to have. By default as many as `multiple` asks for.
         new: what the new rows are: "mean" of the old ones, "mean+covariance" (a normal distribution with the mean and
@@ -90,18 +88,16 @@ def grow_vocabulary(
     shard = None if max_shard_size is None else parse_size(max_shard_size)
     fresh = parse_new(new, parameters)
     with default_modes():
-        path, place = folder_of(checkpoint), expand(out)
-        refuse_itself(path, place)
-        model = read_model(path)
-        beside = companions_of(path if path.is_dir() else path.parent) if path.is_dir() or is_index(path) else None
-        held = None if beside is None else beside.files.get(CONFIG)
-        config = read_config(held) if isinstance(held, Path) else {}
-        vocabulary = find_vocabulary(str(path), model.tensors, config, tensors, parse_tied(tied))
+        place = expand(out)
+        source, sources = sources_in(expand(checkpoint))
+        refuse_itself(source, place)
+        model, beside = read_model(source), companions_like(source, None)
+        config = parse_config(beside.content(CONFIG), f"{source}/{CONFIG}") if CONFIG in beside.files else {}
+        vocabulary = find_vocabulary(source, model.tensors, config, tensors, parse_tied(tied))
         count = rounded_rows(vocabulary.rows if rows is None else rows, multiple)
-        specs = specs_of(sources_of(path), vocabulary, count, fresh, parse_seed(seed))
+        specs = specs_of(model.tensors, sources, vocabulary, count, fresh, parse_seed(seed))
         check_memory(specs, limits)
-        beside = Companions() if beside is None else grown_companions(beside, specs)
-        wanted = Out(place, grown_model(model, specs), shard, beside=beside)
+        wanted = Out(place, grown_model(model, specs), shard, beside=grown_companions(beside, specs))
         return fill_model(specs, wanted, limits, options)
 
 
@@ -144,20 +140,27 @@ def rounded_rows(rows: Any, multiple: Any) -> int:
 
 
 def specs_of(
-    sources: Mapping[str, Source], vocabulary: Vocabulary, rows: int, new: NewRows, seed: int
+    names: Iterable[str],
+    sources: Mapping[str, Source],
+    vocabulary: Vocabulary,
+    rows: int,
+    new: NewRows,
+    seed: int,
 ) -> dict[str, TensorValues]:
     """What each tensor of the new checkpoint holds."""
     specs: dict[str, TensorValues] = {}
-    for name, source in sources.items():
+    first = vocabulary.inputs[0] if vocabulary.inputs else None
+    inputs = None if first is None else sources[dotted(first)].digested()
+    for name in names:
+        source = sources[dotted(name)].digested()
         if name not in vocabulary.names:
             specs[name] = CopySpec(source, source.dtype, dotted(name), seed)
             continue
-        first = vocabulary.inputs[0] if vocabulary.inputs else name
-        tied = vocabulary.tied and len(source.shape) > 1 and sources[first].shape == source.shape
-        stream = dotted(first if tied else name)
+        tied = vocabulary.tied and len(source.shape) > 1 and inputs is not None and inputs.shape == source.shape
+        stream = dotted(first if tied and first is not None else name)
         specs[name] = grown(source, of_vector(new) if len(source.shape) == 1 else new, rows, None, stream, seed)
         if tied and name != first:
-            specs[name] = GrownSpec(**vars(specs[name]) | {"like": sources[first]})
+            specs[name] = GrownSpec(**vars(specs[name]) | {"like": inputs})
     return specs
 
 

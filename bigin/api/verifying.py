@@ -23,6 +23,9 @@ from bigin.jobs.what import What, check_matches, usable_spec
 from bigin.spec.spec import Spec
 from bigin.targets.dumps import dump_at
 from bigin.targets.model import ModelTarget
+from bigin.targets.objects.open import NPY
+from bigin.targets.paths import is_url
+from bigin.targets.safetensors.folder import SUFFIX
 from bigin.targets.target import Target
 
 
@@ -102,7 +105,8 @@ def verify(
     what = What.parse(method, parameters, 0 if seed is None else seed, name, shape, region, padding_idx)
     if recipe is not None or like is not None or variables is not None:
         check_alone(what, raw=raw, repair=repair)
-        return verify_model(target, by_recipe(recipe, like, seed, variables, dtype), limits, chosen, progress)
+        wanting = by_recipe(recipe, like, seed, variables, dtype, source=source)
+        return verify_model(target, wanting, limits, chosen, progress)
     if method is None and (dump := dump_at(expand(target))) is not None:
         if repair:
             raise InputError(f"{dump[0].folder}: expected a dump without repair, got it; write the dump again")
@@ -145,7 +149,10 @@ def wanted(
 
 
 def folder_at(source: str | os.PathLike[str]) -> str:
-    """The folder of a checkpoint, as an absolute path."""
+    """The folder of a checkpoint, or a zarr group, as an absolute path or a URL."""
+    if is_url(source):
+        url = os.fsdecode(source).rstrip("/")
+        return os.path.dirname(url) if url.endswith((SUFFIX, NPY, ".json")) else url
     path = os.path.abspath(str(expand(source)))
     return path if os.path.isdir(path) else os.path.dirname(path)
 

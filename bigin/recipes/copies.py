@@ -49,9 +49,10 @@ def spec_of_copy(assignment: Assignment, seed: int, sources: Sources | None) -> 
 def found(copying: Copying, name: SourceName | None, own: str, sources: Sources) -> Source:
     """The tensor of the other checkpoint that a rule names; that of the same name where it names none."""
     wanted = dotted(own) if name is None or not name.text else name.name(copying.stars, lambda e: integer(copying, e))
+    wanted = dotted(wanted)
     if wanted not in sources:
         raise InputError(f"expected a tensor of the checkpoint to copy from, got {wanted}{similar(wanted, sources)}")
-    return sources[wanted]
+    return sources[wanted].digested()
 
 
 def integer(copying: Copying, expression: Expression) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bigin.core.errors import InputError
+from bigin.core.names import dotted
 from bigin.core.regions import Shape
 from bigin.core.text import similar
 
@@ -81,7 +82,7 @@ def find_vocabulary(
 
 def ends(name: str, parts: Iterable[str]) -> bool:
     """Whether a name ends in one of some parts, at a dot."""
-    return any(f".{name}".endswith(f".{part}") for part in parts)
+    return any(f".{dotted(name)}".endswith(f".{part}") for part in parts)
 
 
 def values_of(config: Mapping[str, Any], key: str) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from bigin.targets.safetensors.tensor import stored_dtype
 
 
 def sources_of(path: Path) -> dict[str, Source]:
-    """Every tensor of a checkpoint by its name: where its bytes lie, and the digest of their file.
+    """Every tensor of a checkpoint by its name: where its bytes lie.
 
     Raises InputError where it is no checkpoint, or a tensor has a dtype that numpy has not.
     """
@@ -20,7 +20,7 @@ def sources_of(path: Path) -> dict[str, Source]:
         for name, entry in header.entries.items():
             place = header.start + entry.begin
             dtype = stored_dtype(file, name, entry)
-            sources[name] = Source(str(file), name, place, entry.stored[1], dtype).digested()
+            sources[name] = Source(str(file), name, place, entry.stored[1], dtype)
     if not sources:
         raise InputError(f"{path}: expected a checkpoint with tensors, got none")
     return sources

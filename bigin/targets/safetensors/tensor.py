@@ -54,7 +54,7 @@ def tensor_records(path: Path) -> dict[str, Record]:
     return {name: record for name, record in held.items() if isinstance(record, dict)} if isinstance(held, dict) else {}
 
 
-def stored_dtype(path: Path, name: str, entry: Entry) -> Any:
+def stored_dtype(path: Path | str, name: str, entry: Entry) -> Any:
     """The dtype of the array that a tensor's bytes are; InputError for one that bigin does not fill."""
     if entry.dtype is None:
         raise InputError(f"{path}#{name}: expected a dtype among {', '.join(dtypes.DTYPES)}, got {entry.code}")
