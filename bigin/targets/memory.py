@@ -63,6 +63,15 @@ class MemoryTarget(Target):
         return np.array(self.array[slices(region)], dtype=self.dtype)
 
 
+def refuse_cut(target: Any) -> None:
+    """Raise InputError for a parameter that DeepSpeed's ZeRO-3 has cut, which is empty until it is gathered."""
+    if getattr(target, "ds_tensor", None) is not None and tuple(target.shape) != tuple(target.ds_shape):
+        raise InputError(
+            f"expected a plain tensor, got a parameter of shape {tuple(target.ds_shape)} that ZeRO-3 has cut; fill it "
+            "with bigin.torch.fill_dtensor"
+        )
+
+
 def repeats(array: np.ndarray[Any, Any]) -> bool:
     """Whether several elements share memory because an axis has no step."""
     return any(step == 0 for step, size in zip(array.strides, array.shape, strict=True) if size > 1)

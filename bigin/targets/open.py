@@ -15,7 +15,7 @@ from bigin.core.regions import Shape
 from bigin.targets.device import device_target
 from bigin.targets.file_ledger import raw_target
 from bigin.targets.memmap import memmap_target
-from bigin.targets.memory import memory_target
+from bigin.targets.memory import memory_target, refuse_cut
 from bigin.targets.models import open_model
 from bigin.targets.npy import npy_target
 from bigin.targets.objects.open import names_objects, open_array, open_raw, raw_record
@@ -62,6 +62,7 @@ def open_target(
         else:
             opened = _zarr(target, shape, dtype, blocks)
     else:
+        refuse_cut(target)
         lent = memmap_target(target) if isinstance(target, np.memmap) else None
         opened = lent or device_target(target) or memory_target(target) or _zarr(target, shape, dtype, blocks)
     _check(opened, shape, dtype)

@@ -26,6 +26,7 @@ from bigin.targets.target import Target
 from bigin.torch.distributed import is_distributed, local_parts
 from bigin.torch.filling import assigned_by, dtype_of
 from bigin.torch.modules import Assigning, Member, Rules, Value, members, naming
+from bigin.torch.partitions import GATHER, is_gathered, is_partitioned
 
 SHOWN = 4  # ranks in a line about some
 
@@ -105,6 +106,8 @@ def pieces_here(member: Member, spec: TensorValues) -> Iterator[Piece]:
     if tensor.is_meta:
         raise InputError(f"{member.name}: expected values, got a parameter on the meta device")
     with naming(member):
+        if is_partitioned(tensor) and not is_gathered(tensor):
+            raise InputError(f"expected values, got a parameter that ZeRO-3 has cut; check it within {GATHER}")
         parts = local_parts(tensor) if is_distributed(tensor) else [(tensor, tuple(slice(0, n) for n in tensor.shape))]
     for part, region in parts:
         bounds = tuple(axis.indices(size)[:2] for axis, size in zip(region, tensor.shape, strict=True))

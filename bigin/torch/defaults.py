@@ -12,6 +12,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 
 from bigin.methods.fans import fans
 from bigin.torch.modules import Member, Rule, members
+from bigin.torch.partitions import whole_shape
 
 ONES, ZEROS, XAVIER = Rule("ones"), Rule("zeros"), Rule("xavier_uniform")
 
@@ -69,7 +70,7 @@ def of_linear(member: Member) -> Rule | None:
         return Rule("kaiming_uniform", {"a": math.sqrt(5)})
     if member.attribute != "bias" or member.owner._parameters.get("weight") is None:
         return None
-    return symmetric(fans(tuple(member.owner.weight.shape))[0])
+    return symmetric(fans(whole_shape(member.owner.weight))[0])
 
 
 def of_bilinear(member: Member) -> Rule | None:

@@ -16,10 +16,11 @@ from bigin.core.limits import Limits
 from bigin.core.regions import Shape
 from bigin.jobs.job import FillOptions, Job
 from bigin.spec.model import TensorValues
-from bigin.spec.part import RegionSpec
+from bigin.spec.part import FlatSliceSpec, RegionSpec
 from bigin.spec.spec import Spec
 from bigin.spec.tensor import TensorSpec
 from bigin.targets.open import open_target
+from bigin.torch.partitions import flat_parts, is_gathered, is_partitioned, whole_shape
 from bigin.torch.sharding import is_sharded
 
 Pieces = list[range]  # along an axis, the parts of the tensor that a rank holds one after the other
@@ -43,7 +44,8 @@ def fill_dtensor(
     structure come from the global shape. Like torch.nn.init it is no operation that autograd records.
 
     Args:
-        dtensor: the distributed tensor, also a ShardedTensor; a plain tensor is filled whole.
+        dtensor: the distributed tensor, also a ShardedTensor or a parameter that DeepSpeed's ZeRO-3 has partitioned; a
+            plain tensor is filled whole.
         method, seed, name, padding_idx, threads, max_memory, **parameters: as in bigin.fill, the same on every rank.
 
     Returns:
@@ -63,7 +65,7 @@ def fill_dtensor(
     limits = Limits.parse(threads, max_memory)
     with default_modes():
         spec = TensorSpec.parse(
-            method, parameters, seed, name, tuple(dtensor.shape), dtypes.parse_dtype(dtensor.dtype), padding_idx
+            method, parameters, seed, name, whole_shape(dtensor), dtypes.parse_dtype(dtensor.dtype), padding_idx
         )
         for job in part_jobs(dtensor, spec, limits):
             job.fill(FillOptions())
@@ -72,9 +74,19 @@ def fill_dtensor(
 
 def part_jobs(tensor: Any, spec: TensorValues, limits: Limits) -> list[Job]:
     """The jobs that fill what of a tensor lies here; raises InputError where one could not, and nothing is changed."""
+    if is_partitioned(tensor):
+        return jobs_of(list(_partitions(tensor, spec)), limits)
     if not is_distributed(tensor):
         return jobs_of([(tensor, spec)], limits)
     return part_jobs_of(local_parts(tensor), spec, limits)
+
+
+def _partitions(tensor: Any, spec: TensorValues) -> Iterator[tuple[Any, Spec]]:
+    """What of a parameter that ZeRO-3 has cut lies here, each with its values; all of it too, where it is gathered."""
+    for part, first in flat_parts(tensor):
+        yield part, FlatSliceSpec(spec, first, tuple(part.shape))
+    if is_gathered(tensor):
+        yield tensor, spec
 
 
 def part_jobs_of(parts: Sequence[tuple[Any, tuple[slice, ...]]], spec: TensorValues, limits: Limits) -> list[Job]:

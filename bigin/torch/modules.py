@@ -20,6 +20,7 @@ from bigin.recipes.glob import Glob, parse_glob
 from bigin.spec.model import TensorValues
 from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
+from bigin.torch.partitions import whole_shape
 from bigin.torch.recording.calls import values_of_call
 from bigin.torch.recording.values import made, norms
 from bigin.torch.sharding import sharded_weights
@@ -330,10 +331,10 @@ def norms_by(member: Member, rule: Rule | Call, seed: int) -> TensorValues:
 
 
 def shape_of(member: Member) -> Shape:
-    """A member's shape, the global one of a DTensor."""
+    """A member's shape, the global one of a tensor of which a part lies here."""
     if nn.parameter.is_lazy(member.tensor):
         raise InputError(f"{member.name}: expected a shape, got a lazy parameter; run the module on an input first")
-    return tuple(member.tensor.shape)
+    return whole_shape(member.tensor)
 
 
 def padding_of(member: Member) -> int | None:

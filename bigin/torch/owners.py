@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from bigin.core.regions import Shape
 from bigin.core.views import View
 from bigin.torch.distributed import is_dtensor
 from bigin.torch.modules import Member, members
+from bigin.torch.partitions import is_gathered, is_partitioned, whole_shape
 from bigin.torch.recording.memory import key_of
 
 
@@ -31,6 +33,16 @@ class Held:
         """The tensor, or the part of it that lies here."""
         return local_of(self.member.tensor)
 
+    @property
+    def shape(self) -> Shape:
+        """The shape of the whole."""
+        return whole_shape(self.member.tensor)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether ZeRO-3 has cut it, and it is not gathered: the parameter itself is empty."""
+        return is_partitioned(self.member.tensor) and not is_gathered(self.member.tensor)
+
     def is_current(self) -> bool:
         """Whether the module still has this tensor under this name."""
         owner = self.member.owner
@@ -40,7 +52,7 @@ class Held:
     def purpose(self, where: View) -> str:
         """The purpose of a draw into some of the elements. Drawn again, they have the same, unless they were read."""
         number = self.numbers.get(where, 0)
-        if where.covers(math.prod(self.member.tensor.shape)):
+        if where.covers(math.prod(self.shape)):
             self.numbers.clear()
             number = self.last = self.seen + 1
         elif number <= self.seen:

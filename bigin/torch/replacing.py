@@ -27,6 +27,7 @@ from bigin.spec.tensor import TensorSpec
 from bigin.targets.open import open_target
 from bigin.torch.distributed import is_dtensor, local_parts, part_jobs
 from bigin.torch.owners import Held, Owners, has_memory, local_of
+from bigin.torch.partitions import GATHER
 from bigin.torch.recording.functions import replaced
 from bigin.torch.recording.lowering import Target, layer
 from bigin.torch.recording.memory import key_of, view_of
@@ -35,6 +36,7 @@ from bigin.torch.recording.values import Draw, Write
 
 CONSTANTS = ("constant", "ones", "zeros")
 NAMED = 3  # draws into other tensors that the warning about them names
+TO_GATHER = f"gather it with {GATHER}(..., modifier_rank=0)"
 REMEDY = "fill it with bigin.torch.init_ and a rule, or draw it outside of replaces_init"
 
 
@@ -54,6 +56,7 @@ def replaces_init(
     parameter's first name in the model, and for a further draw into other elements of the same parameter, or after the
     code has read what it drew before, from a purpose ("draw 2") as well. So the values depend neither on the rank nor
     on the order of the layers, and a DTensor's local part, which may be empty, holds what one process would have made.
+    So does the partition of a parameter that DeepSpeed's ZeRO-3 has cut, which is drawn without gathering it.
     Generators that the code names are not used.
 
     Args:
@@ -115,9 +118,15 @@ class Drawing:
             return False
         return key_of(local_of(tensor)) != key_of(self.views[tensor][0].local)
 
+    def has_constant(self, tensor: Any) -> bool:
+        """Whether torch's own fill would not reach what a tensor stands for."""
+        held = self.owners.find(tensor, scan=tensor.numel() == 0)
+        return self.is_copy(tensor) or (held is not None and held.is_away)
+
     def function(self, tensor: Any, method: str, parameters: dict[str, Any]) -> Any:
         """Do what a function of torch.nn.init does; constants are left to torch."""
-        if method in CONSTANTS and not self.is_copy(tensor):
+        held = self.find(tensor)
+        if method in CONSTANTS and not self.is_copy(tensor) and not (held and held.is_away):
             return NotImplemented
         return self.method(tensor, method, parameters)
 
@@ -140,9 +149,9 @@ class Drawing:
     def _jobs(self, held: Held, tensor: Any, method: str, parameters: dict[str, Any]) -> list[Job]:
         """What fills the elements of a tensor that lie here."""
         member, whole = held.member, held.member.tensor
-        if 0 in tensor.shape:
+        if 0 in (held.shape if held.is_away else tensor.shape):
             return []
-        shape, dtype = tuple(whole.shape), dtypes.parse_dtype(whole.dtype)
+        shape, dtype = held.shape, dtypes.parse_dtype(whole.dtype)
         where = self._where(held, tensor)
         if where is None:
             made = TensorSpec.parse(method, parameters, self.seed, member.name, shape, dtype)
@@ -174,6 +183,8 @@ class Drawing:
     def _where(self, held: Held, tensor: Any) -> View | None:
         """Which elements of a member a tensor has, in the tensor's own order; None for all of them."""
         whole = held.member.tensor
+        if held.is_away and tensor._is_view():
+            raise InputError(f"expected a draw into all of a parameter that ZeRO-3 has cut, got a view; {TO_GATHER}")
         if tensor.shape == whole.shape and view_of(local_of(tensor)) == view_of(held.local):
             return None
         if is_dtensor(whole):
@@ -249,9 +260,15 @@ class Drawing:
                         f"sharded axis, which DTensor copies, got {base_name(func)}; initialize it before it is "
                         "sharded, or with bigin.torch.deferred"
                     )
+                held = self.owners.find(leaf, scan=is_written and leaf.numel() == 0)
+                if is_written and held is not None and held.is_away:
+                    raise InputError(
+                        f"{held.member.name}: expected draws and constants in a parameter that ZeRO-3 has cut, got "
+                        f"{base_name(func)}; {TO_GATHER}"
+                    )
                 if is_written:
                     self.note_write(leaf)
-                elif (held := self.owners.find(leaf, scan=False)) is not None:
+                elif held is not None:
                     held.seen = held.last
 
 
@@ -290,7 +307,7 @@ class Draws(TorchDispatchMode):  # type: ignore[misc]
             return self._draw(func, name, args, kwargs)
         if name == "copy" and self.drawing.copy(args[0], args[1]):
             return args[0]
-        if name in ("fill", "zero") and self.drawing.is_copy(args[0]):
+        if name in ("fill", "zero") and self.drawing.has_constant(args[0]):
             self.drawing.method(args[0], "constant", {"val": float(args[1] if name == "fill" else 0)})
             return args[0]
         made = func(*args, **kwargs)
