@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from bigin.core.generator import manual_seed as manual_seed
     from bigin.inspect.model_check import ModelCheck as ModelCheck
     from bigin.inspect.overview import Overview as Overview
+    from bigin.inspect.progress import ProgressBar as ProgressBar
     from bigin.jobs.changes import RowSet as RowSet
     from bigin.jobs.changes import TableStatistics as TableStatistics
     from bigin.jobs.changes import TableVerification as TableVerification
@@ -90,6 +91,7 @@ _HOMES = {
     "TableVerification": "bigin.jobs.changes",
     "show": "bigin.api.showing",
     "Overview": "bigin.inspect.overview",
+    "ProgressBar": "bigin.inspect.progress",
     "EmbeddingTable": "bigin.api.tables",
     "KeyedTable": "bigin.api.keyed",
     "InputError": "bigin.core.errors",

@@ -15,6 +15,7 @@ from bigin.api.matching import Matched, Wanted, Wanting, by_recipe, matched
 from bigin.core.disk import replace_file
 from bigin.core.errors import DamagedError, InputError, NotFoundError, RecordError
 from bigin.core.floats import default_modes
+from bigin.core.html import card, listing
 from bigin.core.limits import Limits
 from bigin.core.names import dotted
 from bigin.core.paths import expand
@@ -48,6 +49,15 @@ class Attestation:
         """The digest of all: BLAKE2b-256 of a line for each tensor, in the order of the names: name, NUL, digest."""
         lines = (f"{name}\0{held['blake2b']}\n" for name, held in sorted(self.tensors.items()))
         return hashlib.blake2b("".join(lines).encode(), digest_size=32).hexdigest()
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "tensors": f"{len(self.tensors):,}",
+            "values by": (self.by or "the record") if self.law else "no law: the digests alone",
+            "seed": None if self.law is None else self.law.get("seed"),
+            "digest": self.digest,
+        }
+        return card("attestation of a model", facts)
 
     @property
     def text(self) -> str:
@@ -165,6 +175,13 @@ class AttestationCheck:
     def equal(self) -> bool:
         """Whether all tensors are those of the manifest."""
         return not (self.different or self.missing or self.extra)
+
+    def _repr_html_(self) -> str:
+        lines = [("different", self.different), ("missing", self.missing), ("extra", self.extra)]
+        counts = ", ".join(f"{len(names)} {what}" for what, names in lines if names)
+        facts = {"result": f"all {self.total:,} tensors equal" if self.equal else f"{counts} of {self.total:,} tensors"}
+        rows = [[name, what] for what, names in lines for name in names]
+        return card(self.target, facts, listing(["tensor", "is"], rows) if rows else "")
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison as `bigin attest --check --json` prints it.

@@ -87,7 +87,8 @@ def fill(
             the CPU for a target on the host, and its own device for one on a CUDA device. The values are the same.
         max_device_memory: bytes of the CUDA device's memory that the fill may use, or a text such as "2GiB". By default
             what is free.
-        progress: called now and then, from the calling thread, with the bytes made so far and the bytes in all.
+        progress: a function that is called from the calling thread, some ten times a second, with the bytes made so far
+            and the bytes in all; `bigin.ProgressBar()` is one that shows a bar.
         executor: runs the parts of the fill in other processes, which open the target by its path or URL: anything with
             submit(function, *arguments) -> Future, such as concurrent.futures.ProcessPoolExecutor, a dask Client, the
             module ray, or a text, "processes:8" or "dask://scheduler:8786". By default threads of this process. The

@@ -64,6 +64,11 @@ class Overview:
         """Whether every check passes; None where nothing is expected or nothing was measured."""
         return all(check.right for check in self.checks) if self.checks else None
 
+    def _repr_html_(self) -> str:
+        from bigin.inspect.markup import overview_html
+
+        return overview_html(self)
+
     def histogram(self, bins: int, outside: float = 5e-4) -> Histogram | None:
         """The histogram of the middle of the values. Zeros are left out where they are more than a fifth.
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from bigin.core.html import card
 from bigin.core.record import Record
 from bigin.core.regions import Grid, Region, stretches
-from bigin.core.text import counted
+from bigin.core.text import counted, size_text
 from bigin.fillers.filler import Array
 from bigin.jobs.compare import BUFFERS, Difference, Sample, Verification, compare
 from bigin.jobs.job import Job
@@ -63,6 +64,9 @@ class RowSet:
 
     def __repr__(self) -> str:
         return f"{counted(len(self), 'row')}: {self.text()}" if len(self) else "no rows"
+
+    def _repr_html_(self) -> str:
+        return card("rows of a table", {"rows": f"{len(self):,} of {self._size:,}", "which": self.text()})
 
     def of(self, start: int, stop: int) -> Array:
         """Whether the set has each of the rows from `start` to `stop - 1`.
@@ -149,6 +153,10 @@ class TableVerification(Verification):
     rows: int = 0
     changed: RowSet = field(default_factory=lambda: RowSet(0), repr=False, compare=False)
 
+    def _more(self) -> dict[str, str]:
+        which = f": {self.changed.text()}" if len(self.changed) else ""
+        return {"rows that differ": f"{len(self.changed):,} of {self.rows:,}{which}"}
+
     def as_dict(self) -> dict[str, Any]:
         """The verification as `bigin table verify --json` prints it.
 
@@ -191,6 +199,16 @@ class TableStatistics:
     def fraction(self) -> float:
         """The share of the rows that differ; of a sample, the estimate for the table."""
         return self.changed / self.compared if self.compared else 0.0
+
+    def _repr_html_(self) -> str:
+        error = f", with a standard error of {100 * self.error:.2g}%" if self.compared < self.rows else ""
+        facts = {
+            "trained": f"{100 * self.fraction:.3g}% of the rows{error}",
+            "rows": f"{self.changed:,} of {self.compared:,} compared rows differ from their initial values",
+            "table": f"{self.rows:,} rows",
+            "read": f"{size_text(self.nbytes)} in {self.seconds:.2f} s",
+        }
+        return card(self.target, facts)
 
     def as_dict(self) -> dict[str, Any]:
         """The statistics as `bigin table stats --json` prints them.

@@ -119,10 +119,15 @@ class Verification:
         facts = {
             "result": "equal, bit for bit" if self.equal else differ + (", repaired" if self.repaired else ""),
             "compared with": self.wanted,
+            **self._more(),
             "regions": f"{self.regions} of {self.total}, {size_text(self.nbytes)} in {self.seconds:.2f} s",
         }
         rows = [*([line] for line in self.tensors), *([str(difference)] for difference in self.differences)]
         return card(self.target, facts, listing(["differences"], rows) if rows else "")
+
+    def _more(self) -> dict[str, str]:
+        """Return further facts for a notebook."""
+        return {}
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,10 @@ class FillOptions:
 def check_progress(progress: Any) -> None:
     """Refuses what cannot be called, before any work is done."""
     if progress is not None and not callable(progress):
-        raise InputError(f"expected progress to be a function of (bytes made, bytes in all), got {progress!r}")
+        raise InputError(
+            "expected progress to be a function of (bytes made, bytes in all), such as bigin.ProgressBar(), "
+            f"got {progress!r}"
+        )
 
 
 log = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from torch.nn.modules import module as registration
 
 from bigin.core.errors import InputError
 from bigin.core.generator import parse_seed
+from bigin.core.html import card, listing
 from bigin.core.text import counted, similar
 from bigin.core.warning import warn
 from bigin.fillers.families import family
@@ -29,7 +30,7 @@ from bigin.torch.recording.lowering import as_drawn, lower, visible
 from bigin.torch.recording.recorder import Factories, Recorder
 from bigin.torch.recording.values import Draw, Write
 
-SHOWN = 200  # rows of a printed table
+SHOWN, FIRST = 200, 10  # rows of a printed table, and of one in a notebook
 
 
 class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is)
@@ -307,10 +308,17 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
 
         return lower(recorded.writes, recorded.tensor, dtype, self.seed, stream, exact=exact)
 
-    def __str__(self) -> str:
-        """A table of all that was recorded."""
-        rows = [("tensor", "shape", "values")]
-        for name, recorded in list(self._recorded.items())[:SHOWN]:
+    def _repr_html_(self) -> str:
+        facts = {"tensors": f"{len(self._recorded):,}", "seed": self.seed}
+        rows, more = self._rows(FIRST), len(self._recorded) - FIRST
+        if more > 0:
+            rows.append((f"... {more:,} more", "", ""))
+        return card("recording of a model's initialization", facts, listing(("tensor", "shape", "values"), rows))
+
+    def _rows(self, count: int) -> list[tuple[str, str, str]]:
+        """The first tensors: name, shape and dtype, values."""
+        rows = []
+        for name, recorded in list(self._recorded.items())[:count]:
             dtype = str(recorded.tensor.dtype).removeprefix("torch.")
             shape = "x".join(map(str, recorded.tensor.shape)) or "scalar"
             try:
@@ -318,6 +326,11 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
             except InputError as error:
                 values = f"error: {error}"
             rows.append((name, f"{shape} {dtype}", values))
+        return rows
+
+    def __str__(self) -> str:
+        """A table of all that was recorded."""
+        rows = [("tensor", "shape", "values"), *self._rows(SHOWN)]
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         lines = [f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {values}".rstrip() for name, shape, values in rows]
         more = len(self._recorded) - SHOWN

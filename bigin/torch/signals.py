@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
+from bigin.core.html import card, listing
 from bigin.core.limits import Limits
 from bigin.core.memory import available
 from bigin.core.text import counted, size_text
@@ -85,6 +86,11 @@ class ModelSignal:
             names = f"{blocks[0].name} to {blocks[-1].name}"
             told.append(f"{names} ({counted(len(blocks), 'block')}): activations {course(forward)}, {gradients}")
         return told
+
+    def _repr_html_(self) -> str:
+        facts = {"stream" if len(self.streams()) == 1 else "streams": "; ".join(self.conclusions())}
+        columns = ("module", "class", "mean square of outputs", "of gradients", "variance of attention logits")
+        return card("signal of a model", facts, listing(columns, map(cells, self.shown())))
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON, with None for infinities.

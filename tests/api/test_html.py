@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 import bigin
 from bigin.core.html import card, listing
@@ -25,7 +27,7 @@ class Text(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.open.append(tag)
-        assert tag in ("div", "table", "tbody", "thead", "tr", "th", "td"), tag
+        assert tag in ("div", "table", "tbody", "thead", "tr", "th", "td", "svg", "path", "text", "progress"), tag
         assert not re.search(r"(?<!-)\bcolor:|background:(?!none)", dict(attributes).get("style", "")), attributes
 
     def handle_endtag(self, tag):
@@ -102,3 +104,60 @@ def test_a_plan_and_how_far_it_is():
     assert "no: call finish" in text_of(plan.status())
     plan.finish()
     assert "yes" in text_of(plan.status())
+
+
+def test_an_overview():
+    bigin.fill("w.npy", "normal", std=0.02, seed=7, shape=(3000, 20))
+    text = text_of(bigin.show("w.npy"))
+    assert text[0] == "w.npy"
+    assert "looks like normal(std=0.02) (by its statistics; bigin verify compares bits)" in text
+    assert {"mean", "CDF distance", "ok"} <= {*text}
+    assert "<svg" in bigin.show("w.npy")._repr_html_()
+    wrong = text_of(bigin.show("w.npy", method="uniform"))
+    assert "WRONG" in wrong
+    assert any(part.startswith("does not look like uniform") for part in wrong)
+    bigin.fill("c.npy", "ones", shape=(3, 2))
+    assert "<svg" not in bigin.show("c.npy")._repr_html_()
+    assert "not compared" not in text_of(bigin.show("c.npy"))
+    plain = np.arange(100.0)
+    assert {"mean", "49.5", "zeros"} <= {*text_of(bigin.show(plain))}
+
+
+def test_trained_rows():
+    table = bigin.EmbeddingTable.create("t.npy", 1000, 8, "normal", seed=3)
+    table.update([5, 6, 900], np.ones((3, 8)))
+    assert "0.3% of the rows" in text_of(table.stats())
+    found = table.verify()
+    assert "3 of 1,000: 5:7,900" in text_of(found)
+    assert {"3 of 1,000", "5:7,900"} <= {*text_of(found.changed)}
+
+
+def test_computed_stores():
+    arrays = {"a": bigin.virtual((1000, 8), "normal", name="a"), "<b>": bigin.virtual((3,), "zeros", name="<b>")}
+    assert {"a", "1000x8 float32", "<b>"} <= {*text_of(bigin.virtual_store(arrays))}
+    with bigin.serve(arrays, port=0) as server:
+        assert text_of(server)[0] == server.url
+
+
+def test_an_attestation():
+    for i in range(20):
+        bigin.create(f"model.zarr/{i}/weight", shape=(4, 4))
+    Path("r.toml").write_text('[default]\nmethod = "normal"\n')
+    bigin.initialize("r.toml", "model.zarr", seed=42)
+    attestation = bigin.attest("model.zarr")
+    assert {"20", "42", attestation.digest} <= {*text_of(attestation)}
+    assert "all 20 tensors equal" in text_of(attestation.check("model.zarr"))
+    for i in range(20):
+        zarr.open(f"model.zarr/{i}/weight")[0, 0] = 3
+    assert "20 different of 20 tensors" in text_of(attestation.check("model.zarr"))
+
+
+def test_what_torch_records():
+    torch = pytest.importorskip("torch")
+    with bigin.torch.deferred(seed=42) as init:
+        model = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(20)))
+    text = text_of(init)
+    assert {"40", "42", "0.weight", "4x4 float32", "... 30 more"} <= {*text}
+    bigin.torch.init_(model.to_empty(device="cpu"), init)
+    signal = bigin.torch.signal(model, torch.ones(3, 4))
+    assert {"signal of a model", "0", "Linear"} <= {*text_of(signal)}

@@ -21,6 +21,7 @@ import numpy as np
 
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
+from bigin.core.html import card, listing
 from bigin.core.limits import Limits
 from bigin.core.names import dotted
 from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent, flat_slice, within
@@ -75,6 +76,20 @@ class Computed:
         cut = {name: [layout.chunk, layout.shard] for name, layout in self.layouts.items()}
         text = json.dumps([self.spec.record(), cut, self.root], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def as_html(self, title: str) -> str:
+        """Return the arrays as a notebook shows them, under a title."""
+        specs = [self.spec.tensors[place.name] for place in self.arrays.values()]
+        rows = [
+            [path or "the root", f"{'x'.join(map(str, spec.shape)) or 'scalar'} {spec.dtype.name}"]
+            for path, spec in zip(self.arrays, specs, strict=True)
+        ]
+        size = sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in specs)
+        facts = {
+            "arrays": f"{len(rows):,}, computed where they are read and stored nowhere",
+            "size": size_text(size),
+        }
+        return card(title, facts, listing(["array", "shape"], rows))
 
     # Keys
 

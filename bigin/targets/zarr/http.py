@@ -60,6 +60,9 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="bigin-serve", daemon=True)
         self._thread.start()
 
+    def _repr_html_(self) -> str:
+        return self.computed.as_html(self.url)
+
     def _run(self) -> None:
         try:
             self._http.serve_forever(poll_interval=0.1)

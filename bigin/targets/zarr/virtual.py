@@ -43,6 +43,9 @@ class VirtualStore(Store):
     def __repr__(self) -> str:
         return f"VirtualStore({str(self)!r})"
 
+    def _repr_html_(self) -> str:
+        return self.computed.as_html(f"zarr store that is computed, {self}")
+
     def __dask_tokenize__(self) -> Any:
         return ("bigin.virtual_store", self.computed.fingerprint)
 
