@@ -15,7 +15,8 @@ TUTORIALS = sorted(path.stem for path in (ROOT / "docs" / "tutorials").glob("*.i
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_a_tutorial_prints_what_its_page_shows(name):
-    for package, extra in (("nbclient", "docs"), ("ipykernel", "docs"), ("matplotlib", "plot"), ("torch", "torch")):
+    needed = [("nbclient", "docs"), ("ipykernel", "docs"), ("matplotlib", "plot"), ("torch", "torch")]
+    for package, extra in [*needed, *([("transformers", "transformers")] if name == "llm" else [])]:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed: pip install 'bigin[{extra}]'")
     command = [sys.executable, ROOT / "scripts" / "notebooks", "--check", name]
