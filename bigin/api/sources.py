@@ -62,6 +62,6 @@ def grown_companions(beside: Companions, specs: Mapping[str, TensorValues]) -> C
     config = parse_config(beside.content(CONFIG), CONFIG)
     changed = config
     for spec in specs.values():
-        if isinstance(spec, GrownSpec) and spec.source.shape[0] in values_of(config, VOCABULARY):
-            changed = config_with_rows(changed, spec.source.shape[0], spec.rows)
+        if isinstance(spec, GrownSpec) and spec.kept in values_of(config, VOCABULARY):
+            changed = config_with_rows(changed, spec.kept, spec.rows)
     return beside if changed == config else beside.with_config(config_text(changed))

@@ -158,7 +158,9 @@ def specs_of(
             continue
         tied = vocabulary.tied and len(source.shape) > 1 and inputs is not None and inputs.shape == source.shape
         stream = dotted(first if tied and first is not None else name)
-        specs[name] = grown(source, of_vector(new) if len(source.shape) == 1 else new, rows, None, stream, seed)
+        axis = int(name in vocabulary.columns)
+        one = len(source.shape) == 1 or (axis == 1 and source.shape[0] == 1)  # a bias
+        specs[name] = grown(source, of_vector(new) if one else new, rows, None, stream, seed, axis)
         if tied and name != first:
             specs[name] = GrownSpec(**vars(specs[name]) | {"like": inputs})
     return specs
@@ -175,7 +177,7 @@ def check_memory(specs: Mapping[str, TensorValues], limits: Limits) -> None:
     """Raises InputError where a covariance does not fit in memory."""
     for name, spec in specs.items():
         if isinstance(spec, GrownSpec) and spec.new.kind == COVARIANCE:
-            columns = math.prod(spec.shape[1:])
+            columns = math.prod(spec.as_rows[1:])
             need = setup_memory(columns, spec.drawn, limits.threads)
             if need > limits.memory:
                 raise InputError(

@@ -24,8 +24,8 @@ from bigin.core.text import counted
 
 HELP = """Write CHECKPOINT anew as OUT, with more rows in its embeddings of tokens.
 
-The input and the output embeddings grow together, config.json says the new vocab_size, and all else is copied bit for
-bit. No tensor is held in memory.
+The input and the output embeddings grow together, and so do biases of the outputs. config.json says the new vocab_size,
+and all else is copied bit for bit. No tensor is held in memory.
 
 \b
 bigin grow-vocab llama/ out/ --rows 128512
@@ -111,6 +111,7 @@ def grow_vocab(
     tensors = report.record["tensors"]
     for name, record in tensors.items():
         if "grown" in record:
-            first, count = record["grown"]["new_from"], record["shape"][0]
-            click.echo(f"{name}: rows {first} to {count - 1} are new: {growth.new}")
+            axis, first = record["grown"].get("axis", 0), record["grown"]["new_from"]
+            last, words = record["shape"][axis] - 1, ("rows", "columns")[axis]
+            click.echo(f"{name}: {words} {first} to {last} are new: {growth.new}")
     click.echo(outcome(report, counted(len(tensors), "tensor"), f"made of {checkpoint}"))

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bigin.core.regions import Region
-from bigin.core.source import Source
+from bigin.core.regions import Region, Shape
 from bigin.core.threads import Stopping, map_threads, run_threads
 from bigin.fillers.computed import rounded
-from bigin.fillers.copied import BLOCK, CopyFiller
+from bigin.fillers.copied import BLOCK
 from bigin.fillers.filler import Array, Filler, Report
 from bigin.methods.scalars import drawn_as
 
@@ -26,6 +25,18 @@ ROWS = 1024  # whose sums are made before they are added to those of the rows be
 PANEL = 256  # rows of the covariance that one thread makes at once, and of its factor
 SCALE = 1e-9  # of the covariance: transformers' resize_token_embeddings has it too
 LEAST = 1e-6  # of a column's variance: what is left of it below that is rounding errors
+
+
+class Held(NamedTuple):
+    """The rows of a tensor that is there: what reads them, and their dtype."""
+
+    filler: Filler
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the tensor."""
+        return tuple(self.filler.shape)
 
 
 class GrownFiller(Filler):
@@ -76,7 +87,7 @@ class MeanFiller(Filler):
     has_setup = True
     on_device = "bigin.fillers.cuda.fillers:HostedOnDevice"
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], source: Source) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], source: Held) -> None:
         self.shape, self.dtype, self.source = shape, dtype, source
         self.columns = math.prod(shape[1:])
 
@@ -101,7 +112,7 @@ class MultivariateFiller(MeanFiller):
     """
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], source: Source, standard: Filler, drawn: np.dtype[Any]
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], source: Held, standard: Filler, drawn: np.dtype[Any]
     ) -> None:
         super().__init__(shape, dtype, source)
         self.standard, self.drawn = standard, drawn
@@ -165,21 +176,21 @@ def setup_memory(columns: int, drawn: np.dtype[Any], threads: int) -> int:
     return columns * (columns * (8 + 2 * drawn.itemsize) + (3 * ROWS + 2 * PANEL * threads) * drawn.itemsize)
 
 
-def groups(source: Source, count: int) -> Iterator[list[range]]:
+def groups(source: Held, count: int) -> Iterator[list[range]]:
     """The rows of a tensor in blocks of ROWS, so many at a time."""
     rows, step = source.shape[0], ROWS * count
     for start in range(0, rows, step):
         yield [range(top, min(top + ROWS, rows)) for top in range(start, min(start + step, rows), ROWS)]
 
 
-def read_rows(source: Source, rows: range) -> Array:
+def read_rows(source: Held, rows: range) -> Array:
     """Rows of a tensor as a matrix, in float32, or in float64 where that is its own type."""
     values = np.empty((len(rows), *source.shape[1:]), source.dtype)
-    CopyFiller(source, source.dtype)(((rows.start, rows.stop), *((0, size) for size in source.shape[1:])), values)
+    source.filler(((rows.start, rows.stop), *((0, size) for size in source.shape[1:])), values)
     return values.reshape(len(rows), -1).astype(drawn_as(source.dtype), copy=False)
 
 
-def column_sums(source: Source, rows: range) -> Array:
+def column_sums(source: Held, rows: range) -> Array:
     """The sum of each column over some rows."""
     from bigin.kernels.moments import add_rows
 

@@ -76,7 +76,7 @@ def spec_of_grow(assignment: Assignment, grow: Grow, dtype: str, seed: int, sour
     tensor, copying = assignment.tensor, assignment.copying
     assert copying is not None
     source = found(copying, grow.name, tensor.name, sources)
-    rows = tensor.shape[0] if grow.rows is None and tensor.shape else 0
+    rows = tensor.shape[grow.axis] if grow.rows is None and len(tensor.shape) > grow.axis else 0
     if grow.rows is not None:
         value = copying.value("grow", grow.rows)
         rows = math.ceil(value) if value.is_integer() else 0
@@ -87,7 +87,7 @@ def spec_of_grow(assignment: Assignment, grow: Grow, dtype: str, seed: int, sour
         new = NewRows(ROW, grow.new) if isinstance(grow.new, int) else NewRows(grow.new)
     like = None if grow.like is None else found(copying, grow.like, tensor.name, sources)
     name = dotted(tensor.name if like is None else like.tensor)
-    spec = grown(source, new, rows, dtypes.parse_dtype(dtype), name, seed)
+    spec = grown(source, new, rows, dtypes.parse_dtype(dtype), name, seed, grow.axis)
     if like is not None and like.shape != source.shape:
         raise InputError(f"expected a tensor of shape {source.shape} to be like, got {like.tensor} of {like.shape}")
     if tensor.shape not in (source.shape, spec.shape):
@@ -106,7 +106,7 @@ def spec_of_copied(
     of = tuple(found(copying, name, tensor.name, sources) for name in copied.names)
     shape = PACKED[tensor.dtype].stored(tensor.shape) if tensor.dtype in PACKED else tensor.shape
     copies = shape[0] if copied.stack and shape else 1 if copied.stack else None
-    arrangement = Arrangement(copied.slices, copied.transpose, copied.concat, copied.repeat, copies)
+    arrangement = Arrangement(copied.slices, copied.transpose, copied.concat, copied.repeat, copies, copied.block)
     spec = ArrangedSpec(of, arrangement, shape, dtypes.parse_dtype(dtype), dotted(tensor.name), seed)
     if copied.multiply is not None:
         spec = replace(spec, multiply=copying.value("copy", copied.multiply))

@@ -74,8 +74,9 @@ class Reinit:
 class Copied:
     """What a tensor is a copy of, and what is done with that, in the order of the fields.
 
-    Tensors are cut to `slices`, transposed, joined along an axis, repeated along each axis, and stacked: each index of
-    a new first axis is a copy. Then they are multiplied, noise is added, and a part is drawn anew.
+    Tensors are cut to `slices`, transposed, joined along an axis, repeated along each axis in blocks of indices (0 for
+    all of them), and stacked: each index of a new first axis is a copy. Then they are multiplied, noise is added, and
+    a part is drawn anew.
     """
 
     names: tuple[SourceName, ...]
@@ -83,6 +84,7 @@ class Copied:
     transpose: bool
     concat: int
     repeat: tuple[int, ...]
+    block: tuple[int, ...]
     stack: bool
     multiply: Expression | None
     noise: Drawn | None
@@ -93,7 +95,8 @@ class Copied:
 class Grow:
     """A tensor with more rows: of which it is, how many it gets (None: those that it has), and what the new ones are.
 
-    new: "mean", "mean+covariance", the number of a row, or a method. like: the tensor that the new rows follow.
+    new: "mean", "mean+covariance", the number of a row, or a method. like: the tensor that the new rows follow. axis:
+    that which grows: 1 for a matrix with a column for every token.
     """
 
     name: SourceName
@@ -101,6 +104,7 @@ class Grow:
     multiple: int
     new: str | int | Drawn
     like: SourceName | None
+    axis: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from bigin.recipes.recipe import Copied, Drawn, Grow, Reinit
 from bigin.recipes.source import Path
 from bigin.recipes.tables import TableReader
 
-COPY_KEYS = ("from", "slice", "transpose", "concat", "repeat", "stack", "multiply")
-GROW_KEYS = ("from", "rows", "multiple", "new", "like")
+COPY_KEYS = ("from", "slice", "transpose", "concat", "repeat", "block", "stack", "multiply")
+GROW_KEYS = ("from", "rows", "multiple", "new", "like", "axis")
 REINIT_KEYS = ("fraction", "axis", "group")
 NEW = ("mean", "mean+covariance")
 HOLE = re.compile(r"\*|\{([^{}]*)\}")
@@ -28,9 +28,9 @@ def read_copied(reader: TableReader, path: Path, data: Mapping[str, Any], match:
     told = given if isinstance(given, dict) else {"from": given}
     inside = (*path, "copy")
     reader.known(inside, told, COPY_KEYS)
-    if "from" not in told:
-        raise reader.source.error(inside, 'expected from, the name of what is copied, such as "*.w1.weight"')
     names = tuple(source_name(reader, inside, text, match) for text in reader.words(inside, told, "from"))
+    if "from" not in told:
+        names = (SourceName("", (), ()),)  # the tensor of the same name
     with reader.at(inside):
         multiply = reader.number(told["multiply"]) if "multiply" in told else None
     return Copied(
@@ -38,12 +38,23 @@ def read_copied(reader: TableReader, path: Path, data: Mapping[str, Any], match:
         tuple(ends(reader, inside, cut) for cut in reader.typed(inside, told, "slice", list, "a list of axes") or []),
         bool(reader.typed(inside, told, "transpose", bool, "true or false")),
         reader.typed(inside, told, "concat", int, "an axis") or 0,
-        reader.integers(inside, told, "repeat") or (),
+        whole_numbers(reader, inside, told, "repeat"),
+        whole_numbers(reader, inside, told, "block"),
         bool(reader.typed(inside, told, "stack", bool, "true or false")),
         multiply,
         read_drawn(reader, path, data, "noise"),
         read_reinit(reader, path, data, match),
     )
+
+
+def whole_numbers(reader: TableReader, path: Path, data: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    """Return numbers for each axis: integers, or expressions of the recipe's variables."""
+    value = data.get(key, [])
+    with reader.at((*path, key)):
+        numbers = [reader.of_variables(each) for each in (value if isinstance(value, list) else [value])]
+        if not all(number.is_integer() and number >= 0 for number in numbers):
+            raise InputError(f"expected whole numbers >= 0, got {value!r}")
+    return tuple(map(int, numbers))
 
 
 def read_grow(reader: TableReader, path: Path, data: Mapping[str, Any], match: tuple[Glob, ...]) -> Grow | None:
@@ -60,12 +71,16 @@ def read_grow(reader: TableReader, path: Path, data: Mapping[str, Any], match: t
         raise reader.source.error((*inside, "multiple"), f"expected an integer above 0, got {multiple}")
     name = reader.typed(inside, given, "from", str, "the name of a tensor")
     like = reader.typed(inside, given, "like", str, "the name of a tensor")
+    axis = reader.typed(inside, given, "axis", int, "the axis that grows, 0 or 1") or 0
+    if axis not in (0, 1):
+        raise reader.source.error((*inside, "axis"), f"expected the axis that grows, 0 or 1, got {axis}")
     return Grow(
         SourceName("", (), ()) if name is None else source_name(reader, inside, name, match),
         rows,
         multiple or 1,
         read_new(reader, inside, given),
         None if like is None else source_name(reader, inside, like, match),
+        axis,
     )
 
 

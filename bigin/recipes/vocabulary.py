@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,20 +18,26 @@ INPUTS = (
 )
 OUTPUTS = (
     *("lm_head", "embed_out", "output", "head", "lm_head.decoder", "predictions.decoder", "decoder"),
-    *("output_projection", "vocab_projector", "generator_lm_head", "lm_loss"),
+    *("output_projection", "vocab_projector", "generator_lm_head", "lm_loss", "pred_layer.proj"),
 )
-BIASES = (*(f"{name}.bias" for name in OUTPUTS), "predictions.bias")
+BIASES = (*(f"{name}.bias" for name in OUTPUTS), "predictions.bias", "final_logits_bias")
+COLUMNS = ("lm_head.kernel", "predictions.dense.weight")  # which have a column for every token, and may have no row
 VOCABULARY, TIED = "vocab_size", "tie_word_embeddings"  # of a configuration
+TEXT = ("text_config", "llm_config", "language_config", "text_encoder", "decoder")  # where a configuration of text lies
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tensors with a row for every token, of so many rows, and whether inputs and outputs are one matrix."""
+    """The tensors with a row for every token, of so many rows, and whether inputs and outputs are one matrix.
+
+    columns: those that have a column for every token instead.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     rows: int
     tied: bool
+    columns: frozenset[str] = frozenset()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,30 +60,56 @@ def find_vocabulary(
     for name in names:
         if name not in tensors or not tensors[name][1]:
             raise InputError(f"{label}: expected a tensor with rows, got {name!r}{similar(name, list(tensors))}")
-    sizes = set(values_of(config, VOCABULARY))
-    fitting = [name for name in names if tensors[name][1] and tensors[name][1][0] in sizes]
-    chosen = names if given is not None else fitting or [name for name in names if tensors[name][1]]
-    inputs = tuple(name for name in chosen if ends(name, (f"{each}.weight" for each in INPUTS)))
-    known = (*(f"{each}.weight" for each in OUTPUTS), *BIASES)
-    rows = {tensors[name][1][0] for name in inputs}
-    outputs = tuple(
-        name
-        for name in chosen
-        if name not in inputs and (given is not None or (ends(name, known) and tensors[name][1][0] in rows))
-    )
+    shapes = {name: tensors[name][1] for name in names}
+    inputs = {name for name in names if shapes[name] and ends(name, (f"{each}.weight" for each in INPUTS))}
+    sizes = values_of(config, VOCABULARY)
+    held = {shapes[name][0] for name in inputs or names if shapes[name]}
+    # The first vocab_size that an embedding has: other parts of a model, such as codes of audio, may have their own.
+    size = next((each for each in sizes if each in held), None)
+    if size is None and given is not None:
+        size = next((n for n in values_of(config, VOCABULARY) if any(n in shape for shape in shapes.values())), None)
+    if given is None and size is not None:
+        inputs = {name for name in inputs if shapes[name][0] == size}
+    rows = {size} if size is not None else {shapes[name][0] for name in inputs}
+    if given is None:
+        outputs = [name for name in names if name not in inputs and output_axis(name, shapes[name], rows) is not None]
+    else:
+        outputs = [name for name in names if name not in inputs]
     if not (inputs or outputs):
         raise InputError(
             f"{label}: expected a tensor with a row for every token, such as model.embed_tokens.weight, got none that "
             "is known by its name; name them: --tensor (tensors=)"
         )
-    rows = {tensors[name][1][0] for name in (*inputs, *outputs)}
-    if len(rows) > 1:
-        told = ", ".join(f"{name} {tensors[name][1][0]}" for name in (*inputs, *outputs))
+    chosen = [*(name for name in names if name in inputs), *outputs]
+    axes = {name: 0 if name in inputs else token_axis(shapes[name], rows) for name in chosen}
+    counts = {shapes[name][axes[name]] for name in chosen}
+    if len(counts) > 1:
+        told = ", ".join(f"{name} {shapes[name][axes[name]]}" for name in chosen)
         raise InputError(
             f"{label}: expected tensors with as many rows, got {told}; name those to grow: --tensor (tensors=)"
         )
     says = next(values_of(config, TIED), None)
-    return Vocabulary(inputs, outputs, rows.pop(), bool(says) if tied is None else tied)
+    return Vocabulary(
+        tuple(name for name in chosen if name in inputs),
+        tuple(outputs),
+        counts.pop(),
+        bool(says) if tied is None else tied,
+        frozenset(name for name, axis in axes.items() if axis),
+    )
+
+
+def output_axis(name: str, shape: Shape, rows: Collection[int]) -> int | None:
+    """The axis with a place for every token, of a tensor of outputs that is known by its name; None for others."""
+    known = (*(f"{each}.weight" for each in OUTPUTS), *BIASES, *COLUMNS)
+    if not shape or not ends(name, known):
+        return None
+    axis = token_axis(shape, rows)
+    return axis if shape[axis] in rows else None
+
+
+def token_axis(shape: Shape, rows: Collection[int]) -> int:
+    """The axis with a place for every token: the first, unless only the second of a matrix has as many."""
+    return 1 if len(shape) == 2 and shape[0] not in rows and shape[1] in rows else 0
 
 
 def ends(name: str, parts: Iterable[str]) -> bool:
@@ -86,12 +118,12 @@ def ends(name: str, parts: Iterable[str]) -> bool:
 
 
 def values_of(config: Mapping[str, Any], key: str) -> Iterator[Any]:
-    """What a configuration and those within it say under a key, the outermost first."""
+    """What a configuration and those within it say under a key: the outermost first, and that of text before others."""
     if key in config:
         yield config[key]
-    for inner in config.values():
-        if isinstance(inner, dict):
-            yield from values_of(inner, key)
+    inner = {name: value for name, value in config.items() if isinstance(value, dict)}
+    for name in (*(name for name in TEXT if name in inner), *(name for name in inner if name not in TEXT)):
+        yield from values_of(inner[name], key)
 
 
 def config_with_rows(config: Mapping[str, Any], before: int, rows: int) -> dict[str, Any]:

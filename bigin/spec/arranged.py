@@ -29,13 +29,17 @@ LARGEST = 1 << 24  # copies of a tensor, and indices of an axis of which a fract
 
 @dataclass(frozen=True)
 class Arrangement:
-    """What is done with what is copied, in this order: cut, transposed, joined, repeated, stacked so many times."""
+    """What is done with what is copied, in this order: cut, transposed, joined, repeated, stacked so many times.
+
+    block: for each axis, how many indices are repeated together; 0 for all.
+    """
 
     slices: tuple[Ends, ...] = ()
     transpose: bool = False
     concat: int = 0
     repeat: tuple[int, ...] = ()
     copies: int | None = None
+    block: tuple[int, ...] = ()
 
     def cut(self, shape: Shape) -> list[range]:
         """The indices along each axis of a source that are copied; raises InputError for slices that do not fit."""
@@ -75,9 +79,20 @@ class Arrangement:
         joined = self.joined([self.single(shape) for shape in shapes])
         if self.repeat and len(self.repeat) != len(joined):
             raise InputError(f"expected a number for each axis of {joined} to repeat, got {list(self.repeat)}")
+        for axis, (size, block) in enumerate(zip(joined, self.blocks(joined), strict=True)):
+            if size % block:
+                raise InputError(
+                    f"expected a block that divides the {size} indices of axis {axis} of {joined}, got {block}"
+                )
         times = self.repeat or (1,) * len(joined)
         repeated = tuple(size * number for size, number in zip(joined, times, strict=True))
         return repeated if self.copies is None else (self.copies, *repeated)
+
+    def blocks(self, joined: Shape) -> tuple[int, ...]:
+        """How many indices are repeated together, along each axis."""
+        if self.block and (len(self.block) != len(joined) or not self.repeat):
+            raise InputError(f"expected repeat, and a block for each axis of {joined}, got {list(self.block)}")
+        return tuple(block or max(1, size) for size, block in zip(joined, self.block or joined, strict=True))
 
     def filler(self, sources: tuple[Source, ...]) -> Filler:
         """The filler of the whole, in the sources' dtype."""
@@ -96,7 +111,8 @@ class Arrangement:
         times = self.repeat or (1,) * len(joined)
         if self.copies is None and set(times) <= {1}:
             return whole
-        indices: list[Array] = [np.arange(size * n) % size for size, n in zip(joined, times, strict=True)]
+        blocks = self.blocks(joined)
+        indices: list[Array] = [repeated(*each) for each in zip(joined, times, blocks, strict=True)]
         axes_of: list[int | None] = [*range(len(joined))]
         if self.copies is not None:
             indices, axes_of = [np.empty(0, np.intp), *indices], [None, *axes_of]
@@ -104,7 +120,12 @@ class Arrangement:
 
     def record(self) -> Record:
         """As a record tells it."""
-        told = {"slice": [list(cut) for cut in self.slices], "repeat": list(self.repeat), "copies": self.copies}
+        told: Record = {
+            "slice": [list(cut) for cut in self.slices],
+            "repeat": list(self.repeat),
+            "block": list(self.block),
+        }
+        told["copies"] = self.copies
         return {key: value for key, value in told.items() if value} | {
             key: value for key, value in (("transpose", self.transpose), ("concat", self.concat)) if value
         }
@@ -114,7 +135,15 @@ class Arrangement:
         """What a record tells."""
         slices = tuple((cut[0], cut[1], cut[2]) for cut in told.get("slice", ()))
         repeat = tuple(int(times) for times in told.get("repeat", ()))
-        return cls(slices, bool(told.get("transpose")), int(told.get("concat", 0)), repeat, told.get("copies"))
+        block = tuple(int(size) for size in told.get("block", ()))
+        return cls(slices, bool(told.get("transpose")), int(told.get("concat", 0)), repeat, told.get("copies"), block)
+
+
+def repeated(size: int, times: int, block: int) -> Array:
+    """Which index along an axis each is a copy of: blocks of indices, each so many times in a row."""
+    if size == 0:
+        return np.empty(0, np.intp)
+    return np.repeat(np.arange(size).reshape(-1, 1, block), times, axis=1).reshape(-1)
 
 
 @dataclass(frozen=True)

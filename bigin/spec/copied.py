@@ -15,9 +15,10 @@ from bigin.core.record import Record
 from bigin.core.regions import Shape
 from bigin.core.source import Source
 from bigin.core.text import parse_shape
+from bigin.fillers.arranged import ViewFiller
 from bigin.fillers.copied import CopyFiller
 from bigin.fillers.filler import Filler
-from bigin.fillers.grown import GrownFiller, MeanFiller, MultivariateFiller, RowFiller
+from bigin.fillers.grown import GrownFiller, Held, MeanFiller, MultivariateFiller, RowFiller
 from bigin.methods.scalars import drawn_as
 from bigin.spec.spec import STREAM
 from bigin.spec.tensor import TensorSpec, parse_name
@@ -104,7 +105,8 @@ class GrownSpec:
 
     The new rows of a method, or those with a covariance, are drawn from the stream of `name`, at their index in the
     grown tensor: how many rows were there before decides none of their draws. `like` is the tensor whose rows they have
-    the mean of, or copy, if that is another one: where two matrices are tied, that of the inputs.
+    the mean of, or copy, if that is another one: where two matrices are tied, that of the inputs. axis: 1 for a matrix
+    that has a column for every token, and gets more of them.
     """
 
     source: Source
@@ -114,6 +116,12 @@ class GrownSpec:
     name: str = ""
     seed: int = 0
     like: Source | None = None
+    axis: int = 0
+
+    @property
+    def kept(self) -> int:
+        """How many rows were there before."""
+        return self.source.shape[self.axis]
 
     @property
     def pattern(self) -> Source:
@@ -123,7 +131,12 @@ class GrownSpec:
     @property
     def shape(self) -> Shape:
         """The shape with all rows."""
-        return (self.rows, *self.source.shape[1:])
+        return (*self.source.shape[: self.axis], self.rows, *self.source.shape[self.axis + 1 :])
+
+    @property
+    def as_rows(self) -> Shape:
+        """The same with the axis that grows before the others."""
+        return (self.rows, *self.source.shape[: self.axis], *self.source.shape[self.axis + 1 :])
 
     @property
     def drawn(self) -> np.dtype[Any]:
@@ -139,26 +152,40 @@ class GrownSpec:
 
         Raises InputError where the dtype cannot hold the values, SourceError where the other checkpoint is gone.
         """
-        kept, source, new, shape, dtype = self.source, self.pattern, self.new, self.shape, self.dtype
+        kept, source, new, shape, dtype = self.source, self.pattern, self.new, self.as_rows, self.dtype
         for each in {kept, source}:
             check_dtype(each, dtype)
             each.check()
+        make: Callable[[], Filler]
         if new.method:
-            make = self.tensor(new.method, new.parameters or {}, dtype).plan()
+            drawn = self.tensor(new.method, new.parameters or {}, dtype).plan()
+            make = lambda: self._turned(drawn(), dtype)  # noqa: E731
         elif new.kind == ROW:
-            make = lambda: RowFiller(shape, CopyFiller(source, dtype), new.row)  # noqa: E731
+            make = lambda: RowFiller(shape, self._rows(source, dtype), new.row)  # noqa: E731
         elif dtypes.name_of(source.dtype) not in dtypes.FLOATS:
             raise InputError(f"{source.tensor}: expected floats to take the mean of, got {source.dtype}")
         elif new.kind == MEAN:
-            make = lambda: MeanFiller(shape, dtype, source)  # noqa: E731
+            make = lambda: MeanFiller(shape, dtype, self._held(source))  # noqa: E731
         else:
-            standard = self.tensor("normal", {}, self.drawn).plan()
-            make = lambda: MultivariateFiller(shape, dtype, source, standard(), self.drawn)  # noqa: E731
-        return lambda: GrownFiller(CopyFiller(kept, dtype), make())
+            standard = replace(self.tensor("normal", {}, self.drawn), shape=shape).plan()
+            make = lambda: MultivariateFiller(shape, dtype, self._held(source), standard(), self.drawn)  # noqa: E731
+        return lambda: self._turned(GrownFiller(self._rows(kept, dtype), make()), dtype)
+
+    def _turned(self, filler: Filler, dtype: np.dtype[Any]) -> Filler:
+        """Rows as columns, or columns as rows, where it is columns that grow."""
+        return transposed(filler, dtype) if self.axis else filler
+
+    def _rows(self, source: Source, dtype: np.dtype[Any]) -> Filler:
+        return self._turned(CopyFiller(source, dtype), dtype)
+
+    def _held(self, source: Source) -> Held:
+        return Held(self._rows(source, source.dtype), source.dtype)
 
     def record(self) -> Record:
         """The provenance record, which says from which row on the rows are new."""
-        grown = {"from": self.source.record(), "new_from": self.source.shape[0], "new": self.new.record()}
+        grown = {"from": self.source.record(), "new_from": self.kept, "new": self.new.record()}
+        if self.axis:
+            grown["axis"] = self.axis
         if self.like is not None:
             grown["like"] = self.like.record()
         return {"method": "grown", "grown": grown} | common(self.seed, self.name, self.shape, self.dtype)
@@ -171,31 +198,49 @@ class GrownSpec:
             raise InputError(f"expected a record of a grown tensor, got {told!r:.100}")
         source, shape = Source.from_record(told.get("from")), parse_shape(record.get("shape"))
         new, dtype = NewRows.from_record(told.get("new")), dtypes.parse_dtype(record.get("dtype"))
-        if not shape or shape[1:] != source.shape[1:]:
+        axis = told.get("axis", 0)
+        if axis not in (0, 1) or len(shape) <= axis:
             raise InputError(f"expected a record of more rows than {source.shape} has, got {shape}")
-        spec = grown(source, new, shape[0], dtype, *of_common(record))
+        spec = grown(source, new, shape[axis], dtype, *of_common(record), axis)
+        if spec.shape != shape:
+            raise InputError(f"expected a record of more rows than {source.shape} has, got {shape}")
         return replace(spec, like=Source.from_record(told["like"])) if "like" in told else spec
 
     def __str__(self) -> str:
-        return f"copy of {self.source.tensor}, rows from {self.source.shape[0]} on: {self.new}"
+        return f"copy of {self.source.tensor}, {'columns' if self.axis else 'rows'} from {self.kept} on: {self.new}"
 
 
 def grown(
-    source: Source, new: NewRows, rows: int, dtype: np.dtype[Any] | None = None, name: str = "", seed: int = 0
+    source: Source,
+    new: NewRows,
+    rows: int,
+    dtype: np.dtype[Any] | None = None,
+    name: str = "",
+    seed: int = 0,
+    axis: int = 0,
 ) -> GrownSpec:
     """A tensor with more rows; raises InputError where it has as many already, or the new ones cannot be made."""
-    spec = GrownSpec(source, new, rows, source.dtype if dtype is None else dtype, name, seed)
-    if not source.shape or source.shape[0] == 0:
-        raise InputError(f"{source.tensor}: expected a tensor with rows, got shape {source.shape}")
-    if rows <= source.shape[0]:
-        raise InputError(f"{source.tensor}: expected more rows than its {source.shape[0]}, got {rows}")
-    if new.kind == ROW and not 0 <= new.row < source.shape[0]:
-        raise InputError(f"{source.tensor}: expected a row from 0 to {source.shape[0] - 1} to copy, got {new.row}")
+    spec = GrownSpec(source, new, rows, source.dtype if dtype is None else dtype, name, seed, axis=axis)
+    if len(source.shape) <= axis or source.shape[axis] == 0 or (axis and len(source.shape) != 2):
+        wanted = "a matrix with columns" if axis else "a tensor with rows"
+        raise InputError(f"{source.tensor}: expected {wanted}, got shape {source.shape}")
+    if rows <= spec.kept:
+        raise InputError(
+            f"{source.tensor}: expected more {'columns' if axis else 'rows'} than its {spec.kept}, got {rows}"
+        )
+    if new.kind == ROW and not 0 <= new.row < spec.kept:
+        raise InputError(f"{source.tensor}: expected a row from 0 to {spec.kept - 1} to copy, got {new.row}")
     if new.method:
         whole = spec.tensor(new.method, new.parameters or {}, spec.dtype)
         whole.plan()  # refuses what does not fit the shape or the dtype
         return replace(spec, new=replace(new, method=whole.method, parameters=whole.parameters))
     return spec
+
+
+def transposed(filler: Filler, dtype: np.dtype[Any]) -> Filler:
+    """The transpose of another filler's matrix."""
+    rows, columns = filler.shape
+    return ViewFiller(filler, dtype, (columns, rows), (1, 0), [np.arange(columns), np.arange(rows)])
 
 
 def common(seed: int, name: str, shape: Shape, dtype: np.dtype[Any]) -> Record:

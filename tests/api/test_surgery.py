@@ -147,6 +147,66 @@ def test_copies_of_a_row_and_tied_matrices():
     assert bigin.verify("apart").equal
 
 
+@pytest.mark.parametrize("new", ["mean", "mean+covariance", "row:9", "normal"])
+def test_a_matrix_of_columns_grows_as_its_transpose_does(new):
+    table = values((ROWS, WIDTH), 1)
+    for name, tensor in (("rows", table), ("columns", table.T)):
+        Path(name).mkdir()
+        safetensors.save_file({"x": np.ascontiguousarray(tensor)}, f"{name}/model.safetensors")
+        Path(name, "config.json").write_text(f'{{"vocab_size": {ROWS}}}')
+        bigin.grow_vocabulary(name, f"{name}-new", 90, new=new, tensors=["x"], seed=3, max_shard_size="2kB")
+        assert bigin.verify(f"{name}-new").equal
+        assert json.loads(Path(f"{name}-new", "config.json").read_text())["vocab_size"] == 90
+    rows, columns = held("rows-new")["x"], held("columns-new")["x"]
+    assert np.array_equal(bits(columns[:, :ROWS]), bits(table.T))
+    if new == "normal":  # those that a fill makes of the whole
+        bigin.fill("x.npy", "normal", shape=(WIDTH, 90), seed=3)
+        assert np.array_equal(columns[:, ROWS:], np.load("x.npy")[:, ROWS:])
+    else:
+        assert np.array_equal(bits(columns), bits(rows.T))
+    assert "rows from" not in run("show", "columns-new").stdout
+
+
+def test_biases_and_kernels_grow_with_the_embeddings():
+    """And a vocabulary of another part of the model does not."""
+    Path("old").mkdir()
+    bias = values((ROWS,), 2)
+    old = {
+        "language.embed_tokens.weight": values((ROWS, WIDTH), 1),
+        "audio.embed_tokens.weight": values((20, WIDTH), 3),
+        "final_logits_bias": bias.reshape(1, ROWS),
+        "cls.predictions.bias": bias,
+        "cls.predictions.dense.weight": values((9, ROWS), 4),
+        "lm_head.kernel": values((WIDTH, ROWS), 5),
+        "norm.bias": bias,
+    }
+    safetensors.save_file(old, "old/model.safetensors")
+    config = {"audio_config": {"vocab_size": 20}, "text_config": {"vocab_size": ROWS}}
+    Path("old/config.json").write_text(json.dumps(config))
+    report = bigin.grow_vocabulary("old", "new", 80)
+    new = held("new")
+    assert {name: new[name].shape for name in old} == {
+        "language.embed_tokens.weight": (80, WIDTH),
+        "audio.embed_tokens.weight": (20, WIDTH),
+        "final_logits_bias": (1, 80),
+        "cls.predictions.bias": (80,),
+        "cls.predictions.dense.weight": (9, 80),
+        "lm_head.kernel": (WIDTH, 80),
+        "norm.bias": (ROWS,),
+    }
+    for name in ("final_logits_bias", "cls.predictions.bias"):
+        assert np.array_equal(new[name].reshape(-1)[:ROWS], bias)
+        assert (new[name].reshape(-1)[ROWS:] == np.float32(bias.astype(np.float64).mean())).all()
+    assert json.loads(Path("new/config.json").read_text()) == {
+        "audio_config": {"vocab_size": 20},
+        "text_config": {"vocab_size": 80},
+    }
+    assert report.record["tensors"]["lm_head.kernel"]["grown"]["axis"] == 1
+    assert bigin.verify("new").equal
+    done = run("grow-vocab", "old", "again", "--rows", 80)
+    assert "lm_head.kernel: columns 70 to 79 are new: mean" in done.stdout
+
+
 def test_threads_and_files_decide_no_bit(monkeypatch):
     """Nor does where the rows are cut for reading, as long as the sums are made in their order."""
     table = {"wte.weight": values((5000, 300), 1)}

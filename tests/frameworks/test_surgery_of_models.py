@@ -32,6 +32,25 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "t5": {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2},
     "bert": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "bart": {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "decoder_start_token_id": 2,
+    },
+    "mobilebert": {
+        "hidden_size": 32,
+        "embedding_size": 16,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "true_hidden_size": 16,
+        "intra_bottleneck_size": 16,
+    },
     "mamba": {"hidden_size": 32, "num_hidden_layers": 2},
     "gemma3_text": {
         "head_dim": 16,
@@ -42,7 +61,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_attention_heads": 2,
     },
 }
-CLASSES = {"t5": "AutoModelForSeq2SeqLM", "bert": "AutoModelForMaskedLM"}
+CLASSES = {"t5": "AutoModelForSeq2SeqLM", "bert": "AutoModelForMaskedLM", "bart": "AutoModelForSeq2SeqLM"}
+CLASSES |= {"mobilebert": "AutoModelForMaskedLM"}
 
 
 def saved(kind: str, folder: str, **more: Any) -> Any:
@@ -72,13 +92,46 @@ def test_transformers_loads_a_grown_model(kind):
     with torch.no_grad():
         for name, old in model.state_dict().items():
             new = made.state_dict()[name]
-            assert torch.equal(new[: len(old)] if new.shape != old.shape else new, old), name
+            assert torch.equal(new[tuple(map(slice, old.shape))], old), name
         inputs = {"input_ids": torch.tensor([[5, 6, 299, 7]])}
-        if kind == "t5":
+        if kind in ("t5", "bart"):
             inputs["decoder_input_ids"] = inputs["input_ids"]
         before, after = model.eval()(**inputs).logits, made.eval()(**inputs).logits
     assert after.shape[-1] == 320
     assert torch.allclose(before, after[..., :300], atol=1e-5)
+    assert bigin.verify("new").equal
+
+
+def test_a_model_whose_configuration_of_text_has_the_vocabulary():
+    """And which describes pictures, too."""
+    text = transformers.LlamaConfig(vocab_size=300, num_key_value_heads=2, **SMALL["llama"])
+    vision = transformers.CLIPVisionConfig(image_size=28, patch_size=14, projection_dim=16, **SMALL["llama"])
+    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_id=299)
+    model = transformers.LlavaForConditionalGeneration(config)
+    model.save_pretrained("old")
+    bigin.grow_vocabulary("old", "new", 320)
+    assert json.loads(Path("new", "config.json").read_text())["text_config"]["vocab_size"] == 320
+    made, inputs = loaded(model, "new"), torch.tensor([[5, 6, 7]])
+    assert made.get_input_embeddings().weight.shape[0] == made.get_output_embeddings().weight.shape[0] == 320
+    with torch.no_grad():
+        before, after = model.eval()(inputs).logits, made.eval()(inputs).logits
+    assert torch.allclose(before, after[..., :300], atol=1e-5)
+
+
+def test_heads_that_share_keys_get_keys_of_their_own():
+    """Every query head attends to a copy of what it attended to."""
+    shared = transformers.LlamaConfig(num_hidden_layers=2, **SIZES | {"num_attention_heads": 4})
+    model = transformers.LlamaForCausalLM(shared)
+    model.save_pretrained("old")
+    more = SIZES | {"num_attention_heads": 4, "num_key_value_heads": 4}
+    transformers.LlamaConfig(num_hidden_layers=2, architectures=["LlamaForCausalLM"], **more).save_pretrained("mha")
+    made = bigin.torch.Configuration(
+        "mha", rules=EXAMPLES / "heads.toml", source="old", variables={"head_dim": 8, "times": 2}
+    )
+    made.initialize("new")
+    new, inputs = transformers.LlamaForCausalLM.from_pretrained("new").eval(), torch.tensor([[5, 6, 299, 7]])
+    with torch.no_grad():
+        assert torch.allclose(model.eval()(inputs).logits, new(inputs).logits, atol=1e-5)
     assert bigin.verify("new").equal
 
 

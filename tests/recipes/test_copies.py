@@ -48,6 +48,14 @@ ARRANGED = {
         lambda w, v: np.concatenate([v.T, v.T], 1),
     ),
     "repeated": ("copy = {from = 'w', repeat = [2, 3]}", lambda w, v: np.tile(w, (2, 3))),
+    "repeated index by index": (
+        "copy = {from = 'w', repeat = [2, 3], block = [1, 1]}",
+        lambda w, v: w.repeat(2, 0).repeat(3, 1),
+    ),
+    "repeated head by head": (
+        "copy = {from = 'w', repeat = [3, 1], block = [8, 0]}",
+        lambda w, v: w.reshape(5, 8, 24).repeat(3, 0).reshape(120, 24),
+    ),
     "stacked": ("copy = {from = ['w', 'v'], stack = true}", lambda w, v: np.stack([np.concatenate([w, v])] * 5)),
     "stacked and repeated": (
         "copy = {from = 'v', transpose = true, repeat = [1, 2], stack = true, multiply = '1 / 2'}",
@@ -209,6 +217,17 @@ WRONG = {
         "from 0 to 1, got 2",
     ),
     "slice": ("[[rule]]\nmatch = 'x'\ncopy = {from = 'w', slice = [[1]]}", "old", r"expected \[start, stop\]"),
+    "block": (
+        "[[rule]]\nmatch = 'x'\ncopy = {from = 'w', repeat = [2, 1], block = [3, 0]}",
+        "old",
+        "a block that divides the 4 indices of axis 0",
+    ),
+    "block alone": (
+        "[[rule]]\nmatch = 'x'\ncopy = {from = 'w', block = [2, 0]}",
+        "old",
+        "expected repeat, and a block",
+    ),
+    "half": ("[[rule]]\nmatch = 'x'\ncopy = {from = 'w', repeat = [1.5, 1]}", "old", "repeat: expected whole numbers"),
     "new": ("[[rule]]\nmatch = 'x'\ngrow = {rows = 9, new = 'median'}", "old", "new: expected"),
     "axis": (
         "[[rule]]\nmatch = 'x'\ncopy = 'w'\nreinit = {fraction = 1, axis = 2, method = 'ones'}",
