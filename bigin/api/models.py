@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bigin.api.sources import grown_companions, grown_model, refuse_itself, with_sources
 from bigin.core import dtypes
@@ -44,6 +44,9 @@ from bigin.targets.safetensors.companions import (
     read_config,
 )
 from bigin.targets.safetensors.folder import SUFFIX, is_index
+
+if TYPE_CHECKING:
+    from bigin.targets.zarr.group import GroupTarget
 
 
 @dataclass(frozen=True)
@@ -164,24 +167,29 @@ def initialize(
         if place is not None:
             refuse_itself(place, out)
             like = place if like is None else like
-        check_format(format, out, like)
+        check_in_place(format, like)
         model, specs = model_of(out, like, chosen, dtype)
-        if format == orbax.FORMAT:
-            specs = orbax.as_tree(specs)
-            tree = Out(out, model, None, beside=orbax.tree_files(specs), group=True)
-            return fill_model(specs, tree, limits, options)
+        if format is not None:
+            return fill_model(*in_form(format, out, model, specs), limits, options)
         beside = Companions() if weights_only else grown_companions(companions_like(like, dtype), specs)
         return fill_model(specs, Out(out, model, shard, in_place=like is None, beside=beside), limits, options)
 
 
-def check_format(format: str | None, out: Any, like: Any) -> None:
-    """Raises InputError for a format that there is not, or that `out` does not suit."""
-    if format not in (None, orbax.FORMAT):
+def check_in_place(format: str | None, like: Any) -> None:
+    """Raises InputError where a model that is filled in place is to have another form."""
+    if format is not None and like is None:
+        raise InputError(f"expected --like (like=) with the format {format}, as no model is filled in place")
+
+
+def in_form(
+    format: str, out: Any, model: Model, specs: Mapping[str, TensorValues]
+) -> tuple[Mapping[str, TensorValues], Out]:
+    """The tensors of a checkpoint in a form that `out` does not tell, and where it goes."""
+    if format != orbax.FORMAT:
         raise InputError(f"expected the format {orbax.FORMAT!r} or None, which the ending of out says, got {format!r}")
-    if format == orbax.FORMAT:
-        if like is None:
-            raise InputError("expected --like (like=) with the format orbax, as no model is filled in place")
-        orbax.check_place(out)
+    orbax.check_place(out)
+    tree = orbax.as_tree(specs)
+    return tree, Out(out, model, None, beside=orbax.tree_files(tree), group=True)
 
 
 def initialize_dummy(
@@ -297,7 +305,9 @@ class Out:
             check_companions(self.url, self.beside)
 
     def write_beside(self) -> None:
-        """Writes the files that go beside the weights."""
+        """Writes the files that go beside the weights; those of a group are written by its ledger, last of all."""
+        if self.group:
+            return
         if self.folder is not None:
             self.beside.write(self.folder)
         elif self.url is not None:
@@ -333,7 +343,9 @@ def opened_model(out: Out, records: Mapping[str, Record]) -> Iterator[ModelTarge
             files, index = {place.file: {name: out.model.tensors[name] for name in sorted(records)}}, None
         target = made_checkpoint(label, place, files, index, records)
     elif path is None or path.suffix == ".zarr" or out.group:
-        target = _made_group(path or out.path, label, records)
+        made = _made_group(path or out.path, label, records)
+        made.beside = out.beside if out.group else made.beside
+        target = made
     else:
         target = new_checkpoint(label, plan_checkpoint(out.model, records, path, out.shard), records)
     try:
@@ -352,7 +364,7 @@ def _filled_group(label: str, model: Model, records: Mapping[str, Record]) -> Mo
     return group_target(model.group, label, model.arrays, records)
 
 
-def _made_group(place: Any, label: str, records: Mapping[str, Record]) -> ModelTarget:
+def _made_group(place: Any, label: str, records: Mapping[str, Record]) -> GroupTarget:
     """A group that is still to be made, or that an earlier fill has begun."""
     from bigin.targets.zarr.groups import group_arrays, group_target, missing_group, open_group
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bigin.api.matching import MENTIONED, Wanting, by_recipe, check_alone, matched
-from bigin.api.models import Out, companions_like, model_of, opened_model
+from bigin.api.models import Out, check_in_place, companions_like, in_form, model_of, opened_model
 from bigin.api.opening import existing, record_of
 from bigin.api.showing import Shown
 from bigin.api.sources import grown_companions, refuse_itself, with_sources
@@ -52,6 +52,7 @@ from bigin.jobs.where import Blocks, as_fill_error, opened
 from bigin.recipes.specs import Chosen
 from bigin.spec.model import ModelSpec, TensorValues
 from bigin.spec.record import spec_of
+from bigin.targets import orbax
 from bigin.targets.safetensors.companions import Companions
 
 
@@ -310,6 +311,7 @@ def plan_initialize(
     variables: Mapping[str, Any] | None = None,
     strict: bool = False,
     dtype: Any = None,
+    format: str | None = None,
     source: str | os.PathLike[str] | None = None,
     max_shard_size: int | str | None = None,
     weights_only: bool = False,
@@ -318,7 +320,7 @@ def plan_initialize(
     """Cut the filling of a whole model into parts, and make its files, so that many machines may fill it.
 
     Args:
-        recipe, out, like, seed, variables, strict, dtype, source, max_shard_size, weights_only, overwrite: as in
+        recipe, out, like, seed, variables, strict, dtype, format, source, max_shard_size, weights_only, overwrite: as in
             `initialize`; `out` is a path or a URL, which every machine sees.
         parts: as in `plan`.
 
@@ -346,7 +348,10 @@ def plan_initialize(
         if copied is not None:
             refuse_itself(copied, place)
             like = copied if like is None else like
+        check_in_place(format, like)
         model, specs = model_of(place, expand(like), chosen, dtype)
+        if format is not None:
+            return plan_model(*in_form(format, place, model, specs), parts, overwrite=overwrite)
         beside = Companions() if weights_only else grown_companions(companions_like(expand(like), dtype), specs)
         wanted = Out(place, model, shard, in_place=like is None, beside=beside)
         return plan_model(specs, wanted, parts, overwrite=overwrite)
@@ -358,7 +363,9 @@ def plan_model(specs: Mapping[str, TensorValues], out: Out, parts: int, *, overw
     records = {name: each.record() for name, each in spec.tensors.items()}
     with opened_model(out, records) as target:
         out.check_beside(overwrite=overwrite)
-        data = plan_fill(spec, target, out.path, parts, layout={}, model=target.outline() | {"records": records})
+        kind = {"kind": orbax.FORMAT} if out.group else {}
+        model = target.outline() | {"records": records} | kind
+        data = plan_fill(spec, target, out.path, parts, layout={}, model=model)
         begin_fill(data, target, Retries(target.remote), overwrite=overwrite)
         out.write_beside()
     return Plan(data)

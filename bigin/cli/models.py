@@ -49,7 +49,7 @@ bigin init recipe.toml --like checkpoint/ out/
 bigin init recipe.toml model.zarr
 bigin init recipe.toml --like checkpoint/ out/ --parts 500 -o plan.json
 bigin init --config config.json out/ --dtype bfloat16
-bigin init recipe.toml --like checkpoint/ out/ --format orbax
+bigin init --config config.json out/ --format orbax
 bigin init --config config.json out/ --format dcp
 bigin init --dummy --like quantized/ out/
 """
@@ -84,6 +84,11 @@ class ModelOptions:
     format: str | None
     source: str | None
 
+    @property
+    def tree(self) -> str | None:
+        """The form that the ending of OUT does not tell: orbax, or None."""
+        return self.format if self.format == "orbax" else None
+
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of what writes a model."""
         return {"max_shard_size": self.max_shard_size, "weights_only": self.weights_only}
@@ -112,7 +117,7 @@ model_options = gathered(
     click.option(
         "--format",
         type=click.Choice(["safetensors", "orbax", *DCP]),
-        help="Form of a checkpoint's folder; orbax: for orbax.checkpoint, with --like; dcp and "
+        help="Form of a checkpoint's folder; orbax: for orbax.checkpoint; dcp and "
         "dcp-safetensors: for torch.distributed.checkpoint.  [default: safetensors]",
     ),
     click.option(
@@ -163,10 +168,8 @@ def init(
         making = ByRecipe(recipe, choice, form)
     if (choice.like or form.config or out) is None or (out is None and not dry_run):
         raise click.UsageError("expected OUT, the model to fill or to create")
-    if form.format == "orbax" and (form.dummy or form.config is not None or planning.parts is not None):
-        raise click.UsageError(
-            "expected --format orbax beside RECIPE and --like, without --config, --dummy and --parts"
-        )
+    if form.format == "orbax" and form.dummy:
+        raise click.UsageError("expected --format orbax without --dummy")
     if form.format in DCP:
         check_dcp(choice, form, out)
     if dry_run:
@@ -217,14 +220,13 @@ class ByRecipe:
         if self.form.format in DCP:
             made: Plan = storing().plan_dcp(self.recipe, out, **self._as_dcp(given))
             return made
-        return bigin.plan_initialize(self.recipe, out, **self._given(), **given)
+        return bigin.plan_initialize(self.recipe, out, format=self.form.tree, **self._given(), **given)
 
     def fill(self, out: str, **given: Any) -> Report:
         if self.form.format in DCP:
             report: Report = storing().save_dcp(self.recipe, out, **self._as_dcp(given))
             return report
-        form = "orbax" if self.form.format == "orbax" else None
-        return bigin.initialize(self.recipe, out, format=form, **self._given(), **given)
+        return bigin.initialize(self.recipe, out, format=self.form.tree, **self._given(), **given)
 
     def _as_dcp(self, given: Mapping[str, Any]) -> dict[str, Any]:
         if self.form.source is not None:
@@ -272,7 +274,7 @@ class FromConfig:
         if self.form.format in DCP:
             made: Plan = storing().plan_dcp(self.model, out, **as_dcp(self.form, {**self.form.arguments(), **given}))
             return made
-        return self.model.plan(out, **self.form.arguments(), **given)
+        return self.model.plan(out, format=self.form.tree, **self.form.arguments(), **given)
 
     def fill(self, out: str, **given: Any) -> Report:
         if self.form.format in DCP:
@@ -281,7 +283,7 @@ class FromConfig:
             )
             return report
         given.pop("requests")
-        return self.model.initialize(out, **self.form.arguments(), **given)
+        return self.model.initialize(out, format=self.form.tree, **self.form.arguments(), **given)
 
 
 class Dummy:

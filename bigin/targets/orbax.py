@@ -7,7 +7,7 @@ tensorstore. Nothing of Orbax is needed to write it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,14 @@ def as_tree(specs: Mapping[str, TensorValues]) -> dict[str, TensorValues]:
     return made
 
 
-def tree_files(specs: Mapping[str, TensorValues]) -> Companions:
-    """The files beside the arrays, of which the last says that the checkpoint is complete."""
+def tree_files(names: Iterable[str]) -> Companions:
+    """The files beside the arrays of these names, of which the last says that the checkpoint is complete."""
     tree = {
         str(tuple(name.split("."))): {
             "key_metadata": [{"key": part, "key_type": DICT} for part in name.split(".")],
             "value_metadata": {"value_type": "np.ndarray", "skip_deserialize": False},
         }
-        for name in sorted(specs)
+        for name in sorted(names)
     }
     about = {
         "tree_metadata": tree,

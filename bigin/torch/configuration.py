@@ -12,7 +12,7 @@ from typing import Any
 from bigin.api.attesting import Attestation, attest_model
 from bigin.api.checking import check_model
 from bigin.api.matching import Wanted, verify_model
-from bigin.api.models import Out, Row, fill_model
+from bigin.api.models import Out, Row, fill_model, in_form
 from bigin.api.plans import Plan, plan_model, plan_verify_model
 from bigin.api.sources import with_sources
 from bigin.core import dtypes
@@ -189,6 +189,7 @@ class Configuration:
         self,
         out: str | os.PathLike[str],
         *,
+        format: str | None = None,
         max_shard_size: int | str | None = None,
         weights_only: bool = False,
         overwrite: bool = False,
@@ -202,6 +203,7 @@ class Configuration:
         Args:
             out: a folder for a safetensors checkpoint as Hugging Face writes it, a path that ends in .safetensors for
                 one file, or in .zarr for a group.
+            format: "orbax" for an Orbax checkpoint, as in bigin.initialize.
             max_shard_size: as in bigin.initialize; 5 GiB by default.
             weights_only: leave out config.json, generation_config.json, and the files of tokenizers and processors that
                 lie beside the configuration. They go into folders alone.
@@ -215,8 +217,10 @@ class Configuration:
             FillError: the checkpoint could not be finished; the same call continues where it stopped.
         """
         limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
-        wanted = self._out(expand(out), max_shard_size, weights_only=weights_only)
         with default_modes():
+            if format is not None:
+                return fill_model(*in_form(format, expand(out), self.model, self.specs), limits, options)
+            wanted = self._out(expand(out), max_shard_size, weights_only=weights_only)
             return fill_model(self.specs, wanted, limits, options)
 
     def plan(
@@ -224,6 +228,7 @@ class Configuration:
         out: str | os.PathLike[str],
         *,
         parts: int,
+        format: str | None = None,
         max_shard_size: int | str | None = None,
         weights_only: bool = False,
         overwrite: bool = False,
@@ -231,7 +236,7 @@ class Configuration:
         """Cut the writing of the checkpoint into parts, and make its files, so that many machines may fill it.
 
         Args:
-            out, max_shard_size, weights_only, overwrite: as in `initialize`; every machine sees `out`.
+            out, format, max_shard_size, weights_only, overwrite: as in `initialize`; every machine sees `out`.
             parts: as in bigin.plan.
 
         Returns:
@@ -241,7 +246,10 @@ class Configuration:
             InputError: something is wrong with what was asked for; nothing was changed.
         """
         with default_modes():
-            wanted = self._out(absolute(expand(out)), max_shard_size, weights_only=weights_only)
+            place = absolute(expand(out))
+            if format is not None:
+                return plan_model(*in_form(format, place, self.model, self.specs), parts, overwrite=overwrite)
+            wanted = self._out(place, max_shard_size, weights_only=weights_only)
             return plan_model(self.specs, wanted, parts, overwrite=overwrite)
 
     def verify(

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from common import run
+from common import TESTS, run
+from nested import check as check_apart
+from nested import need
 
 import bigin
 
@@ -151,6 +153,75 @@ def test_the_command(model: tuple[Path, Path], tmp_path: Path) -> None:
     assert "5 tensors" in run("init", recipe, "--like", like, out, "--format", "orbax").stdout
     assert "('layers', '0', 'weight')" in json.loads((out / "_METADATA").read_text())["tree_metadata"]
     assert run("verify", out).stdout.startswith(str(out))
-    said = run("init", recipe, "--like", like, out, "--format", "orbax", "--parts", 3, code=2).stderr
-    assert "without --config, --dummy and --parts" in said
     assert "expected --like" in run("init", recipe, like, "--format", "orbax", code=2).stderr
+    said = run("init", "--dummy", "--like", like, out, "--format", "orbax", code=2).stderr
+    assert "expected --format orbax without --dummy" in said
+
+
+@pytest.mark.slow
+def test_each_way_of_orbax_restores_shards(ocp: Any) -> None:
+    need("jax")
+    check_apart(TESTS / "frameworks/checks_orbax.py", "--all")
+
+
+FILES = ("_METADATA", "_CHECKPOINT_METADATA", "commit_success.txt")
+
+
+def test_it_is_a_checkpoint_when_all_parts_are_done(model: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, like = model
+    bigin.initialize(recipe, tmp_path / "whole", like=like, format="orbax")
+    out, plan = tmp_path / "out", tmp_path / "plan.json"
+    bigin.plan_initialize(recipe, out, parts=3, like=like, format="orbax").write(plan)
+    bigin.Plan.read(plan).work("0,2")
+    assert not any((out / name).exists() for name in FILES)
+    with pytest.raises(bigin.FillError, match="1"):
+        bigin.Plan.read(plan).finish()
+    assert not any((out / name).exists() for name in FILES)
+    bigin.Plan.read(plan).work("1")
+    bigin.Plan.read(plan).finish()
+    held = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    whole = tmp_path / "whole"
+    assert held == {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    assert {*FILES} <= {path.name for path in held}
+    assert bigin.Plan.read(plan).finish().nbytes == 0
+
+
+def test_while_it_is_filled_again_it_is_no_checkpoint(
+    model: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, like = model
+    out = tmp_path / "out"
+    bigin.initialize(recipe, out, like=like, format="orbax")
+    held: list[bool] = []
+
+    def progress(done: int, total: int) -> None:
+        held.append(any((out / name).exists() for name in FILES))
+
+    given: Any = {"like": like, "format": "orbax", "seed": 9, "overwrite": True, "progress": progress}
+    bigin.initialize(recipe, out, **given)
+    assert held
+    assert not any(held)
+    assert all((out / name).exists() for name in FILES)
+    plan = bigin.plan_initialize(recipe, out, parts=2, like=like, format="orbax", seed=3, overwrite=True)
+    assert not any((out / name).exists() for name in FILES)
+    plan.run("processes:1")
+    assert bigin.verify(out).equal
+    assert all((out / name).exists() for name in FILES)
+
+
+@pytest.mark.slow
+def test_a_configuration(tmp_path: Path, ocp: Any) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install 'bigin[transformers]'")
+    said = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 50, "n_embd": 16, "n_layer": 1}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(said | {"n_head": 2, "n_positions": 8}))
+    out, plan = tmp_path / "out", tmp_path / "plan.json"
+    run("init", "--config", config, out, "--format", "orbax", "--seed", 4)
+    run("init", "--config", config, tmp_path / "parts", "--format", "orbax", "--seed", 4, "--parts", 2, "-o", plan)
+    run("work", plan, "--part", "0-1")
+    run("finish", plan)
+    assert "equal" in run("verify", out, "--config", config, "--seed", 4).stdout
+    for folder in (out, tmp_path / "parts"):
+        tree = ocp.PyTreeCheckpointer().restore(folder)
+        weight = np.asarray(bigin.virtual((50, 16), "normal", std=0.02, seed=4, name="transformer.wte.weight"))
+        np.testing.assert_array_equal(tree["transformer"]["wte"]["weight"], weight)

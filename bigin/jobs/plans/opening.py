@@ -16,6 +16,7 @@ from bigin.jobs.plans.plan import WorkPlan
 from bigin.jobs.resume import values
 from bigin.jobs.retries import Retries
 from bigin.jobs.where import as_fill_error, opened
+from bigin.targets import orbax
 from bigin.targets.distcp import begun_distcp
 from bigin.targets.model import ModelTarget
 from bigin.targets.objects.open import begun_checkpoint
@@ -82,7 +83,10 @@ def model_target(label: str, model: Mapping[str, Any]) -> ModelTarget:
     group = open_group(local_path(label) or label, label)
     if group is None:
         raise not_seen(label)
-    return group_target(group, label, group_arrays(group), model["records"])
+    target = group_target(group, label, group_arrays(group), model["records"])
+    if model["kind"] == orbax.FORMAT:
+        target.beside = orbax.tree_files(model["records"])
+    return target
 
 
 def begun(plan: WorkPlan, target: Target) -> bool:

@@ -50,6 +50,11 @@ class Companions:
             if not path.exists() or path.read_bytes() != content:
                 replace_file(path, content)
 
+    def remove(self, folder: Path) -> None:
+        """Removes the files, the last first."""
+        for name in reversed(self.files):
+            (folder / name).unlink(missing_ok=True)
+
     def with_config(self, content: bytes) -> Companions:
         """The same with another configuration."""
         return replace(self, files={**self.files, CONFIG: content})

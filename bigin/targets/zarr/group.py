@@ -12,6 +12,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from bigin.targets.model import ModelTarget
 from bigin.targets.records import KEY, Record
+from bigin.targets.safetensors.companions import Companions
 from bigin.targets.zarr.array import ZarrTarget
 from bigin.targets.zarr.names import TensorPath
 from bigin.targets.zarr.private import get_bytes, set_bytes, wait
@@ -39,6 +40,7 @@ class GroupTarget(ModelTarget):
             self.arrays[name] = ZarrTarget(array, f"{label}/{name}", TensorPath(name), inside)
         super().__init__(label, self.arrays)
         self.remote = not isinstance(store, LocalStore | MemoryStore)
+        self.beside = Companions()  # files of a local group that its ledger writes last
         self._held: bool | None = None  # looked up once: it takes a call of the store for every array
 
     @property

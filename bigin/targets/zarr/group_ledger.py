@@ -77,6 +77,8 @@ class GroupLedger(CloudLocked):
             return
         self._remove_partials()
         self.forget()
+        if target.folder is not None:
+            target.beside.remove(target.folder)
         target.group.attrs[KEY] = record
         filled = [name for name, member in target.arrays.items() if record_of_array(member.array) is not None]
         self._keep({name: record["tensors"][name] | {"complete": False} for name in filled})
@@ -114,7 +116,7 @@ class GroupLedger(CloudLocked):
                 forget_journal(target.array.store_path, target.folder)
 
     def finish(self, record: Record) -> None:
-        """Brings the chunks to the disk, then keeps every array's record, then forgets the group's."""
+        """Brings the chunks to the disk, then keeps every array's record and what goes beside, then forgets the group's."""
         target = self.target
         target.bring_to_disk()
         for name, member in target.arrays.items():
@@ -126,6 +128,8 @@ class GroupLedger(CloudLocked):
         common = {key: record[key] for key in ("stream", "bigin")} | {"name_from": "hierarchy", "complete": True}
         self._keep({name: record["tensors"][name] | common for name in target.arrays})
         target.bring_to_disk()
+        if target.folder is not None:
+            target.beside.write(target.folder)
         if KEY in target.group.attrs:
             del target.group.attrs[KEY]
         self.forget()
