@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,19 +27,22 @@ def serve(
     shards: Any = None,
     host: str = "127.0.0.1",
     port: int = 8000,
+    origin: str | None = "*",
     threads: int | None = None,
     max_memory: int | str | None = None,
 ) -> Server:
     """Serve initial values as a zarr store over HTTP; they are computed when they are asked for, and stored nowhere.
 
     The store is that of `virtual_store`, in zarr format 3. Ranges of bytes, HEAD and entity tags are answered, and
-    pages of any site may read. There is no encryption and nobody is asked who he is: give a `host` other than this
+    pages of any site may read, unless `origin` names one. There is no encryption and nobody is asked who he is: give a `host` other than this
     machine's own only where anybody may read the values.
 
     Args:
         model, like, seed, variables, strict, dtype, chunks, shards: as in `virtual_store`.
         host: the address to listen at; by default only this machine reaches it.
         port: the port to listen at; 0 for any that is free.
+        origin: the site whose pages may read in a browser, such as "https://example.org" (CORS); "*" for all, None for
+            none.
         threads: how many responses are made at once. By default as many as this process may use cores.
         max_memory: bytes of the chunks that are made and sent, and of preparation, or a text such as "2GiB". By
             default a quarter of what is available. It also bounds the number of connections.
@@ -62,7 +66,9 @@ def serve(
     limits = Limits.parse(threads, max_memory)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 16:
         raise InputError(f"expected a port from 0 to 65535, got {port!r}")
+    if origin is not None and re.fullmatch(r"\*|null|https?://[^/\s]+", origin) is None:
+        raise InputError(f"expected an origin such as https://example.org, * or None, got {origin!r}")
     half = limits.memory // 2  # the other half is for what is being sent
     recipe = Recipe(like, seed, variables, strict, dtype)
     hierarchy = computed(model, recipe, (chunks, shards), replace(limits, max_memory=half))
-    return Server(hierarchy, host, port, half)
+    return Server(hierarchy, host, port, half, origin)

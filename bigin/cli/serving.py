@@ -46,6 +46,7 @@ class ServeOptions:
     shards: Any
     host: str
     port: int
+    origin: str | None
     threads: int | None
     max_memory: str | None
 
@@ -69,6 +70,13 @@ serve_options = gathered(
     click.option("--shards", type=BLOCK, help="Size of a shard of whole chunks: 1GiB, or its shape.  [default: none]"),
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 for all."),
     click.option("--port", type=int, default=8000, show_default=True, help="Port to listen at; 0 for any free one."),
+    click.option(
+        "--origin",
+        default="*",
+        show_default=True,
+        callback=lambda context, option, value: None if value == "none" else value,
+        help="Site whose pages may read in a browser: https://example.org; `none` for no page.",
+    ),
     click.option("--threads", type=int, help="Number of responses made at once.  [default: the cores of the process]"),
     max_memory_option,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import shutil
 import signal
@@ -15,6 +16,8 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -234,6 +237,77 @@ def test_zarrita_reads_it(server: bigin.Server, tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     for path, w in arrays.items():
         assert found[path] == ([list(w.shape), np.asarray(w).tobytes().hex()] if w.shape else float(w[()])), path
+
+
+MODULES = {  # what a page's import map names, where no bundler does
+    "zarrita": "zarrita/dist/src/index.js",
+    "@zarrita/storage/fetch": "@zarrita/storage/dist/src/fetch.js",
+}
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[str]:
+    """The address of a page of another site, which imports zarrita as an ES module."""
+    modules = zarrita() / "node_modules"
+    (tmp_path / "node_modules").symlink_to(modules)
+    imports = {name: f"./node_modules/{path}" for name, path in MODULES.items()}
+    text = Path(__file__).with_name("zarrita.html").read_text()
+    (tmp_path / "index.html").write_text(text.replace("IMPORTS", json.dumps({"imports": imports})))
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{site.server_address[1]}/"
+        site.shutdown()
+
+
+def in_chromium(page: str, server: bigin.Server, wanted: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What zarrita reads in a browser; needs Chromium and playwright-core, and skips the test without."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    monkeypatch.setenv("NODE_PATH", f"{sys.prefix}/node_modules{os.pathsep}{os.environ.get('NODE_PATH', '')}")
+    if subprocess.run(["node", "-e", "require('playwright-core')"], capture_output=True).returncode:
+        pytest.skip("playwright-core is not installed: npm install --prefix .venv playwright-core")
+    command = ["node", Path(__file__).with_name("zarrita.js"), chromium, page, server.url, json.dumps(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_zarrita_reads_it_in_a_browser(server: bigin.Server, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[Any] = [["layers/0/w", [10, 15], [70, 45]], ["layers/0/b", [90], [100]]]
+    made = in_chromium(page, server, wanted, monkeypatch)
+    for path, start, stop in wanted:
+        w, found = ARRAYS[path.replace("/", ".")], made["found"][path]
+        slices = tuple(map(slice, start, stop))
+        chunk = w[:16, :20] if w.ndim == 2 else w[...]
+        for what, values in (("whole", w[...]), ("chunk", chunk), ("slice", w[slices])):
+            assert found[what] == [list(values.shape), values.ravel().tolist()], (path, what)
+    assert made["range"][0] == 206  # after a preflight, as browsers ask before such a range
+    assert re.fullmatch(r"bytes \d+-\d+/\d+", made["range"][1])
+    assert made["range"][2] == 9
+    assert made["absent"] == [404, "bigin: expected a key of this zarr store, got 'no'\n"]
+    assert [error for error in made["errors"] if "404" not in error] == []
+
+
+@pytest.mark.slow
+def test_a_page_of_another_site_reads_only_where_it_may(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    w = bigin.virtual((4, 3), "normal", name="w")
+    for origin, reads in ((page.rstrip("/"), True), ("https://example.org", False), (None, False)):
+        with bigin.serve({"w": w}, port=0, origin=origin) as made:
+            done = in_chromium(page, made, [["w", [0, 0], [2, 2]]], monkeypatch)
+        assert ("found" in done) == reads, (origin, done)
+
+
+def test_origins() -> None:
+    w = bigin.virtual((4, 3), "normal", name="w")
+    for origin in ("https://example.org", None):
+        with bigin.serve(w, port=0, origin=origin) as made:
+            status, headers, _ = ask(made, "/zarr.json")
+            assert (status, headers.get("access-control-allow-origin")) == (200, origin)
+    with pytest.raises(bigin.InputError, match=r"expected an origin such as https://example\.org"):
+        bigin.serve(w, port=0, origin="example.org\r\nX: y")
 
 
 def test_a_large_response_is_made_as_it_is_sent() -> None:

@@ -116,7 +116,7 @@ class GroupLedger(CloudLocked):
                 forget_journal(target.array.store_path, target.folder)
 
     def finish(self, record: Record) -> None:
-        """Brings the chunks to the disk, then keeps every array's record and what goes beside, then forgets the group's."""
+        """Brings the chunks to the disk, keeps every array's record and what goes beside, then forgets the group's."""
         target = self.target
         target.bring_to_disk()
         for name, member in target.arrays.items():

@@ -43,11 +43,11 @@ class Server:
         True
     """
 
-    def __init__(self, computed: Computed, host: str, port: int, memory: int) -> None:
+    def __init__(self, computed: Computed, host: str, port: int, memory: int, origin: str | None) -> None:
         self.computed = computed
         connections = max(1, min(CONNECTIONS, memory // computed.largest_step()))
         try:
-            self._http = _Http((host, port), computed, connections)
+            self._http = _Http((host, port), computed, connections, origin)
         except (OSError, OverflowError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(
@@ -95,8 +95,9 @@ class _Http(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], computed: Computed, connections: int) -> None:
+    def __init__(self, address: tuple[str, int], computed: Computed, connections: int, origin: str | None) -> None:
         self.computed = computed
+        self.origin = origin
         self._free = threading.BoundedSemaphore(connections)
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
@@ -216,8 +217,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _common(self, headers: dict[str, str]) -> None:
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Access-Control-Allow-Origin", "*")
-        self.send_header("Access-Control-Expose-Headers", READABLE)
+        if self.server.origin is not None:
+            self.send_header("Access-Control-Allow-Origin", self.server.origin)
+            self.send_header("Access-Control-Expose-Headers", READABLE)
         self.end_headers()
 
     def send_error(self, code: Any, message: Any = None, explain: Any = None) -> None:
