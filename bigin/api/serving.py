@@ -34,8 +34,8 @@ def serve(
     """Serve initial values as a zarr store over HTTP; they are computed when they are asked for, and stored nowhere.
 
     The store is that of `virtual_store`, in zarr format 3. Ranges of bytes, HEAD and entity tags are answered, and
-    pages of any site may read, unless `origin` names one. There is no encryption and nobody is asked who he is: give a `host` other than this
-    machine's own only where anybody may read the values.
+    pages of any site may read, unless `origin` names one. There is no encryption and nobody is asked who he is: give a
+    `host` other than this machine's own only where anybody may read the values.
 
     Args:
         model, like, seed, variables, strict, dtype, chunks, shards: as in `virtual_store`.
