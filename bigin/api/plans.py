@@ -320,8 +320,8 @@ def plan_initialize(
     """Cut the filling of a whole model into parts, and make its files, so that many machines may fill it.
 
     Args:
-        recipe, out, like, seed, variables, strict, dtype, format, source, max_shard_size, weights_only, overwrite: as in
-            `initialize`; `out` is a path or a URL, which every machine sees.
+        recipe, out, like, seed, variables, strict, dtype, format, source: as in `initialize`.
+        max_shard_size, weights_only, overwrite: as in `initialize`; `out` is a path or a URL, which every machine sees.
         parts: as in `plan`.
 
     Returns:
