@@ -52,7 +52,7 @@ class Companions:
 
     def remove(self, folder: Path) -> None:
         """Removes the files, the last first."""
-        for name in reversed(self.files):
+        for name in reversed(list(self.files)):
             (folder / name).unlink(missing_ok=True)
 
     def with_config(self, content: bytes) -> Companions:
