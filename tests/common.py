@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forks
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -59,50 +59,19 @@ COMPILING = re.compile(r", after [\d.]+ s of compiling kernels")  # said by whic
 
 def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own, with the exit code that it must have."""
-    done = subprocess.run([*BIGIN, *map(str, arguments)], capture_output=True, text=True, timeout=LIMIT)
+    done = command(*arguments)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     done.stdout = COMPILING.sub("", done.stdout)
     return done
 
 
-# Forks a process for each command once everything is imported, which costs milliseconds where a new one costs a second.
-MANY = """
-import json, os, sys, traceback
-import bigin.api.filling, bigin.cli, zarr
-for folder, arguments in json.load(sys.stdin):
-    if os.fork() == 0:
-        os.chdir(folder)
-        for number, name in ((1, "stdout"), (2, "stderr")):
-            os.dup2(os.open(f"{folder}.{name}", os.O_CREAT | os.O_WRONLY), number)
-        sys.argv = ["bigin", *arguments]
-        code = 1
-        try:
-            bigin.cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code or 0)
-    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
-"""
-
-
-def run_many(commands: Sequence[tuple[Path, Sequence[str]]]) -> list[subprocess.CompletedProcess[str]]:
-    """What each command line does in its folder, beside which it leaves what it has printed."""
-    given = json.dumps([(str(folder), list(arguments)) for folder, arguments in commands])
-    done = subprocess.run([sys.executable, "-c", MANY], input=given, capture_output=True, text=True, timeout=LIMIT)
-    assert done.returncode == 0, done.stderr
-    return [
-        subprocess.CompletedProcess(
-            list(arguments), int(code), *(Path(f"{folder}.{name}").read_text() for name in ("stdout", "stderr"))
-        )
-        for (folder, arguments), code in zip(commands, done.stdout.split(), strict=True)
-    ]
+def command(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """What the command line does in a process of its own, which is forked unless the environment forbids it."""
+    texts = list(map(str, arguments))
+    if forks.server().environment == forks.fixed():
+        return forks.server().run(folder or Path.cwd(), texts, LIMIT)
+    return subprocess.run([*BIGIN, *texts], capture_output=True, text=True, timeout=LIMIT, cwd=folder)
 
 
 def stopped(process: subprocess.Popen[str], number: int) -> tuple[float, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from common import BIGIN, run, run_many, snapshot, stopped
+from common import BIGIN, command, run, snapshot, stopped
 
 import bigin
 from bigin.methods import table
@@ -141,7 +141,7 @@ def _bad(tmp_path_factory):
             patch.chdir(folder)
             zoo()
             before.append(snapshot())
-        done = run_many([(folder, ["fill", *arguments]) for folder, (arguments, _) in zip(folders, BAD, strict=True)])
+        done = [command("fill", *arguments, folder=folder) for folder, (arguments, _) in zip(folders, BAD, strict=True)]
         after = [patch.chdir(folder) or snapshot() for folder in folders]
     return list(zip(done, before, after, strict=True))
 
@@ -296,17 +296,17 @@ def test_a_shape_with_spaces_between_its_sizes_is_refused():
 
 
 def commands(group, path=()):
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, (*path, name))
+    for name, member in group.commands.items():
+        if hasattr(member, "commands"):
+            yield from commands(member, (*path, name))
         else:
-            yield (*path, name), command
+            yield (*path, name), member
 
 
 def test_no_two_options_of_a_command_share_a_name():
     """A method's parameter is an option too, and click keeps one value of each name."""
     from bigin.cli import cli
 
-    for path, command in commands(cli):
-        names = [parameter.name for parameter in command.params]
+    for path, member in commands(cli):
+        names = [parameter.name for parameter in member.params]
         assert len(set(names)) == len(names), path

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from common import BIGIN, run
+from common import run
 
 from bigin.cli import printing
 
@@ -21,9 +19,10 @@ def test_a_job_array():
     run("plan", "w.zarr", *TABLE, "--parts", 4, "-o", "p.json")
     assert "1 of 4" not in run("status", "p.json", code=1).stdout
     for number in (3, 0):
-        environment = os.environ | {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_ARRAY_TASK_MAX": "3"}
-        done = subprocess.run([*BIGIN, "work", "p.json"], env=environment, capture_output=True, text=True)
-        assert f"part {number}: " in done.stdout
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SLURM_ARRAY_TASK_ID", str(number))
+            patch.setenv("SLURM_ARRAY_TASK_MAX", "3")
+            assert f"part {number}: " in run("work", "p.json").stdout
     assert "parts 1-2 are not done" in run("finish", "p.json", code=1).stderr
     assert "missing: 1-2" in run("status", "p.json", code=1).stdout
     assert run("work", "p.json", "--part", "2-3", "--one-based", "--threads", 1).stdout.count("part ") == 2

@@ -7,7 +7,6 @@ import json
 import math
 import signal
 import struct
-import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import zarr
-from common import BIGIN, examples
+from common import command, examples
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -487,7 +486,7 @@ def test_a_chunk_that_cannot_be_read_is_one_line():
 
 def test_what_is_printed():
     run("fill", "-m", "normal", "--std", 0.02, "-q", "g.zarr/a/b", "--shape", "2000,100", "--seed", 7)
-    text = subprocess.run([*BIGIN, "show", "g.zarr/a/b"], capture_output=True, text=True, check=True).stdout
+    text = command("show", "g.zarr/a/b").stdout
     assert text.splitlines()[6:] == run("show", "g.zarr/a/b").splitlines()[6:]
     assert max(map(len, text.splitlines())) <= 100
     assert not any(line.endswith(" ") for line in text.splitlines())

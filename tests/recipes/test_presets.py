@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+from common import run
 
 import bigin
 from bigin.methods.distributions import Constant, Distribution, Normal, TruncNormal, Uniform
@@ -171,19 +170,14 @@ def test_against_what_torch_draws(preset):
 
 
 def test_every_preset_is_listed_with_its_source_and_printed():
-    listed = subprocess.run(
-        [sys.executable, "-m", "bigin", "recipes"], capture_output=True, text=True, check=True
-    ).stdout
+    listed = run("recipes").stdout
     for name in presets():
         assert f"{name}\n    " in listed
         text = (FOLDER / f"{name}.toml").read_text()
         assert "source = " in text
     assert "n_layers (required)" in listed
-    command = [sys.executable, "-m", "bigin", "recipes", "gpt2"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert printed == (FOLDER / "gpt2.toml").read_text()
-    done = subprocess.run([*command[:-1], "gpt3"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    assert run("recipes", "gpt2").stdout == (FOLDER / "gpt2.toml").read_text()
+    done = run("recipes", "gpt3", code=2)
     assert done.stderr.startswith("bigin: expected a preset among bert, gated-deltanet")
     with pytest.raises(bigin.InputError, match="expected a recipe's file or the name of a preset, got dict"):
         find_recipe({"*": "zeros"})  # type: ignore[arg-type]
