@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import tempfile
 
 import pytest
+import quick
 from hypothesis import HealthCheck, settings
 
 # Kernels are compiled once for the whole run and all of its workers, and not into the user's cache.
 os.environ.setdefault("BIGIN_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"bigin-test-kernels-{os.getuid()}"))
-
-NARROW = re.compile(r"(?<!b)float16|float8")
 
 # A test that needs another number of examples writes @examples(300) of tests/common.py, a share of this one.
 common = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -33,23 +31,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves the slow tests out, unless they are asked for: by --all, by -m, or by name."""
+    """Leaves out what quick.py leaves to a full run, unless it is asked for: by --all, by -m, or by name."""
     if config.getoption("--all") or config.getoption("-m"):
         return
     named = {argument.partition("::")[2].partition("[")[0] for argument in config.args if "::" in argument}
-    left = [item for item in items if slow(item) and item.name.partition("[")[0] not in named]
-    if left:
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item not in set(left)]
-
-
-def slow(item: pytest.Item) -> bool:
-    """Whether a test is left to --all: it is marked so, or compiles kernels of dtypes whose values differ from
-    bfloat16's in the last rounding alone. Those kernels would be half of all that a quick run compiles.
-    """
-    if item.get_closest_marker("slow"):
-        return True
-    return NARROW.search(item.name) is not None and item.path.parent.name != "rng"
+    kept = list(quick.chosen(items, named))
+    if left := set(items) - set(kept):
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = kept
 
 
 @pytest.fixture(autouse=True)
