@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 import reference
+from common import narrow
 
 import bigin
 from bigin.core.dtypes import DTYPES, FLOATS
@@ -45,8 +46,8 @@ def test_keys_of_every_kind_name_the_same_rows(users):
         made = users[keys]
         assert made.dtype == np.float32
         assert made.tobytes() == b"".join(row(key).tobytes() for key in (5, LARGE, 2**63))
-    for narrow in (np.int8, np.int32, np.int16):
-        assert users[np.array([-1], narrow)].tobytes() == row(LARGE).tobytes()  # the sign is kept
+    for kind in (np.int8, np.int32, np.int16):
+        assert users[np.array([-1], kind)].tobytes() == row(LARGE).tobytes()  # the sign is kept
     assert users[np.array([2**32 - 1], np.uint32)].tobytes() == row(2**32 - 1).tobytes()
     for key in (7, np.int64(7), np.uint8(7), np.array(7)):
         assert users[key].shape == (6,)
@@ -112,7 +113,7 @@ def test_torch_tensors(users):
     assert users[torch.tensor(5)].shape == (6,)
     assert users[torch.tensor([5], dtype=torch.int32)].numpy().tobytes() == row(5).tobytes()
     assert users[torch.tensor([LARGE], dtype=torch.uint64)].numpy().tobytes() == row(LARGE).tobytes()
-    for dtype in ("bfloat16", "float8_e4m3fn", "float64"):
+    for dtype in ("bfloat16", narrow("float8_e4m3fn"), "float64"):
         table = bigin.KeyedTable(6, "normal", seed=3, name="users", dtype=dtype)
         made = table[keys]
         assert made.dtype == getattr(torch, dtype)

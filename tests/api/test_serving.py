@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import zarr
-from common import BIGIN, LIMIT, run, stopped
+from common import BIGIN, LIMIT, narrow, run, stopped
 
 import bigin
 from bigin.targets.zarr.computed import STEP
@@ -38,8 +38,8 @@ ARRAYS = {
         ("layers.0.w", (100, 60), "normal", "float32"),
         ("layers.0.b", (100,), "uniform", "float64"),
         ("layers.1.w", (100, 60), "normal", "bfloat16"),
-        ("layers.1.h", (50, 60), "normal", "float16"),
-        ("layers.1.f", (50, 64), "normal", "float8_e4m3fn"),
+        ("layers.1.h", (50, 60), "normal", narrow("float16")),
+        ("layers.1.f", (50, 64), "normal", narrow("float8_e4m3fn")),
         ("scalar", (), "normal", "float32"),
         ("empty", (0, 3), "normal", "float32"),
     )

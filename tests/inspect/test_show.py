@@ -520,9 +520,9 @@ def test_exit_codes():
 
 
 def test_raw_takes_shape_and_dtype_from_the_record():
-    run("fill", "-m", "uniform", "--raw", "w.bin", "--shape", "30,40", "--dtype", "float16", "--offset", "8", "-q")
+    run("fill", "-m", "uniform", "--raw", "w.bin", "--shape", "30,40", "--dtype", "bfloat16", "--offset", "8", "-q")
     found = json.loads(run("show", "--raw", "w.bin", "--offset", 8, "--json"))
-    assert (found["shape"], found["dtype"], found["looks_right"]) == ([30, 40], "float16", True)
+    assert (found["shape"], found["dtype"], found["looks_right"]) == ([30, 40], "bfloat16", True)
     assert found["layout"] == {"format": "raw", "order": "C", "byte_order": "little", "offset": 8}
 
 
