@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,10 @@ class View:
                 return False
             expected *= size
         return True
+
+    def covers_span(self) -> bool:
+        """Whether it has every element from its first to its last, in any order."""
+        return replace(self, offset=0).covers(self.count)
 
     def injective(self) -> bool:
         """Whether no element occurs twice, as far as the strides tell."""

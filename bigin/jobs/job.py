@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from bigin.core import dtypes
 from bigin.core.compiling import clock
 from bigin.core.errors import DamagedError, InputError, Interrupted, Terminated
 from bigin.core.limits import Limits
@@ -110,7 +111,7 @@ class Job:
         chosen = choose(self.target, self.filler, self.limits)
         required_memory(self.target, chosen.filler, chosen.limits)
         compiled = clock.seconds
-        record = self.spec.record() | {"complete": False}
+        record = self._record() | {"complete": False}
         start = time.perf_counter()
         self.target.sync = options.sync
         with as_fill_error(self.target.label):
@@ -129,6 +130,15 @@ class Job:
         seconds = max(0.0, spent) if made or not stored else 0.0
         compiling = clock.seconds - before
         return Report(self.target.label, made, seconds, record, stored, self.retries.count, chosen.device, compiling)
+
+    def _record(self) -> Record:
+        """What the values are; in memory, whence nothing reads it back, without those that are too many to be said."""
+        try:
+            return self.spec.record()
+        except InputError:
+            if self.target.ledger is not None:
+                raise
+            return {"method": "values", "shape": list(self.spec.shape), "dtype": dtypes.name_of(self.spec.dtype)}
 
     def _fill_in_place(self, chosen: Choice, progress: Progress | None) -> int:
         """A target that remembers nothing, such as an array in memory. A small one is filled by this thread."""

@@ -27,6 +27,7 @@ from bigin.torch.filling import in_dtype
 from bigin.torch.modules import Assigning, Member, Rules, first_rule, members, naming, parse_rules, shape_of, specify_by
 from bigin.torch.recording.functions import replaced
 from bigin.torch.recording.lowering import as_drawn, lower, visible
+from bigin.torch.recording.memory import key_of
 from bigin.torch.recording.recorder import Factories, Recorder
 from bigin.torch.recording.values import Draw, Write
 
@@ -64,11 +65,14 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         self.seed = parse_seed(seed)
         self._rules = parse_rules(rules or {})
         self._recorder = Recorder()
+        self._recorder.owner = self._owner
         self._stack = ExitStack()
         self._modules: list[ref[nn.Module]] = []
         self._built: WeakKeyDictionary[nn.Module, dict[str, Recorded]] = WeakKeyDictionary()
         self._recorded: dict[str, Recorded] = {}  # by name, of the largest model
         self._further: dict[str, Recorded] = {}  # by the further names of tied parameters
+        self._hooked: dict[str, Recorded] = {}  # what hooks of state_dict() make, by names that are no parameter's
+        self._replaced: set[str] = set()  # names that state_dict() has not, as its hooks take them away
 
     def __enter__(self) -> deferred:
         stack, recorder = self._stack, self._recorder
@@ -91,6 +95,15 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
                 )
         self._modules.clear()
 
+    def _owner(self, tensor: torch.Tensor) -> str:
+        """What a tensor is in the modules that were built so far, in words; empty where it is in none."""
+        memory = key_of(tensor)
+        for module in filter(None, (reference() for reference in self._modules)):
+            for name, held in [*module._parameters.items(), *module._buffers.items()]:
+                if held is not None and not nn.parameter.is_lazy(held) and key_of(held) == memory:
+                    return f"{name} of a {type(module).__name__}, "
+        return ""
+
     def _keep(self) -> None:
         """Keep what was written into the parameters and buffers of every model, by its modules and by its names."""
         alive = [module for reference in self._modules if (module := reference()) is not None]
@@ -105,6 +118,27 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
                     if id(tensor) in found:
                         self._built.setdefault(owner, {})[attribute] = found[id(tensor)]
                         self._further.setdefault(f"{path}.{attribute}".lstrip("."), found[id(tensor)])
+            if number == 1:
+                self._keep_hooked(root)
+
+    def _keep_hooked(self, root: nn.Module) -> None:
+        """Keep what hooks make of a model's state_dict(), such as the three parts of a fused matrix."""
+        if not any(module._state_dict_hooks for module in root.modules()):
+            return
+        try:
+            with self._recorder, torch.no_grad():
+                held = root.state_dict()
+        except Exception:  # whatever a hook does with tensors that have no values
+            return
+        memory, saved = self._recorder.memory, {name for name, each in self._known().items() if each.saved}
+        for name in held.keys() - saved:
+            if isinstance(held[name], torch.Tensor):
+                self._hooked[name] = Recorded(name, held[name], visible(memory, held[name]))
+        self._replaced = saved - held.keys()
+
+    def _known(self) -> dict[str, Recorded]:
+        """What was recorded, by all names of it."""
+        return self._recorded | self._further
 
     def _keep_member(self, member: Member, number: int) -> Recorded:
         """Keep what one member holds, and name its draws. A model after the first has a purpose of its own."""
@@ -190,7 +224,8 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         """The parameters and buffers that were recorded, on the meta device.
 
         Returns:
-            Tensors by full name; a tied one under each of its names. Of several models, those of the largest.
+            Tensors by full name; a tied one under each of its names, and what hooks of state_dict() make of them under
+            theirs. Of several models, those of the largest.
 
         Example:
             >>> with bigin.torch.deferred() as init:
@@ -198,7 +233,7 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
             >>> list(init.tensors())
             ['weight', 'bias']
         """
-        return {name: recorded.tensor for name, recorded in (self._recorded | self._further).items()}
+        return {name: recorded.tensor for name, recorded in (self._known() | self._hooked).items()}
 
     def spec(self, name: str, dtype: Any = None) -> TensorValues:
         """What the values of one of `tensors` are.
@@ -219,7 +254,7 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
             >>> print(init.spec("weight"))
             ones(), seed 42, name weight, 8 float32
         """
-        recorded = self._recorded.get(name) or self._further.get(name)
+        recorded = self._known().get(name) or self._hooked.get(name)
         if recorded is None:
             raise InputError(f"{name}: expected a tensor that was recorded, got none{similar(name, self.tensors())}")
         wanted = str(recorded.tensor.dtype if dtype is None else dtype).removeprefix("torch.")
@@ -229,7 +264,12 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
             if told is not None:
                 return in_dtype(told, wanted)
         with naming(name):
-            return self._lowered(recorded, wanted)
+            if name in self._hooked:
+                tokens = tokens_of(recorded)
+                for known in self._known().values():
+                    if tokens & tokens_of(known):
+                        check_order(known.writes, tuple(known.tensor.shape))
+            return self._lowered(recorded, wanted, exact=name in self._hooked)
 
     def aliases(self) -> dict[str, str]:
         """Further names of tied tensors.
@@ -262,7 +302,7 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
             {'rotary'}
         """
         mine = {id(recorded) for recorded in self._recorded.values() if recorded.saved}
-        return {name for name, held in (self._recorded | self._further).items() if id(held) not in mine}
+        return {name for name, held in self._known().items() if id(held) not in mine} | self._replaced
 
     def converted(self, module: Any, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, TensorValues]:
         """What a function makes of a model's tensors, such as the parts of those that it stacks.
@@ -287,8 +327,8 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         with self._recorder, torch.no_grad():
             made = convert(dict(module.state_dict()))
         for name, tensor in module.state_dict().items():
-            if not all(map(as_drawn, visible(self._recorder.memory, tensor))):
-                raise InputError(f"{name}: expected a draw that lies in it as it was drawn, got one in another order")
+            with naming(name):
+                check_order(visible(self._recorder.memory, tensor), tuple(tensor.shape))
         specs: dict[str, TensorValues] = {}
         for name, tensor in made.items():
             recorded = Recorded(name, tensor, visible(self._recorder.memory, tensor))
@@ -335,6 +375,17 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         lines = [f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {values}".rstrip() for name, shape, values in rows]
         more = len(self._recorded) - SHOWN
         return "\n".join([*lines, *([f"and {more} more"] if more > 0 else []), counted(len(self._recorded), "tensor")])
+
+
+def check_order(writes: list[Write], shape: tuple[int, ...]) -> None:
+    """Raise InputError where a part of a tensor's draws is no part of their streams."""
+    if not all(as_drawn(write, shape) for write in writes):
+        raise InputError("expected a draw that lies in it as it was drawn, got one in another order")
+
+
+def tokens_of(recorded: Recorded) -> set[int]:
+    """The draws of which a tensor has values."""
+    return {id(write.value.token) for write in recorded.writes if isinstance(write.value, Draw)}
 
 
 class Recorded:

@@ -26,7 +26,9 @@ ERROR = 1e-3  # family-wise, over all tests of all models of a library
 TESTS = 200_000  # that are made at most, for all models of a library: each is judged at ERROR / TESTS
 SEEDS = (11, 22, 33)
 SAMPLE, HALF = 1 << 15, 1 << 13  # random elements of a tensor, and of a half, that a test takes, evenly spaced
-VISION = Path(__file__).resolve().parents[2] / "out" / "vision"  # where .ci/run installs timm, torchvision, torchtitan
+OUT = Path(__file__).resolve().parents[2] / "out"
+VISION = OUT / "vision"  # where .ci/run installs timm and torchvision
+TITAN = OUT / "torchtitan"  # where torchtitan may lie, with what it imports
 
 # Sizes of tiny models, by the names that configurations have for them.
 SMALL = {
@@ -201,11 +203,11 @@ def parameters_of(build: Callable[[], Any]) -> int:
         return sum(p.numel() for p in build().parameters())
 
 
-# --- timm, torchvision, torchtitan ----------------------------------------------------------------------------------
+# --- timm, torchvision ----------------------------------------------------------------------------------------------
 
 
 def with_vision() -> None:
-    """Make timm, torchvision and torchtitan importable, also where torchvision was built for another torch.
+    """Make timm and torchvision importable, also where torchvision was built for another torch.
 
     Its compiled operators are for detection and are not needed to build a model; but it names two of them when it is
     imported, which are declared then.
@@ -352,3 +354,43 @@ def torchvision_build(name: str) -> Callable[[], Any]:
     with_backbone = [*models.list_models(models.detection), *models.list_models(models.segmentation)]
     options = {"weights_backbone": None} if name in with_backbone else {}
     return lambda: models.get_model(name, weights=None, **options)
+
+
+# --- torchtitan -----------------------------------------------------------------------------------------------------
+
+# A model of torchtitan, the name in it of its configurations, and the small ones of those.
+TITANS = {
+    "llama3": ("debugmodel",),
+    "qwen3": ("debugmodel", "debugmodel_non_fused_qkv", "debugmodel_moe"),
+    "deepseek_v3": ("debugmodel",),
+    "kimi_k2_7": ("debugmodel",),
+    "gpt_oss": ("debugmodel",),
+    "qwen3_5": ("debugmodel", "debugmodel_moe"),
+    "muse_glimmer": ("debugmodel", "debugmodel_mm"),
+    "flux": ("flux-debug",),
+}
+
+
+def with_titan() -> None:
+    """Make torchtitan importable."""
+    if TITAN.is_dir() and str(TITAN) not in sys.path:
+        sys.path.append(str(TITAN))
+
+
+def titan_models() -> list[str]:
+    """The models of torchtitan and their small configurations."""
+    return [f"{model} {flavor}" for model, flavors in TITANS.items() for flavor in flavors]
+
+
+def titan_build(name: str) -> Callable[[], Any]:
+    """What builds a model of torchtitan and initializes it, as its trainer does."""
+    model, _, flavor = name.partition(" ")
+    module = importlib.import_module(f"torchtitan.models.{model}")
+
+    def build() -> Any:
+        made = module.model_registry(flavor).model.build()
+        with torch.no_grad():
+            made.init_weights(buffer_device=None)
+        return made
+
+    return build

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from common import ROOT
+from common import ROOT, run_ranks
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
 pytest.importorskip("transformers", reason="transformers is not installed: pip install 'bigin[test-models]'")
@@ -155,6 +155,36 @@ def test_models_of_vision_are_as_their_own_code_makes_them(library, names):
     assert done.returncode == 0, done.stderr
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(name, kind) for name, kind, _ in outcomes] == [(name, "same") for name in names.split()]
+
+
+TITANS = "llama3 debugmodel", "deepseek_v3 debugmodel", "muse_glimmer debugmodel_mm"
+
+
+@pytest.mark.slow
+def test_models_of_torchtitan_are_as_their_own_code_makes_them():
+    needs_torchtitan()
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "compare-models", "--library", "torchtitan", *TITANS],
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(name, kind) for name, kind, _ in outcomes] == [(name, "same") for name in TITANS]
+
+
+@pytest.mark.slow
+def test_a_model_of_torchtitan_takes_its_first_weights_from_a_checkpoint_that_is_computed(tmp_path):
+    needs_torchtitan()
+    for lines in run_ranks("ranks_torchtitan.py", 2, tmp_path / "meeting"):
+        assert " ".join(lines).count("parameters are those of one process") == 3
+
+
+def needs_torchtitan():
+    """Skips where torchtitan is not there."""
+    if importlib.util.find_spec("torchtitan") is None and not (architectures.TITAN / "torchtitan").is_dir():
+        pytest.skip("torchtitan is not in out/torchtitan: scripts/compare-models says how to install it there")
 
 
 def test_another_initialization_is_noticed(monkeypatch):

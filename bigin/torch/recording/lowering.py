@@ -21,7 +21,19 @@ from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
 from bigin.torch.recording import algebra
 from bigin.torch.recording.memory import Cell, Memory, read, view_of
-from bigin.torch.recording.values import Computed, Draw, Full, Held, Refused, Unset, Value, Write, evaluate
+from bigin.torch.recording.values import (
+    KNOWN,
+    Computed,
+    Draw,
+    Full,
+    Held,
+    Pieces,
+    Refused,
+    Unset,
+    Value,
+    Write,
+    evaluate,
+)
 
 Naming = Callable[[Draw], tuple[str, str]]  # the name and the purpose of a draw's stream
 REMEDY = "give a rule for it: bigin.torch.deferred(rules={...})"
@@ -50,12 +62,14 @@ def unset(tensor: torch.Tensor) -> Write:
 
 def uncovered(cell: Cell, tensor: torch.Tensor) -> list[Write]:
     """The writes of which something is seen, as others lie above them."""
-    writes = [unset(tensor), *cell.writes]
+    writes = [*cell.writes] if cell.writes[0].where.covers(cell.count) else [unset(tensor), *cell.writes]
     shape = tuple(tensor.shape)
     try:
         places = [[axis for axis, _ in along_axes(shape, w.where, w.where)] for w in writes]
-    except InputError:
-        return writes
+    except InputError:  # written across the axes, as a diagonal is
+        known = all(isinstance(write.value, KNOWN) for write in writes)
+        pieces = Pieces(tuple(writes), cell.count, cell.dtype, View.whole(shape))
+        return [Write(View.whole(shape), pieces)] if known else writes
     groups = [grouped(size, [place[axis] for place in places]) for axis, size in enumerate(shape)]
     top = np.full([count for _, count in groups], -1)
     for number, place in enumerate(places):
@@ -153,14 +167,21 @@ def elementwise(draw: Draw) -> Draw | None:
     return algebra.as_draw(draw, distribution) if isinstance(distribution, Uniform | Normal | TruncNormal) else None
 
 
-def as_drawn(write: Write) -> bool:
-    """Whether a draw lies in a tensor in the order in which it was drawn."""
-    value, where = write.value, write.where
+def as_drawn(write: Write, shape: Shape) -> bool:
+    """Whether a draw lies in a tensor of a shape in the order in which it was drawn, as far as `lower` makes it so."""
+    value = write.value
     if not isinstance(value, Draw) or elementwise(value) is None:
         return True
-    strides = [stride for size, stride in zip(where.sizes, where.strides, strict=True) if size > 1]
-    in_order = strides == sorted(strides, reverse=True)
-    return in_order and value.shape == where.sizes and value.source.is_whole(math.prod(value.shape))
+    if value.source.sizes != write.where.sizes:
+        return False
+    axes = along_axes(shape, write.where, value.source)
+    if not all(isinstance(positions, range) for positions, _ in axes):
+        return True  # a layer, which says where each element comes from
+    sizes = tuple(len(positions) for positions, _ in axes)
+    return math.prod(sizes) == math.prod(value.shape) and all(
+        size == 1 or numbers == range(0, size * stride, stride)
+        for (_, numbers), size, stride in zip(axes, sizes, dense(sizes), strict=True)
+    )
 
 
 def constant(value: Full, shape: Shape, target: Target) -> TensorSpec:
@@ -203,7 +224,12 @@ def layer(write: Write, shape: Shape, dtype: torch.dtype, target: Target) -> Lay
     """One write as a layer."""
     value, where = write.value, write.where
     refuse(value)
-    along = [axis for axis, _ in along_axes(shape, where, View.whole(where.sizes))]
+    try:
+        along = [axis for axis, _ in along_axes(shape, where, View.whole(where.sizes))]
+    except InputError:
+        raise InputError(
+            "expected values that are written along the axes, got some across them, as a diagonal is; " + REMEDY
+        ) from None
     straight = straight_view(shape, along)
     if isinstance(value, Draw):
         plain = None if target.exact else elementwise(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from bigin.core.views import View, dense
-from bigin.torch.recording.values import KNOWN, Draw, Full, Pieces, Refused, Unset, Value, Write
+from bigin.core.errors import InputError
+from bigin.core.views import View, along_axes, dense
+from bigin.torch.recording.values import KNOWN, Composite, Draw, Full, Pieces, Refused, Unset, Value, Write
 
 
 @dataclass
@@ -58,7 +60,7 @@ class Memory:
         if where.covers(cell.count):
             cell.writes.clear()
             cell.dtype = tensor.dtype
-        cell.writes.append(Write(where, value))
+        cell.writes += placed(value, where) if isinstance(value, Composite) else [Write(where, value)]
 
     def read(self, tensor: torch.Tensor) -> Value:
         """What the elements of a tensor hold."""
@@ -92,7 +94,7 @@ def read(cell: Cell, view: View) -> Value:
         top = next((write for write in reversed(cell.writes) if overlaps(write.where, view)), None)
         if top is None:
             return Unset()
-        if top.where.normal() == view.normal():
+        if contains(top.where, view):
             return part(top, cell, view)
     values = [write.value for write in cell.writes]
     if all(isinstance(value, KNOWN) for value in values):
@@ -105,7 +107,56 @@ def read(cell: Cell, view: View) -> Value:
     if len(numbers) == 1 and all(isinstance(value, Full) for value in values):
         return values[0]
     refused = next((value for value in values if isinstance(value, Refused)), None)
-    return refused or Refused("view", "a part of a tensor that was written in parts")
+    return composite(cell, view) or refused or Refused("view", "a part of a tensor that was written in parts")
+
+
+def composite(cell: Cell, view: View) -> Composite | None:
+    """What a dense view has of several writes; None where a write is only partly in it."""
+    normal = view.normal()
+    if normal.strides not in ((), (1,)):
+        return None
+    whole, kept = View.whole((view.count,)), [Write(View.whole((view.count,)), Unset())]
+    for write in cell.writes:
+        if not overlaps(write.where, view):
+            continue
+        if contains(write.where, view):
+            kept = [Write(whole, part(write, cell, replace(view, sizes=whole.sizes, strides=whole.strides)))]
+        elif contains(view, write.where):
+            kept.append(replace(write, where=replace(write.where, offset=write.where.offset - view.offset)))
+        else:
+            return None
+    return Composite(tuple(kept))
+
+
+def placed(value: Composite, where: View) -> list[Write]:
+    """The writes of a composite in a view of another memory."""
+    if where.normal().strides in ((), (1,)):
+        return [replace(w, where=replace(w.where, offset=w.where.offset + where.offset)) for w in value.writes]
+    moved = []
+    for write in value.writes:
+        if write.where.is_whole(where.count) and isinstance(write.value, Full | Refused | Unset):
+            moved.append(Write(where, write.value))
+            continue
+        within = box(write.where, where)
+        if within is None:
+            return [Write(where, Refused("copy", "a tensor that was written in parts, in another order"))]
+        moved.append(replace(write, where=within))
+    return moved
+
+
+def box(inner: View, where: View) -> View | None:
+    """Where the elements lie that a view of a dense tensor has, if that tensor lies in `where`; None if no box."""
+    try:
+        axes = [places for places, _ in along_axes(where.sizes, inner, View.whole(inner.sizes))]
+    except InputError:
+        return None
+    if tuple(map(len, axes)) != inner.sizes or not all(isinstance(axis, range) for axis in axes):
+        return None
+    steps = [(axis.start, axis.step) for axis in axes if isinstance(axis, range)]
+    offset = where.offset + sum(start * stride for (start, _), stride in zip(steps, where.strides, strict=True))
+    strides = tuple(step * stride for (_, step), stride in zip(steps, where.strides, strict=True))
+    ordered = sorted(inner.strides, reverse=True) == list(inner.strides)
+    return View(offset, inner.sizes, strides) if ordered else None
 
 
 MOST = 1 << 26  # elements of a memory of which it is looked up which are written
@@ -123,14 +174,42 @@ def covered(writes: Sequence[Write], count: int, view: View) -> bool:
 
 
 def overlaps(one: View, other: View) -> bool:
-    """Whether two views may share an element, by where they begin and end."""
-
-    def span(view: View) -> tuple[int, int]:
-        reach = sum((size - 1) * stride for size, stride in zip(view.sizes, view.strides, strict=True))
-        return view.offset, view.offset + reach
-
+    """Whether two views may share an element, by where they begin and end, and within each stride of both."""
     (first, last), (start, stop) = span(one), span(other)
-    return first <= stop and start <= last
+    if last < start or stop < first:
+        return False
+    for stride in {*one.strides} & {*other.strides} | {math.gcd(*steps(one), *steps(other))}:
+        if stride > 1:
+            (first, last), (start, stop) = residues(one, stride), residues(other, stride)
+            if last < stride and stop < stride and (last < start or stop < first):
+                return False
+    return True
+
+
+def span(view: View) -> tuple[int, int]:
+    """The first and the last element of a view."""
+    reach = sum((size - 1) * stride for size, stride in zip(view.sizes, view.strides, strict=True))
+    return view.offset, view.offset + reach
+
+
+def steps(view: View) -> list[int]:
+    """The strides of a view's axes that have more than one element."""
+    return [stride for size, stride in zip(view.sizes, view.strides, strict=True) if size > 1]
+
+
+def residues(view: View, stride: int) -> tuple[int, int]:
+    """The least and the largest place of a view's elements within a stride; past its end where they go around."""
+    first = view.offset % stride
+    inner = [(n, s) for n, s in zip(view.sizes, view.strides, strict=True) if s % stride]
+    return first, first + sum((size - 1) * step for size, step in inner)
+
+
+def contains(where: View, view: View) -> bool:
+    """Whether a view has all elements of another one, for views that are dense or the same."""
+    if where.normal() == view.normal():
+        return True
+    (first, last), (start, stop) = span(where), span(view)
+    return where.covers_span() and first <= start and stop <= last
 
 
 def part(write: Write, cell: Cell, view: View) -> Value:

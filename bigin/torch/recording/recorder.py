@@ -6,6 +6,7 @@ Operations run on the meta device, which knows shapes and dtypes. What they do t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from bigin.torch.recording.memory import Memory
 from bigin.torch.recording.values import (
     KNOWN,
     Argument,
+    Composite,
     Computed,
     Draw,
     Full,
@@ -29,6 +31,7 @@ from bigin.torch.recording.values import (
     Refused,
     Unset,
     Value,
+    Write,
     evaluate,
     numel,
 )
@@ -51,8 +54,13 @@ NUMBERS = {
     "ones_like": 1,
     "new_ones": 1,
 }
+RUNNING = {"running_mean", "running_var"}  # what normalizations write into, though their schemas do not say so
+ROWS = {"index_put", "index_fill"}
+MOST_ROWS = 4096  # that are written one by one
+MOST_ELEMENTS = 1 << 22  # of a tensor that stands in for one without values, where only the CPU knows the shape
 GIVEN = {"fill": 1, "full": 1, "full_like": 1, "new_full": 2}
 COPIED = {"clone", "_to_copy", "copy", "lift_fresh", "lift_fresh_copy", "_unsafe_view", "view_copy", "alias_copy"}
+NORMS = {"norm", "linalg_vector_norm"}
 SINGLE = {"erfinv", "special_erfinv", "exp", "log", "expm1", "log1p"}
 
 
@@ -62,6 +70,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.memory = Memory()
+        self.owner: Callable[[torch.Tensor], str] = lambda tensor: ""  # what a tensor is in a model, in words
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -104,7 +113,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         if not isinstance(value, KNOWN):
             raise InputError(
                 "expected code that initializes without looking at random values, got one that asks for the value of "
-                f"a {describe(value)}; initialize this model in memory with bigin.torch.init_ and rules"
+                f"{self.owner(leaf)}a {describe(value)}; "
+                "initialize this model in memory with bigin.torch.init_ and rules"
             )
         return evaluate(value, tuple(leaf.shape), leaf.dtype)
 
@@ -121,13 +131,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return Argument(value, tuple(leaf.shape), leaf.dtype)
 
     def _run(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        if name in ROWS and self._by_rows(name, args, kwargs):
+            return args[0]
+        if name.startswith("_foreach_") and not func._schema.returns:
+            return self._one_by_one(name, args, kwargs)
         written = [
             (place, args[place] if place < len(args) else kwargs.get(argument.name))
             for place, argument in enumerate(func._schema.arguments)
-            if argument.alias_info is not None and argument.alias_info.is_write
+            if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in RUNNING
         ]
         told_args, told_kwargs = tree_map(self.argument, (tuple(args), dict(kwargs)))
         outs = [(place, tensor) for place, tensor in written if isinstance(tensor, torch.Tensor)]
+        quiet = bool(outs) and all(func._schema.arguments[place].alias_info is None for place, _ in outs)
         listed = [t for _, leaf in written if isinstance(leaf, list | tuple) for t in leaf]
         returned = self._shapes(func, args, kwargs, (told_args, told_kwargs))
         told = Operation(func, name, told_args, told_kwargs)
@@ -138,13 +153,46 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         if outs:
             for place, tensor in outs:
                 self.memory.write(tensor, told.result(tuple(tensor.shape), tensor.dtype, mutated(func, place)))
-            fresh = [] if len(outs) else [returned]
-            return outs[0][1] if len(func._schema.returns) == 1 else (returned if not fresh else fresh[0])
+            if not quiet:
+                return outs[0][1] if len(func._schema.returns) == 1 else returned
         flat = [returned] if isinstance(returned, torch.Tensor) else list(tree_leaves(returned))
         for index, tensor in enumerate(flat):
             if isinstance(tensor, torch.Tensor):
                 self._write_result(told, name, tensor, returned_at(None if tensor is returned else index))
         return returned
+
+    def _by_rows(self, name: str, args: Any, kwargs: Any) -> bool:
+        """Write some rows, or columns, one by one, as their numbers are known; False where they are not."""
+        tensor = args[0]
+        if name == "index_fill":
+            dim, index, values = int(args[1]) % max(tensor.ndim, 1), args[2], args[3]
+        else:
+            given = [(dim, index) for dim, index in enumerate(args[1]) if index is not None]
+            if len(given) != 1 or (args[3] if len(args) > 3 else kwargs.get("accumulate", False)):
+                return False
+            dim, index, values = *given[0], args[2]
+        held = self.argument(index)
+        if index.ndim != 1 or not isinstance(held.value, KNOWN):
+            return False
+        rows = evaluate(held.value, held.sizes, held.dtype)
+        rows = rows.nonzero().reshape(-1) if rows.dtype == torch.bool else rows
+        if rows.numel() > MOST_ROWS:
+            return False
+        sizes = (*tensor.shape[:dim], rows.numel(), *tensor.shape[dim + 1 :])
+        with self, torch.no_grad():
+            spread = values.expand(sizes) if isinstance(values, torch.Tensor) and values.ndim else None
+            for number, row in enumerate(rows.tolist()):
+                where = tensor.select(dim, row)
+                where.fill_(values) if spread is None else where.copy_(spread.select(dim, number))
+        return True
+
+    def _one_by_one(self, name: str, args: Any, kwargs: Any) -> None:
+        """An operation on the tensors of a list, in place, for each of them."""
+        method = name.removeprefix("_foreach_") + "_"
+        with self, torch.no_grad():
+            for number, tensor in enumerate(args[0]):
+                each = [argument[number] if isinstance(argument, list | tuple) else argument for argument in args[1:]]
+                getattr(tensor, method)(*each, **kwargs)
 
     def _write_result(self, told: Operation, name: str, tensor: torch.Tensor, take: Any) -> None:
         """Write what an operation makes into a new tensor: of joined tensors, each where it lies."""
@@ -166,15 +214,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         meta_args, meta_kwargs = tree_map(as_meta, (tuple(args), dict(kwargs)))
         if any(argument.name == "device" for argument in func._schema.arguments):
             meta_kwargs["device"] = META
-        meta_kwargs.pop("generator", None)
+        if "generator" in meta_kwargs:
+            meta_kwargs["generator"] = None  # of another device
         meta_kwargs.pop("pin_memory", None)
         try:
             return func(*meta_args, **meta_kwargs)
         except (NotImplementedError, RuntimeError):
             leaves = [leaf for leaf in tree_leaves(told) if isinstance(leaf, Argument)]
-            if not leaves or not all(isinstance(leaf.value, KNOWN) for leaf in leaves):
+            known = all(isinstance(leaf.value, KNOWN) for leaf in leaves)
+            fixed = torch.Tag.dynamic_output_shape not in func.tags
+            small = all(numel(leaf.sizes) <= MOST_ELEMENTS for leaf in leaves)
+            if not leaves or not (known or (fixed and small)):
                 raise
-            real_args, real_kwargs = tree_map(self.real, (tuple(args), dict(kwargs)))
+            real_args, real_kwargs = tree_map(self.real if known else in_place_of, (tuple(args), dict(kwargs)))
             if "device" in real_kwargs:
                 real_kwargs["device"] = torch.device("cpu")
             return tree_map(as_meta, func(*real_args, **real_kwargs))
@@ -218,6 +270,11 @@ def as_meta(leaf: Any) -> Any:
     return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=META)
 
 
+def in_place_of(leaf: Any) -> Any:
+    """A tensor of zeros on the CPU like this one."""
+    return torch.zeros(leaf.shape, dtype=leaf.dtype, device="cpu") if isinstance(leaf, torch.Tensor) else leaf
+
+
 def mutated(func: Any, place: int) -> Callable[[Any, Sequence[Any]], torch.Tensor]:
     """What takes an operation's result from an argument that it has written into."""
     name = func._schema.arguments[place].name
@@ -249,6 +306,8 @@ def describe(value: Value) -> str:
     """A value in a few words."""
     if isinstance(value, Draw):
         return f"draw ({value.method})"
+    if isinstance(value, Composite):
+        return "tensor that was drawn in parts"
     if isinstance(value, Refused):
         return f"random value ({value.operation})"
     return "tensor that was never written"
@@ -267,6 +326,8 @@ class Operation:
         if value is None:
             value = self._filled(sizes)
         if value is None:
+            value = self._in_parts(sizes, dtype, take)
+        if value is None:
             value = self._copied(sizes)
         if value is None:
             value = self._refused() or self._of_draws(sizes) or self._of_known(sizes, dtype, take)
@@ -283,13 +344,14 @@ class Operation:
             low, high = (self.given(1, "from", 0.0), self.given(2, "to", 1.0)) if self.name == "uniform" else (0, 1)
             return filled_or_drawn("uniform", {"a": float(low), "b": float(high)}, shape)
         if self.name in NORMAL:
-            mean, std = 0.0, 1.0
+            mean: float | None = 0.0
+            std: float | None = 1.0
             if self.name.startswith("normal"):
                 mean, std = self.given(1, "mean", 0.0), self.given(2, "std", 1.0)
-                if isinstance(self.args[0], Argument) and "Tensor" in self.func._overloadname:
+                if "Tensor" in self.func._overloadname or not isinstance(self.args[0], Argument):
+                    mean, std = number_of(self.given(0, "mean")), number_of(self.given(1, "std", 1.0))
+                if mean is None or std is None:
                     return Refused("normal", "normal with a mean or std for each element")
-                if not isinstance(self.args[0], Argument):
-                    mean, std = self.args[0], self.given(1, "std", 1.0)
             return filled_or_drawn("normal", {"mean": float(mean), "std": float(std)}, shape)
         return Refused(self.name, "a draw that no method makes") if self.name in RANDOM else None
 
@@ -307,6 +369,32 @@ class Operation:
         if isinstance(number.value, KNOWN):
             return Full(evaluate(number.value, number.sizes, number.dtype).item())
         return Refused(self.name, "a random number everywhere")
+
+    def _in_parts(self, sizes: tuple[int, ...], dtype: torch.dtype, take: Any) -> Value | None:
+        """What is made of a tensor that was written in parts, part by part; None where there is none."""
+        if self.name == "copy":
+            source = self.given(1, "src")
+            if not isinstance(source.value, Composite):
+                return None
+            return source.value if source.sizes == sizes else Refused("copy", "a tensor that was written in parts")
+        parted = [argument for argument in self.tensors if isinstance(argument.value, Composite)]
+        if not parted:
+            return None
+        whole, others = parted[0], [argument for argument in self.tensors if argument is not parted[0]]
+        plain = numel(whole.sizes) == numel(sizes) and (self.name in COPIED or self.name in OF_DRAWS)
+        if not plain or len(parted) > 1 or self.name in NORMS or any(number_of(other) is None for other in others):
+            return Refused(self.name, "the result of an operation on a tensor that was written in parts")
+        assert isinstance(whole.value, Composite)
+        writes = []
+        for write in whole.value.writes:
+            if isinstance(write.value, Unset | Refused):
+                writes.append(write)
+                continue
+            part = Argument(write.value, write.where.sizes, whole.dtype)
+            args, kwargs = tree_map(lambda leaf: part if leaf is whole else leaf, (self.args, self.kwargs))  # noqa: B023
+            made = Operation(self.func, self.name, args, kwargs).result(write.where.sizes, dtype, take)
+            writes.append(Write(write.where, made))
+        return Composite(tuple(writes))
 
     def _copied(self, sizes: tuple[int, ...]) -> Value | None:
         """What copies: all of the values, in another dtype or shape."""
@@ -336,7 +424,7 @@ class Operation:
             return None
         value = OF_DRAWS[self.name](self, draws) if self.name in OF_DRAWS else None
         if value is None:
-            value = Refused(self.name, "what it makes of a draw")
+            value = Refused(self.name, "the result of an operation on a draw")
         if isinstance(value, Draw) and value.source.sizes != sizes:
             return broadcast(value, value.source.sizes, sizes)
         return value
@@ -348,7 +436,8 @@ class Operation:
             args, kwargs = tree_map(to_single, (self.args, on_cpu(self.kwargs)))
             one = Computed(self.func, args, kwargs, take)
             return Full(one.compute().to(dtype).item())
-        return Computed(self.func, self.args, on_cpu(self.kwargs), take)
+        made = Computed(self.func, self.args, on_cpu(self.kwargs), take)
+        return replace(made, method=("eye", {})) if self.name == "eye" else made
 
 
 def shaped(x: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
@@ -382,8 +471,6 @@ def filled_or_drawn(method: str, parameters: dict[str, Any], shape: tuple[int, .
 
 def broadcast(draw: Draw, sizes: tuple[int, ...], wider: tuple[int, ...]) -> Value:
     """A draw, repeated along axes that it lacks or has once."""
-    from dataclasses import replace
-
     source = draw.source if draw.source.sizes == sizes else None
     if source is None:
         return Refused("expand", "a part of a draw")
@@ -411,16 +498,17 @@ def number_of(operand: Any) -> float | None:
     """A number, or the one that a tensor holds everywhere; None for other operands."""
     if isinstance(operand, bool | int | float):
         return float(operand)
-    if isinstance(operand, Argument) and isinstance(operand.value, KNOWN):
-        if isinstance(operand.value, Full):
-            return float(operand.value.number)
-        if numel(operand.sizes) == 1:
-            return float(evaluate(operand.value, operand.sizes, operand.dtype).item())
-        if numel(operand.sizes) <= 1 << 20:
-            made = evaluate(operand.value, operand.sizes, operand.dtype)
-            first = made.reshape(-1)[0]
-            return float(first.item()) if bool((made == first).all()) else None
-    return None
+    if not isinstance(operand, Argument) or not isinstance(operand.value, KNOWN):
+        return None
+    if isinstance(operand.value, Full):
+        return float(operand.value.number)
+    if not 0 < numel(operand.sizes) <= 1 << 20 or operand.dtype.is_complex:
+        return None
+    try:
+        made = evaluate(operand.value, operand.sizes, operand.dtype).reshape(-1)
+    except InputError:  # norms of a draw that no parameter holds yet
+        return None
+    return float(made[0].item()) if bool((made == made[0]).all()) else None
 
 
 def times(operation: Operation, draws: Any, inverse: bool = False) -> Value | None:
@@ -458,8 +546,6 @@ def plus(operation: Operation, draws: Any, sign: float = 1.0) -> Value | None:
 
 def with_identity(draw: Draw, other: Any, factor: float) -> Value | None:
     """A normal draw around 0 plus an identity."""
-    from dataclasses import replace
-
     value = other.value if isinstance(other, Argument) else None
     parameters = draw.parameters
     eye = isinstance(value, Computed) and value.method is not None and value.method[0] == "eye"
@@ -515,8 +601,7 @@ OF_DRAWS: dict[str, Callable[[Operation, Any], Value | None]] = {
     "div": lambda operation, draws: times(operation, draws, inverse=True),
     "add": plus,
     "sub": lambda operation, draws: plus(operation, draws, -1.0),
-    "norm": norm,
-    "linalg_vector_norm": norm,
+    **dict.fromkeys(NORMS, norm),
     "rsub": reversed_minus,
     "neg": lambda operation, draws: algebra.scaled(draws[0].value, -1.0),
     "clamp": within,

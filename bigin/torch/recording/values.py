@@ -115,6 +115,13 @@ class Pieces(Value):
 
 
 @dataclass(frozen=True, eq=False)
+class Composite(Value):
+    """Several writes, the lowest first, in a dense tensor: draws in some parts of it, and anything in others."""
+
+    writes: tuple[Write, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Argument:
     """A tensor among the arguments of an operation: its value, sizes and dtype."""
 
