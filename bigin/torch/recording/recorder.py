@@ -350,8 +350,8 @@ class Operation:
                 mean, std = self.given(1, "mean", 0.0), self.given(2, "std", 1.0)
                 if "Tensor" in self.func._overloadname or not isinstance(self.args[0], Argument):
                     mean, std = number_of(self.given(0, "mean")), number_of(self.given(1, "std", 1.0))
-                if mean is None or std is None:
-                    return Refused("normal", "normal with a mean or std for each element")
+            if mean is None or std is None:
+                return Refused("normal", "normal with a mean or std for each element")
             return filled_or_drawn("normal", {"mean": float(mean), "std": float(std)}, shape)
         return Refused(self.name, "a draw that no method makes") if self.name in RANDOM else None
 
