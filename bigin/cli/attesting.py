@@ -26,7 +26,7 @@ The exit code is 0 if all is equal, and 1 if something differs.
 bigin attest checkpoint/ -o manifest.json
 bigin attest checkpoint/ --recipe recipe.toml --seed 42 -o manifest.json
 bigin attest --check manifest.json checkpoint/
-bigin attest --check manifest.json                # computed again, with no checkpoint
+bigin attest --check manifest.json    # without a checkpoint
 """
 
 

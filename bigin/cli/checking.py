@@ -29,7 +29,7 @@ from bigin.core.text import counted
 if TYPE_CHECKING:
     from bigin.inspect.model_check import ModelCheck
 
-HELP = """Tell which tensors of MODEL do not look as RECIPE says, whatever initialized it and by whatever seed.
+HELP = """List the tensors of MODEL that do not look as RECIPE says, whatever code and seed initialized it.
 
 Found are values that were never written (zeros, NaN, memory's leftovers), wrong standard deviations, fans and
 distributions, rows, shards and tensors that are equal though they are drawn, and tensors that are missing or unknown.
@@ -73,7 +73,7 @@ check_options = gathered(
 
 
 @click.command(
-    cls=Command, no_args_is_help=True, help=HELP, short_help="Tell which tensors do not look as a recipe says."
+    cls=Command, no_args_is_help=True, help=HELP, short_help="List tensors that do not look as a recipe says."
 )
 @click.argument("model", type=PATH)
 @click.argument("recipe", type=PATH, required=False)

@@ -37,8 +37,9 @@ KEYS are integers such as 5,0xDEADBEEF, @FILE for a text file with a key on each
 --text they are texts, whose hashes are the keys. Nothing is stored: `bigin table dump` writes rows.
 
 \b
-bigin table keys 5,0xDEADBEEFCAFEF00D --embedding-dim 4 --method normal --std 0.01 --name users
-bigin table keys user:1234 --text --embedding-dim 4 --method normal --std 0.01 --name users
+bigin table keys 5,0xDEADBEEF --embedding-dim 4 --method normal --name users
+bigin table keys user:1234 --text \\
+    --embedding-dim 4 --method normal --name users
 """
 DUMP_HELP = """Write the initial rows of KEYS into FOLDER: files of keys and of values for each rank.
 
@@ -47,7 +48,8 @@ input; it may be larger than memory. The row of a key lies in the files of rank 
 compares them.
 
 \b
-bigin table dump keys.npy dump/ --world-size 8 --embedding-dim 64 --method normal --std 0.01 --name users
+bigin table dump keys.npy dump/ --world-size 8 \\
+    --embedding-dim 64 --method normal --std 0.01 --name users
 """
 
 

@@ -83,6 +83,7 @@ class ModelOptions:
     dummy: bool
     format: str | None
     source: str | None
+    as_json: bool
 
     @property
     def tree(self) -> str | None:
@@ -126,6 +127,7 @@ model_options = gathered(
         type=PATH,
         help="Checkpoint that rules copy tensors from.  [default: the recipe's `from`]",
     ),
+    json_option,
 )
 
 
@@ -173,16 +175,22 @@ def init(
     if form.format in DCP:
         check_dcp(choice, form, out)
     if dry_run:
-        print_rows(making.outline(out), making.says)
+        rows = making.outline(out)
+        if form.as_json:
+            click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        else:
+            print_rows(rows, making.says)
         return
     assert out is not None
     if planning.parts is not None:
         made = making.plan(out, parts=planning.parts, overwrite=write.overwrite)
-        keep(made, planning.output, run.quiet)
+        keep(made, planning.output, run.quiet, as_json=form.as_json)
         return
-    with progress_bar(out, run.quiet) as progress:
+    with progress_bar(out, run.quiet or form.as_json) as progress:
         report = making.fill(out, **run.arguments(), **write.arguments(), progress=progress)
-    if not run.quiet:
+    if form.as_json:
+        click.echo(json.dumps(report.as_dict(), indent=2))
+    elif not run.quiet:
         click.echo(outcome(report, counted(len(report.record["tensors"]), "tensor"), f"filled by {making.label}"))
 
 
@@ -367,11 +375,13 @@ def configuration(config: str, **given: Any) -> Configuration:
 @config_option
 @architecture_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed, from 0 to 2^64 - 1.")
-def recipe(config: str | None, architecture: str | None, seed: int) -> None:
+@json_option
+def recipe(config: str | None, architecture: str | None, seed: int, as_json: bool) -> None:
     """Print a recipe."""
     if config is None:
         raise click.UsageError("expected --config, a model's configuration; `bigin recipes` lists those that ship")
-    click.echo(configuration(config, architecture=architecture, seed=seed).recipe(), nl=False)
+    text = configuration(config, architecture=architecture, seed=seed).recipe()
+    click.echo(json.dumps(tomllib.loads(text), indent=2) if as_json else text, nl=as_json)
 
 
 def print_rows(rows: Sequence[Row], says: str) -> None:

@@ -47,17 +47,14 @@ bigin finish plan.json
 WORK_HELP = """Do parts of PLAN: --part, or what a scheduler's environment says.
 
 \b
-SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX (Kubernetes), AWS_BATCH_JOB_ARRAY_INDEX,
-SGE_TASK_ID, PBS_ARRAY_INDEX: the part of that number; with a step, those up to the next task's.
-RANK with WORLD_SIZE (torchrun), OMPI_COMM_WORLD_RANK with _SIZE: every so many-th part.
+SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX (Kubernetes),
+AWS_BATCH_JOB_ARRAY_INDEX, SGE_TASK_ID, PBS_ARRAY_INDEX:
+    the part of that number; with a step, those up to the next task's
+RANK with WORLD_SIZE (torchrun), OMPI_COMM_WORLD_RANK with _SIZE:
+    every WORLD_SIZE-th part, from RANK on
 
 Parts that are done are skipped. Two attempts at a part, even at once, write the same bytes.
 """
-
-parts_option = click.option("--parts", type=int, required=True, help="Number of parts, of whole chunks or shards.")
-out_option = click.option(
-    "--output", "-o", type=PATH, default="plan.json", show_default=True, help="File that the plan is written to."
-)
 
 
 @dataclass(frozen=True)
@@ -73,12 +70,24 @@ planning_options = (
     click.option("--output", "-o", type=PATH, help="File that the plan is written to.  [default: plan.json]"),
 )
 planned = gathered("planning", Planning, *planning_options)
+cut = gathered(
+    "planning",
+    Planning,
+    click.option("--parts", type=int, required=True, help="Number of parts, of whole chunks or shards."),
+    click.option(
+        "--output", "-o", type=PATH, default="plan.json", show_default=True, help="File that the plan is written to."
+    ),
+)
 
 
-def keep(plan: Plan, output: str | None, quiet: bool) -> None:
+def keep(plan: Plan, output: str | None, quiet: bool, *, as_json: bool = False) -> None:
     """Write a plan to its file, and print what to do with it."""
     path = output or "plan.json"
     plan.write(path)
+    if as_json:
+        told = {"plan": path, "target": plan.target, "parts": plan.parts, "rounds": plan.rounds}
+        click.echo(json.dumps(told | {"fingerprint": plan.fingerprint}, indent=2))
+        return
     if quiet:
         return
     click.echo(f"{path}: {counted(plan.parts, 'part')} of {plan.target}, plan {plan.fingerprint}")
@@ -92,32 +101,33 @@ def keep(plan: Plan, output: str | None, quiet: bool) -> None:
 @filled_with
 @layout_options
 @block_options
-@parts_option
-@out_option
+@cut
 @click.option("--overwrite", is_flag=True, help="Fill a target that holds other data, or that another plan has begun.")
+@json_option
 @click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 def plan(
     target: str,
     spec: SpecOptions,
     layout: LayoutOptions,
     blocks: BlockOptions,
-    parts: int,
-    output: str,
+    planning: Planning,
     overwrite: bool,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Plan a fill."""
     assert spec.method is not None
+    assert planning.parts is not None
     made = bigin.plan(
         target,
         spec.method,
-        parts=parts,
+        parts=planning.parts,
         **spec.arguments(),
         **layout.arguments(),
         **blocks.arguments(),
         overwrite=overwrite,
     )
-    keep(made, output, quiet)
+    keep(made, planning.output, quiet, as_json=as_json)
 
 
 plan_argument = click.argument("path", metavar="PLAN", type=PATH)
@@ -178,13 +188,13 @@ def status(context: click.Context, path: str, as_json: bool) -> None:
         context.exit(1)
 
 
-@click.command(cls=Command, no_args_is_help=True, short_help="End a plan whose parts are all done.")
+@click.command(cls=Command, no_args_is_help=True, short_help="Complete a plan whose parts are all done.")
 @plan_argument
 @run_options
 @json_option
 @click.pass_context
 def finish(context: click.Context, path: str, run: RunOptions, as_json: bool) -> None:
-    """End PLAN: count what is stored, and only where all is there mark the target as complete.
+    """Complete PLAN: check what is stored, and mark the target as complete if nothing is missing.
 
     It lists parts that are missing or short and then changes nothing. It may be repeated.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from bigin.cli.options import (
     RecipeOptions,
     SpecOptions,
     gathered,
+    json_option,
     max_memory_option,
     recipe_options,
     tensor_options,
@@ -32,7 +34,7 @@ Ctrl-C ends the server.
 \b
 bigin serve gpt2 --like gpt2/ --port 8000
 bigin serve recipe.toml --like checkpoint/ --shards 1GiB --max-memory 2GiB
-bigin serve --method normal --std 0.02 --shape 1000000000,128 --dtype bfloat16 --name table
+bigin serve --method normal --std 0.02 --shape 1000000000,128 --name table
 """
 
 
@@ -87,8 +89,11 @@ serve_options = gathered(
 @recipe_options(like_required=False)
 @tensor_options
 @serve_options
+@json_option
 @click.option("--quiet", "-q", is_flag=True, help="Print only the URL.")
-def serve(recipe: str | None, choice: RecipeOptions, tensor: SpecOptions, how: ServeOptions, quiet: bool) -> None:
+def serve(
+    recipe: str | None, choice: RecipeOptions, tensor: SpecOptions, how: ServeOptions, as_json: bool, quiet: bool
+) -> None:
     """Serve values."""
     if (recipe is None) == (tensor.method is None):
         raise click.UsageError("expected RECIPE with --like, or --method with --shape")
@@ -103,8 +108,10 @@ def serve(recipe: str | None, choice: RecipeOptions, tensor: SpecOptions, how: S
         server = bigin.serve(single(tensor, choice.seed or 0, how), **how.arguments())
     with server:
         layouts = server.computed.layouts.values()
-        total = size_text(sum(layout.nbytes for layout in layouts))
-        said = f"serving {counted(len(layouts), 'tensor')}, {total}, at {server.url} (Ctrl-C ends it)"
+        total = sum(layout.nbytes for layout in layouts)
+        said = f"serving {counted(len(layouts), 'tensor')}, {size_text(total)}, at {server.url} (Ctrl-C ends it)"
+        if as_json:
+            said = json.dumps({"url": server.url, "tensors": len(layouts), "nbytes": total})
         click.echo(server.url if quiet else said)
         sys.stdout.flush()
         server.wait()

@@ -37,7 +37,7 @@ verify` for those.
 bigin show table.zarr
 bigin show checkpoint/                            # a line for every tensor
 bigin show table.zarr --sample 1% --plot table.png
-bigin show table.zarr --parts 500 -o plan.json    # then bigin work and finish
+bigin show table.zarr --parts 500 -o plan.json
 bigin show weights.npy --method normal --std 0.02
 """
 
@@ -86,7 +86,12 @@ def show(
         if output.plot is not None or not how.statistics:
             raise click.UsageError("expected --parts without --plot and --no-statistics, as `bigin finish` shows them")
         given = {**spec.arguments(), **layout.arguments(), **sample.arguments()}
-        keep(bigin.plan_show(target, spec.method, parts=how.parts, **given), how.output, run.quiet)
+        keep(
+            bigin.plan_show(target, spec.method, parts=how.parts, **given),
+            how.output,
+            run.quiet,
+            as_json=output.as_json,
+        )
         return
 
     if output.plot is not None:

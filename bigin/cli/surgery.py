@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from bigin.cli.options import (
     RunOptions,
     WriteOptions,
     gathered,
+    json_option,
     parameter_options,
     run_options,
     write_options,
@@ -22,10 +24,10 @@ from bigin.cli.options import (
 from bigin.cli.printing import outcome, progress_bar
 from bigin.core.text import counted
 
-HELP = """Write CHECKPOINT anew as OUT, with more rows in its embeddings of tokens.
+HELP = """Write a copy of CHECKPOINT to OUT, with more rows in its embeddings of tokens.
 
-The input and the output embeddings grow together, and so do biases of the outputs. config.json says the new vocab_size,
-and all else is copied bit for bit. No tensor is held in memory.
+The input and the output embeddings grow together, and so do biases of the outputs. config.json gets the new vocab_size,
+and all else is copied bit for bit. The checkpoint may be larger than memory.
 
 \b
 bigin grow-vocab llama/ out/ --rows 128512
@@ -90,6 +92,7 @@ vocabulary_options = gathered(
 @parameter_options
 @write_options
 @run_options
+@json_option
 def grow_vocab(
     checkpoint: str,
     out: str,
@@ -97,15 +100,19 @@ def grow_vocab(
     parameters: Mapping[str, Any],
     write: WriteOptions,
     run: RunOptions,
+    as_json: bool,
 ) -> None:
     """Grow the vocabulary of a checkpoint."""
     limits = run.arguments()
     if limits.pop("requests") is not None:
-        raise click.UsageError("expected no --requests, as the checkpoint that is read lies on this machine")
-    with progress_bar(out, run.quiet) as progress:
+        raise click.UsageError("expected no --requests, as the checkpoint is read from this machine")
+    with progress_bar(out, run.quiet or as_json) as progress:
         report = bigin.grow_vocabulary(
             checkpoint, out, **growth.arguments(), **write.arguments(), **limits, **parameters, progress=progress
         )
+    if as_json:
+        click.echo(json.dumps(report.as_dict(), indent=2))
+        return
     if run.quiet:
         return
     tensors = report.record["tensors"]

@@ -50,7 +50,7 @@ the command.
 
 \b
 bigin table grow users.zarr 250000000
-bigin table grow users.zarr 250000000 --parts 500 -o plan.json    # then bigin work and finish
+bigin table grow users.zarr 250000000 --parts 500 -o plan.json
 """
 IDS_HELP = """IDS are 5,7,10 or 5:9 (without 9), @FILE for a file of them (text, or .npy), or - for standard input."""
 ROWS_HELP = f"""Print the rows IDS of the table PATH, in the given order, or write them to a file.
@@ -163,10 +163,7 @@ def grow(path: str, num_embeddings: int, sync: bool, planning: Planning, run: Ru
     """Grow a table."""
     if planning.parts is not None:
         plan = bigin.plan_grow(path, num_embeddings, parts=planning.parts)
-        keep(plan, planning.output, run.quiet or as_json)
-        if as_json:
-            said = {"target": plan.target, "plan": planning.output or "plan.json", "parts": plan.parts}
-            click.echo(json.dumps(said | {"fingerprint": plan.fingerprint}, indent=2))
+        keep(plan, planning.output, run.quiet, as_json=as_json)
         return
     with progress_bar(path, run.quiet or as_json) as progress:
         grown = bigin.EmbeddingTable.open(path)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 HELP = """Compute the values of TARGET again and compare them with the stored ones, bit for bit.
 
 They are computed as the provenance record says. A checkpoint that was saved again has no record; then --recipe or
---config says what it should hold, and tensors that are missing, unknown or of another shape are told as well.
+--config says what it should hold, and tensors that are missing, unknown or of another shape are listed as well.
 
 The exit code is 0 if everything is equal or was repaired, and 1 if something differs.
 
@@ -45,7 +45,7 @@ bigin verify checkpoint/ --recipe recipe.toml --seed 42
 bigin verify checkpoint/ --config config.json --seed 42
 bigin verify weights.npy --method normal --std 0.02 --seed 42
 bigin verify table.zarr --sample 1%
-bigin verify table.zarr --parts 500 -o plan.json    # then bigin work and finish
+bigin verify table.zarr --parts 500 -o plan.json
 """
 
 
@@ -116,7 +116,7 @@ def verify(
             plan = made.plan_verify(target, parts=planning.parts, **sample.arguments())
         else:
             plan = bigin.plan_verify(target, spec.method, parts=planning.parts, **given)
-        keep(plan, planning.output, run.quiet)
+        keep(plan, planning.output, run.quiet, as_json=how.as_json)
         return
     with progress_bar(target, run.quiet or how.as_json) as progress:
         options = {**run.arguments(), "progress": progress}

@@ -7,10 +7,14 @@ import os
 import subprocess
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from common import BIGIN, LIMIT, run, snapshot
 
+import bigin
+from bigin.cli import cli
 from bigin.inspect import machine
 from bigin.methods import table
 
@@ -71,6 +75,38 @@ def test_lists_as_json():
     recipes = json.loads(run("recipes", "--json").stdout)
     assert "gpt2" in [row["name"] for row in recipes]
     assert isinstance(json.loads(run("recipes", "gpt2", "--json").stdout), dict)
+
+
+def commands_of(group=cli, path=()):
+    """Every command that does something, with the words that call it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands_of(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+@pytest.mark.parametrize("words", [words for words, _ in commands_of()], ids="-".join)
+def test_every_command_has_json_and_a_help_of_80_columns(words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    (command,) = [command for given, command in commands_of() if given == words]
+    assert "--json" in [option for parameter in command.params for option in parameter.opts]
+    shown = CliRunner().invoke(cli, [*words, "--help"]).output
+    assert max(map(len, shown.splitlines())) <= 80, shown
+
+
+def test_models_as_json():
+    bigin.create("model.zarr/fc/weight", shape=(4, 4))
+    Path("r.toml").write_text('[default]\nmethod = "normal"\n')
+    (row,) = json.loads(run("init", "r.toml", "model.zarr", "--dry-run", "--json").stdout)
+    assert (row["tensor"], row["shape"], row["nbytes"]) == ("fc/weight", [4, 4], 64)
+    assert json.loads(run("init", "r.toml", "model.zarr", "--json").stdout)["nbytes"] == 64
+
+
+def test_a_plan_as_json():
+    options = ("--method", "normal", "--shape", "40000,64", "--parts", 2, "--json")
+    told = json.loads(run("plan", "w.npy", *options).stdout)
+    assert (told["plan"], told["parts"], told["rounds"]) == ("plan.json", 2, {})
 
 
 @pytest.mark.slow
