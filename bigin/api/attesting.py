@@ -32,7 +32,7 @@ LARGEST = 1 << 30  # bytes of a manifest
 
 @dataclass(frozen=True)
 class Attestation:
-    """What a model holds: a digest of each tensor, and what its values are by the law, as its record tells it.
+    """A manifest of a model: a digest of each tensor, and the record that says how its values are computed.
 
     Attributes:
         tensors: by the name of the law: dtype, shape and digest (blake2b).
@@ -123,7 +123,7 @@ class Attestation:
     def check(
         self, target: Any = None, *, threads: int | None = None, max_memory: int | str | None = None
     ) -> AttestationCheck:
-        """Compare the digests with those of a model that is there, or with those of the law alone.
+        """Compare the digests with those of a model, or with those of values that are computed again.
 
         Args:
             target: a safetensors file, the folder or index of a checkpoint, or a zarr group. None computes the values

@@ -32,7 +32,7 @@ def check(
     max_memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ModelCheck:
-    """Tell which tensors of a model do not look as a recipe says, whatever initialized it and by whatever seed.
+    """Find the tensors of a model that do not look as a recipe says, whatever code and seed initialized it.
 
     Values that were never written (zeros, NaN, what memory held before), a wrong standard deviation or distribution,
     wrong fans, rows, shards or tensors that are equal though they are drawn, and tensors that are missing or that no
@@ -83,7 +83,7 @@ def show_model(
     max_memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ModelCheck:
-    """Describe every tensor of a model: its values beside what its record makes expected, where there is one.
+    """Describe every tensor of a model, and compare its values with the record, if there is one.
 
     Args:
         model: a safetensors file, the folder or the index of a checkpoint, or a zarr group.

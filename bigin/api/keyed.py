@@ -33,7 +33,7 @@ from bigin.targets.memory import MemoryTarget, memory_target
 
 
 class KeyedTable:
-    """The initial rows of an embedding table whose rows have no numbers: any unsigned 64-bit integer is a key.
+    """The initial rows of an embedding table whose rows are named by unsigned 64-bit keys.
 
     A value is a function of the seed, the table's name, the method, the row's key and the column, and of nothing else.
     Nothing is stored. So a row is the same on every replica, whatever rows were made before it, and again when it
@@ -91,7 +91,7 @@ class KeyedTable:
         return self.rows(keys)
 
     def rows(self, keys: Any, out: Any = None) -> Any:
-        """Make the rows of keys, in their order; a key may come more than once.
+        """Compute the rows of keys, in their order; a key may repeat.
 
         Args:
             keys: integers of any dtype, shape and kind: a Python integer, a list, a numpy array, a torch tensor, an
@@ -144,7 +144,7 @@ class KeyedTable:
         overwrite: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Report:
-        """Write the rows of keys as dynamic embedding tables exchange them: files of keys and of values for each rank.
+        """Write the rows of keys in the format of dynamic embedding tables: files of keys and of values for each rank.
 
         The row of a key lies in the files of the rank `key % world_size` (of the unsigned key), in the keys' order:
         NAME_emb_keys.rank_R.world_size_W holds int64 keys, NAME_emb_values.rank_R.world_size_W the rows, of the table's

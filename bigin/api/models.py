@@ -71,7 +71,7 @@ def outline(
     dtype: Any = None,
     source: str | os.PathLike[str] | None = None,
 ) -> list[Row]:
-    """What `initialize` would do, without doing any of it.
+    """Describe what `initialize` would do, without doing it.
 
     Args:
         recipe, like, seed, variables, strict, dtype, source: as in `initialize`.

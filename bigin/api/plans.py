@@ -57,7 +57,7 @@ from bigin.targets.safetensors.companions import Companions
 
 
 class Plan:
-    """A job cut into parts, each of which any process on any machine does, in any order and as often as it likes.
+    """A job in parts, each of which any process on any machine may do, in any order and any number of times.
 
     The target is made by then, and its record says that it is not complete. `bigin.plan` makes a plan, `Plan.read`
     reads one that was written to a file.
@@ -118,7 +118,7 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """What tells the plan from others, also from one of the same values in other parts."""
+        """A hash that identifies the plan, also among plans of the same values in other parts."""
         return self._data.fingerprint
 
     def __repr__(self) -> str:
@@ -203,7 +203,7 @@ class Plan:
     def finish(
         self, *, threads: int | None = None, max_memory: int | str | None = None, requests: int | None = None
     ) -> Any:
-        """End the plan: count what is stored, and only where all is there mark the target as complete.
+        """Complete the plan: check what is stored, and mark the target as complete if nothing is missing.
 
         It may be repeated.
 
@@ -227,7 +227,7 @@ class Plan:
         sync: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Any:
-        """Do all parts that are left on an executor, and finish the plan.
+        """Do all remaining parts on an executor, and finish the plan.
 
         Args:
             executor: anything with submit(function, *arguments) -> Future: of concurrent.futures, mpi4py.futures, Parsl

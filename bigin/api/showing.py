@@ -52,7 +52,7 @@ def show(
     progress: Progress | None = None,
     **parameters: Any,
 ) -> Overview:
-    """Describe a target, and its values beside what their method makes expected.
+    """Describe a target, and compare its values with the distribution of their method.
 
     Statistics are no proof: `verify` compares every bit.
 

@@ -49,7 +49,7 @@ def grow_vocabulary(
     progress: Callable[[int, int], None] | None = None,
     **parameters: Any,
 ) -> Report:
-    """Write a checkpoint anew with more rows in its embeddings of tokens.
+    """Write a copy of a checkpoint with more rows in its embeddings of tokens.
 
     The input and the output embeddings grow together, config.json says the new `vocab_size`, and everything else is
     copied bit for bit. No tensor is held in memory, so the checkpoint may be larger than that.

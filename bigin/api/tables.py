@@ -194,7 +194,7 @@ class EmbeddingTable:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """The name of the table in messages."""
         return self._rows.target.label
 
     @property
@@ -220,12 +220,12 @@ class EmbeddingTable:
 
     @property
     def padding_idx(self) -> int | None:
-        """The row that begins as zeros, if there is one."""
+        """The row whose initial values are zeros, if there is one."""
         return self.specification.padding_idx
 
     @property
     def ndim(self) -> int:
-        """2, as of every table."""
+        """The number of axes: 2."""
         return 2
 
     @property
@@ -290,7 +290,7 @@ class EmbeddingTable:
         return card(f"embedding table, {self.label}", facts)
 
     def rows(self, ids: Any) -> np.ndarray[Any, Any]:
-        """Read rows, in the order asked; an id may come more than once. What other processes have written is seen.
+        """Read rows in the order of the ids, which may repeat. Rows that other processes have written are seen.
 
         Negative ids are refused, as in torch.nn.Embedding: among ids they are more often a mistake than a row counted
         from the end.
@@ -316,7 +316,7 @@ class EmbeddingTable:
         sync: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Report:
-        """Add rows, with the values that a table of that size would have had from the start. Others stay as they are.
+        """Add rows, with the values of a new table of that size. All other rows keep their values.
 
         Killed at any moment, it leaves the table as it was (or grown), and can be run again.
 
@@ -354,7 +354,7 @@ class EmbeddingTable:
         requests: int | None = None,
         sync: bool = True,
     ) -> int:
-        """Bring rows back to their initial values.
+        """Reset rows to their initial values.
 
         In a compressed chunk the other rows are read and written again, so no other program may write them meanwhile.
 
@@ -423,7 +423,7 @@ class EmbeddingTable:
         return int(number.size)
 
     def export(self, path: str | Path, ids: Any = None) -> int:
-        """Write rows to a file of their own, a few megabytes at a time.
+        """Write rows to another file, a few megabytes at a time.
 
         Args:
             path: of a new file: .npy for an array of shape (number of ids, embedding_dim), whose dtype is the table's
@@ -457,7 +457,7 @@ class EmbeddingTable:
         requests: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> TableVerification:
-        """Make all rows again and compare them with what the table holds, bit for bit.
+        """Compute all rows again and compare them with the stored ones, bit for bit.
 
         Args:
             sample: the fraction of the chunks that is compared, above 0 and up to 1; chunks side by side count as one.
@@ -484,7 +484,7 @@ class EmbeddingTable:
         requests: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> TableStatistics:
-        """Count the rows that no longer hold their initial values. Nothing was kept for that: rows are made again.
+        """Count the rows that differ from their initial values, which are computed again.
 
         Args:
             sample, sample_seed, threads, max_memory, requests, progress: as in `verify`. A sample has two
@@ -556,7 +556,7 @@ class EmbeddingTable:
             after_stragglers(end)
 
     def close(self) -> None:
-        """Gives back what is open."""
+        """Close the files of the table."""
         self._rows.target.close()
 
     def __enter__(self) -> EmbeddingTable:

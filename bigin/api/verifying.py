@@ -54,7 +54,7 @@ def verify(
     progress: Callable[[int, int], None] | None = None,
     **parameters: Any,
 ) -> Verification:
-    """Make a target's values again and compare them with what it holds, bit for bit.
+    """Compute a target's values again and compare them with the stored ones, bit for bit.
 
     Args:
         target: as in `fill`, or a whole checkpoint or zarr group, or the folder of a dump (`KeyedTable.dump`).

@@ -27,7 +27,7 @@ def virtual(
     max_device_memory: int | str | None = None,
     **parameters: Any,
 ) -> VirtualArray:
-    """An array of a method's initial values that is never stored: what is asked for is made, with the bits of `fill`.
+    """Return an array of a method's initial values that is never stored: indexing computes the bits of `fill`.
 
     Nothing is computed or compiled before the first value is asked for. Then any part costs its own size alone; only
     orthogonal methods prepare a triangle of n x n first, which takes time and memory once.

@@ -58,7 +58,7 @@ class VirtualArray:
 
     @property
     def ndim(self) -> int:
-        """How many axes there are."""
+        """The number of axes."""
         return len(self.shape)
 
     @property
@@ -104,7 +104,7 @@ class VirtualArray:
         return out
 
     def fill_region(self, ranges: tuple[range, ...], out: Array) -> None:
-        """Fill a contiguous array with the product of rising ranges along the axes.
+        """Fill a contiguous array with the product of ascending ranges along the axes.
 
         Args:
             ranges: one for each axis.

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """What was asked for cannot be done; nothing was changed. The command line exits with 2."""
+    """The request is wrong; nothing was changed. The command line exits with 2."""
 
 
 class TargetError(InputError):
-    """The disk or its rights do not allow what was asked for; nothing was changed. The command line exits with 1."""
+    """The disk or its permissions do not allow the request; nothing was changed. The command line exits with 1."""
 
 
 class NotFoundError(InputError):
-    """Nothing is where a target, a checkpoint or a table was named."""
+    """The target, checkpoint or table does not exist."""
 
 
 class ExistsError(InputError):
-    """Something else is where new data was to go; nothing was changed."""
+    """Other data is stored at the target; nothing was changed."""
 
 
 class LockedError(InputError):
-    """Another writer is at work on the target; nothing was changed."""
+    """Another process writes to the target; nothing was changed."""
 
 
 class RecordError(InputError):
@@ -28,7 +28,7 @@ class RecordError(InputError):
 
 
 class SourceError(InputError):
-    """The checkpoint that values were copied from is gone, or is another one."""
+    """The checkpoint that values were copied from is missing, or has changed."""
 
 
 class FillError(RuntimeError):
@@ -36,7 +36,7 @@ class FillError(RuntimeError):
 
 
 class DamagedError(FillError):
-    """What is stored was removed, replaced or cut off, or cannot be decoded."""
+    """Stored data was removed, replaced or truncated, or cannot be decoded."""
 
 
 class StoreError(Exception):
@@ -49,7 +49,7 @@ class StoreError(Exception):
 
 
 class LockWarning(UserWarning):
-    """A store does not honour create-only requests, so that nothing keeps another writer away."""
+    """A store does not honour create-only requests, so other writers are not excluded."""
 
 
 class RecipeWarning(UserWarning):
@@ -57,7 +57,7 @@ class RecipeWarning(UserWarning):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A fill was interrupted; the message says how far it got and how to go on. The command line exits with 130."""
+    """A fill was interrupted; the message says how much is stored. The command line exits with 130."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -65,12 +65,12 @@ class Terminated(KeyboardInterrupt):
 
 
 class StreamWarning(UserWarning):
-    """Two arrays in memory were filled from one stream, so that both hold values of the same draws."""
+    """Two arrays in memory were filled from one stream, so both hold the same draws."""
 
 
 class TableWarning(UserWarning):
-    """A table is made of values that depend on the number of rows, so that it cannot grow."""
+    """The values of a table depend on its number of rows, so it cannot grow."""
 
 
 class CacheWarning(UserWarning):
-    """Compiled kernels cannot be kept, so that every run compiles them again."""
+    """Compiled kernels cannot be kept, so every run compiles them again."""

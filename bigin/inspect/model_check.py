@@ -14,7 +14,7 @@ from bigin.inspect.examining import Examined, Finding
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """Which tensors of a model do not look as they should.
+    """The result of a check: the tensors of a model that do not look as expected.
 
     Attributes:
         target: the model's label.

@@ -34,7 +34,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Overview:
-    """What `show` measured.
+    """The result of `show`: a target's layout, record and statistics.
 
     layout: how the values lie, by target. nbytes: what the values take, stored_bytes: what the target takes. done:
     which part of a fill that is not complete has reached the disk; None where there is no such fill. wanted: what the
@@ -61,7 +61,7 @@ class Overview:
 
     @property
     def looks_right(self) -> bool | None:
-        """Whether every check passes; None where nothing is expected or nothing was measured."""
+        """Whether every check passes; None if nothing is expected or nothing was measured."""
         return all(check.right for check in self.checks) if self.checks else None
 
     def _repr_html_(self) -> str:
@@ -70,7 +70,7 @@ class Overview:
         return overview_html(self)
 
     def histogram(self, bins: int, outside: float = 5e-4) -> Histogram | None:
-        """The histogram of the middle of the values. Zeros are left out where they are more than a fifth.
+        """The histogram of the middle of the values. Zeros are left out if they are more than a fifth.
 
         Args:
             bins: the number of bins.

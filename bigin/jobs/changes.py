@@ -82,7 +82,7 @@ class RowSet:
         return flags[start - 8 * first : stop - 8 * first].view(np.bool_)
 
     def ids(self) -> Array:
-        """The rows, rising.
+        """The rows, in ascending order.
 
         Returns:
             An array of int64.
@@ -91,7 +91,7 @@ class RowSet:
         return np.concatenate(found).astype(np.int64, copy=False) if found else np.empty(0, np.int64)
 
     def stretches(self) -> Iterator[tuple[int, int]]:
-        """The rows as stretches of consecutive ones.
+        """The rows as ranges of consecutive ones.
 
         Returns:
             An iterator over (first, last + 1).
@@ -109,7 +109,7 @@ class RowSet:
             yield held
 
     def first(self, count: int) -> tuple[list[tuple[int, int]], bool]:
-        """The first stretches.
+        """The first ranges.
 
         Args:
             count: how many at most.
@@ -125,7 +125,7 @@ class RowSet:
         return found, False
 
     def text(self, count: int = 20) -> str:
-        """The first stretches as `bigin table rows` takes them: 5,7,9:12.
+        """The first ranges as `bigin table rows` takes them: 5,7,9:12.
 
         Args:
             count: how many at most.
@@ -143,7 +143,7 @@ class RowSet:
 
 @dataclass(frozen=True)
 class TableVerification(Verification):
-    """What a verification of a table found.
+    """The result of a verification of a table.
 
     Attributes:
         rows: how many rows there are in the regions that were compared.
@@ -175,7 +175,7 @@ class TableVerification(Verification):
 
 @dataclass(frozen=True)
 class TableStatistics:
-    """How many rows of a table differ from their initial values.
+    """The number of rows of a table that differ from their initial values.
 
     Attributes:
         target: the table's label.

@@ -55,7 +55,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a verification found.
+    """The result of a verification.
 
     Attributes:
         target: the target's label.
@@ -93,12 +93,12 @@ class Verification:
 
     @property
     def equal(self) -> bool:
-        """Whether all values that were compared are equal, and the tensors are those that should be there."""
+        """Whether all compared values are equal, and the tensors are the expected ones."""
         return not (self.differences or self.tensors)
 
     @property
     def tensors(self) -> list[str]:
-        """A line for every tensor that is missing, that nothing is said of, or that has another shape or dtype."""
+        """A line for every tensor that is missing, is unknown, or has another shape or dtype."""
         missing = [f"{name}: expected it, got no tensor of that name" for name in self.missing]
         extra = [f"{name}: there, but {self.by or 'the record'} says nothing of it" for name in self.extra]
         return [*missing, *self.unlike, *extra]

@@ -1,4 +1,4 @@
-"""What a fill did."""
+"""The result of a fill."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bigin.spec.record import described
 
 @dataclass(frozen=True)
 class Report:
-    """What a fill did.
+    """The result of a fill.
 
     Attributes:
         target: the target's label, a path or what an array is.

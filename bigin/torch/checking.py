@@ -41,7 +41,7 @@ def check(
     threads: int | None = None,
     max_memory: int | str | None = None,
 ) -> ModelCheck:
-    """Tell which parameters of a module do not look as rules say, whatever initialized them and by whatever seed.
+    """Find the parameters of a module that do not look as rules say, whatever code and seed initialized them.
 
     Found are parameters that were never initialized (zeros, NaN, memory's leftovers), a wrong standard deviation or
     distribution, wrong fans, rows, shards and layers that are equal though they are drawn, and replicas that differ.

@@ -51,7 +51,7 @@ def materialize(
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Write a checkpoint of a module's initial values, which need never be in memory: the meta device will do.
+    """Write a checkpoint of a module's initial values, which may be larger than memory; the meta device will do.
 
     The checkpoint holds the parameters, each once, under its first name, and the buffers that state_dict() holds. A
     parameter has the values that init_ gives it with the same rules and seed.

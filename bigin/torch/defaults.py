@@ -18,7 +18,7 @@ ONES, ZEROS, XAVIER = Rule("ones"), Rule("zeros"), Rule("xavier_uniform")
 
 
 def rules_like(module: Any) -> dict[str, Rule]:
-    """Rules that draw a module's parameters by the scheme of its layers' own reset_parameters.
+    """Return rules with the distributions of the layers' own reset_parameters.
 
     The keys are full names, so that the rules can be inspected, changed, and put before or after others:
     {"head.*": "zeros", **rules_like(model)}. Known are Linear, Bilinear, ConvNd, ConvTransposeNd, Embedding,

@@ -27,7 +27,7 @@ BLOCK = 1 << 20  # elements of rows that are made as floats before they are quan
 
 @dataclass(frozen=True)
 class InitFn:
-    """What fills an embedding table, or this rank's parts of one; `bigin.torch.init_fn` makes it.
+    """A function that fills an embedding table, or this rank's parts of one; `bigin.torch.init_fn` makes it.
 
     Attributes:
         method, parameters, seed, name, padding_idx: what the values of the whole table are.
@@ -138,7 +138,7 @@ def fill_quantized(
     max_memory: int | str | None = None,
     **parameters: Any,
 ) -> Any:
-    """Fill quantized rows of an embedding table with what FBGEMM makes of the method's float32 values.
+    """Fill quantized rows of an embedding table with the bytes that FBGEMM makes of the method's float32 values.
 
     Rows are made as floats and quantized a few megabytes at a time. Each row has a scale and a bias of its own.
 

@@ -21,7 +21,7 @@ def open(
     dtype: Any = None,
     offset: int = 0,
 ) -> Any:
-    """The tensor that a file holds, mapped into memory without a copy.
+    """Return the tensor that a file holds, mapped into memory without a copy.
 
     Args:
         path: a .npy file; a zarr array (its folder, or a zarr.Array) whose chunks are whole rows without compression,

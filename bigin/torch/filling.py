@@ -38,7 +38,7 @@ def init_(
     threads: int | None = None,
     max_memory: int | str | None = None,
 ) -> list[TensorValues]:
-    """Fill the parameters of a module in place, each with initial values by the first rule that is for it.
+    """Fill the parameters of a module in place, each by the first rule that matches it.
 
     A parameter's stream comes from its own name, as torch.nn.Module.named_parameters tells it: adding, removing or
     reordering layers changes no other parameter. What wrappers (torch.compile, DistributedDataParallel, activation

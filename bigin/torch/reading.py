@@ -30,7 +30,7 @@ def reader(
     threads: int | None = None,
     max_memory: int | str | None = None,
 ) -> ComputedReader:
-    """A reader for torch.distributed.checkpoint.load that computes the values instead of reading them.
+    """Return a reader for torch.distributed.checkpoint.load that computes the values instead of reading them.
 
     Each rank makes the regions that its plan asks for, in place, on the device where its tensors lie, with the bits
     that `init_`, `initialize` and `materialize` make of the same names. The mesh and the placements change no bit, and

@@ -48,7 +48,7 @@ def replaces_init(
     threads: int | None = None,
     max_memory: int | str | None = None,
 ) -> Iterator[list[TensorValues]]:
-    """Give a model's parameters the law's values where code draws random numbers into them.
+    """Replace random numbers that code draws into a model's parameters by the values of the law.
 
     Within the context, functions of torch.nn.init (however they were imported) and `uniform_` and `normal_` write
     bigin's values into the parameters and buffers of the model, and into views of them. Everything else runs as it

@@ -60,7 +60,7 @@ def save_dcp(
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Write a checkpoint that torch.distributed.checkpoint.load reads, into a model of any mesh.
+    """Write a checkpoint that torch.distributed.checkpoint.load reads into a model on any mesh.
 
     The files are those of torch's own FileSystemWriter; the model may be larger than memory. A tied parameter is stored
     once, and loads under each of its names. `.metadata`, without which nothing loads, is written last: after an
@@ -118,7 +118,7 @@ def plan_dcp(
     max_shard_size: int | str | None = None,
     overwrite: bool = False,
 ) -> Plan:
-    """Cut the writing of such a checkpoint into parts, and make its files, so that many machines may write it.
+    """Cut the writing of a checkpoint of torch.distributed.checkpoint into parts, and make its files.
 
     Args:
         source, out, rules, like, seed, default, variables, strict, dtype, format, max_shard_size, overwrite: as in
