@@ -126,7 +126,8 @@ class Attestation:
         """Compare the digests with those of a model, or with those of values that are computed again.
 
         Args:
-            target: a safetensors file, the folder or index of a checkpoint, or a zarr group. None computes the values
+            target: a safetensors file, the folder or index of a checkpoint, a zarr group, or one array; here or in
+            a store. None computes the values
                 again, by the law, and needs no checkpoint.
             threads, max_memory: as in bigin.fill.
 
@@ -210,7 +211,8 @@ def attest(
     The values are compared with the law before it is attested.
 
     Args:
-        target: a safetensors file, the folder or index of a checkpoint, or a zarr group.
+        target: a safetensors file, the folder or index of a checkpoint, a zarr group, or one array; here or in
+            a store.
         output: the manifest's file, which is replaced; None writes none.
         recipe, like, variables, seed: what the values are, as in `verify`. By default what the record says.
         values_only: attest the digests alone: of a trained model, or of one without a record.

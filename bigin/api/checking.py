@@ -15,7 +15,8 @@ from bigin.inspect.examining import Examined, How, Item, examine
 from bigin.inspect.model_check import ModelCheck, absent
 from bigin.jobs.compare import Sample
 from bigin.jobs.job import check_progress
-from bigin.targets.paths import local_path
+from bigin.targets.objects.open import find_checkpoint
+from bigin.targets.paths import is_url, local_path
 from bigin.targets.safetensors.folder import is_checkpoint
 
 
@@ -40,7 +41,8 @@ def check(
     they do not see another seed, or a few values that were changed; `verify` compares bits.
 
     Args:
-        model: a safetensors file, the folder or the index of a checkpoint, or a zarr group.
+        model: a safetensors file, the folder or the index of a checkpoint, a zarr group, or one array; here or
+            in a store.
         recipe: the path of a recipe, or the name of one that ships. Without one, what the model's record says.
         like, variables, dtype: as in `verify`.
         sample: the share of each tensor that is read, above 0 and up to 1: some stretches of it, at least one.
@@ -86,7 +88,8 @@ def show_model(
     """Describe every tensor of a model, and compare its values with the record, if there is one.
 
     Args:
-        model: a safetensors file, the folder or the index of a checkpoint, or a zarr group.
+        model: a safetensors file, the folder or the index of a checkpoint, a zarr group, or one array; here or
+            in a store.
         sample, sample_seed, threads, max_memory, progress: as in `check`.
 
     Returns:
@@ -122,8 +125,17 @@ def unknown(model: Any) -> Wanted:
 
 
 def is_model(target: Any) -> bool:
-    """Whether a path on this machine is that of a whole checkpoint or zarr group."""
+    """Whether a path or a URL is that of a whole checkpoint or zarr group."""
     path = local_path(expand(target))
+    if is_url(target):
+        url = os.fsdecode(target)
+        if "#" in url or url.endswith(".npy"):
+            return False
+        if find_checkpoint(url) is not None:
+            return True
+        from bigin.targets.zarr.groups import open_group
+
+        return open_group(url, url, "r") is not None
     if path is None or not path.exists():
         return False
     if is_checkpoint(path):

@@ -25,8 +25,10 @@ from bigin.recipes.presets import find_recipe
 from bigin.recipes.read import read_recipe
 from bigin.recipes.specs import Chosen, check_recipe, cover, resolve
 from bigin.spec.model import ModelSpec, TensorValues
+from bigin.spec.record import spec_of
 from bigin.targets.model import ModelTarget
-from bigin.targets.models import Model, open_whole, read_model
+from bigin.targets.models import Model, read_model
+from bigin.targets.open import open_compared
 
 MENTIONED = 10  # tensors that an error about many names
 
@@ -157,10 +159,10 @@ def matched(target: Any, wanting: Wanting | None) -> Iterator[Matched]:
     """
     where = Where(target)
     if where.missing:
-        raise NotFoundError(f"{target}: expected a checkpoint or a zarr group, got nothing")
+        raise NotFoundError(f"{target}: expected a checkpoint, a zarr group or an array, got nothing")
     retries = Retries(where.remote)
     with default_modes(), as_fill_error(target):
-        model, opened = retries.attempt(lambda: open_whole(expand(target)))
+        model, opened = retries.attempt(lambda: open_compared(expand(target)))
         try:
             retries.remote = opened.remote
             wanted = by_record(opened, retries) if wanting is None else wanting(model)
@@ -196,6 +198,11 @@ def by_record(target: ModelTarget, retries: Retries) -> Wanted:
     if record is None:
         raise RecordError(f"{target.label}: expected a record of a fill, got none; give a recipe or --config")
     try:
-        return Wanted("its record", dict(ModelSpec.from_record(record).tensors))
+        said = spec_of(record)
     except InputError as error:
         raise RecordError(f"{target.label}: its record cannot be used: {error}; give a recipe or --config") from None
+    if isinstance(said, ModelSpec):
+        return Wanted("its record", dict(said.tensors))
+    if isinstance(said, TensorValues):  # of one array
+        return Wanted("its record", {next(iter(target.members)): said})
+    raise RecordError(f"{target.label}: expected a record of a whole tensor, got one of a part of it; give a recipe")

@@ -389,6 +389,7 @@ def plan_verify(
     padding_idx: int | None = None,
     sample: float = 1.0,
     sample_seed: int = 0,
+    source: str | os.PathLike[str] | None = None,
     **parameters: Any,
 ) -> Plan:
     """Cut a verification into parts, which many machines may do. `finish` returns what they have found.
@@ -397,8 +398,8 @@ def plan_verify(
         target: as in `verify`, a path or a URL, which every machine sees.
         parts: as in `plan`.
         method, recipe, like, variables, seed, name, shape, dtype, raw, offset, region, padding_idx, sample,
-            sample_seed, **parameters: as in `verify`. With a recipe, the target has the tensors that the recipe is for
-            and no others.
+            sample_seed, source, **parameters: as in `verify`. With a recipe, the target has the tensors that the recipe
+            is for and no others.
 
     Returns:
         The plan.
@@ -415,10 +416,10 @@ def plan_verify(
     place, chosen = absolute(expand(target)), Sample(sample, sample_seed)
     if recipe is not None or like is not None or variables is not None:
         check_alone(what, raw=raw, repair=False)
-        return plan_verify_model(place, by_recipe(recipe, like, seed, variables, dtype), parts, chosen)
+        return plan_verify_model(place, by_recipe(recipe, like, seed, variables, dtype, source=source), parts, chosen)
     where = what.where(place, dtype, raw=raw, offset=offset, damaged=True, models=method is None)
     with existing(where, "verify") as (there, retries):
-        spec, record = wanted(what, there, retries)
+        spec, record = wanted(what, there, retries, source)
         layout = {"raw": where.raw, "offset": where.offset}
         data = plan_reading("verify", spec, there, place, parts, {"layout": layout, "record": record, "sample": chosen})
         begin_reading(data, retries)

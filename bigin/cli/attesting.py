@@ -73,12 +73,7 @@ def attest(context: click.Context, checkpoint: str | None, how: AttestOptions, r
         if how.by.given or how.output is not None or how.values or how.seed is not None:
             raise click.UsageError("expected --check with a checkpoint or alone, got options for a new manifest")
         result = bigin.Attestation.read(how.check).check(checkpoint, **bounds)
-        if how.as_json:
-            click.echo(json.dumps(result.as_dict(), indent=2))
-        elif not run.quiet:
-            print_check(result, how.check)
-        if not result.equal:
-            context.exit(1)
+        show_check(context, result, how.check, as_json=how.as_json, quiet=run.quiet)
         return
     if checkpoint is None:
         raise click.UsageError("expected CHECKPOINT, or --check with a manifest")
@@ -104,6 +99,16 @@ def attest(context: click.Context, checkpoint: str | None, how: AttestOptions, r
     elif not run.quiet:
         by_what = f", by {made.by}" if made.by else ""
         click.echo(f"{how.output}: {counted(len(made.tensors), 'tensor')} of {checkpoint}{by_what}; {made.digest}")
+
+
+def show_check(context: click.Context, result: Any, manifest: str, *, as_json: bool, quiet: bool) -> None:
+    """Print a comparison with a manifest, and exit with 1 where something differs."""
+    if as_json:
+        click.echo(json.dumps(result.as_dict(), indent=2))
+    elif not quiet:
+        print_check(result, manifest)
+    if not result.equal:
+        context.exit(1)
 
 
 def print_check(result: Any, manifest: str) -> None:

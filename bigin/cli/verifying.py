@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import bigin
+from bigin.cli.attesting import show_check
 from bigin.cli.commands import Command
 from bigin.cli.models import configuration
 from bigin.cli.options import (
@@ -44,6 +45,7 @@ bigin verify table.zarr
 bigin verify checkpoint/ --recipe recipe.toml --seed 42
 bigin verify checkpoint/ --config config.json --seed 42
 bigin verify weights.npy --method normal --std 0.02 --seed 42
+bigin verify checkpoint/ --manifest manifest.json    # of bigin attest
 bigin verify table.zarr --sample 1%
 bigin verify table.zarr --parts 500 -o plan.json
 """
@@ -56,18 +58,20 @@ class VerifyOptions:
     repair: bool
     source: str | None
     as_json: bool
+    manifest: str | None
     by: ByOptions
 
     @classmethod
-    def of(cls, repair: bool, source: str | None, as_json: bool, **by: Any) -> VerifyOptions:
+    def of(cls, repair: bool, source: str | None, as_json: bool, manifest: str | None, **by: Any) -> VerifyOptions:
         """Gather the values of the options."""
-        return cls(repair, source, as_json, ByOptions.of(**by))
+        return cls(repair, source, as_json, manifest, ByOptions.of(**by))
 
 
 verify_options = gathered(
     "how",
     VerifyOptions.of,
     *by_choices,
+    click.option("--manifest", type=PATH, help="Compare with a manifest of bigin attest, as attest --check does."),
     click.option("--repair", is_flag=True, help="Fill the chunks that differ again."),
     click.option(
         "--from",
@@ -103,6 +107,20 @@ def verify(
     """Verify a target."""
     by = how.by
     by.check()
+    if how.manifest is not None:
+        others = [
+            spec.method,
+            spec.seed,
+            spec.name,
+            *spec.parameters.values(),
+            layout.shape,
+            layout.dtype,
+            planning.parts,
+        ]
+        if any(other is not None for other in others) or layout.raw or sample.sample != 1:
+            raise click.UsageError("expected --manifest alone, which says what TARGET should hold, got more options")
+        by_manifest(context, target, how, run)
+        return
     given = {**spec.arguments(), "seed": spec.seed, **layout.arguments(), **sample.arguments()}
     made = None if by.config is None else configured(by, spec, layout, repair=how.repair)
     if made is None:
@@ -115,7 +133,7 @@ def verify(
         if made is not None:
             plan = made.plan_verify(target, parts=planning.parts, **sample.arguments())
         else:
-            plan = bigin.plan_verify(target, spec.method, parts=planning.parts, **given)
+            plan = bigin.plan_verify(target, spec.method, parts=planning.parts, source=how.source, **given)
         keep(plan, planning.output, run.quiet, as_json=how.as_json)
         return
     with progress_bar(target, run.quiet or how.as_json) as progress:
@@ -130,6 +148,14 @@ def verify(
         click.echo(verdict(result))
     if not result.equal and not result.repaired:
         context.exit(1)
+
+
+def by_manifest(context: click.Context, target: str, how: VerifyOptions, run: RunOptions) -> None:
+    """Compare a target with a manifest; raise UsageError for options that say otherwise what it should hold."""
+    if how.by.given or how.repair or how.source is not None:
+        raise click.UsageError("expected --manifest alone, which says what TARGET should hold, got more options")
+    result = bigin.Attestation.read(how.manifest or "").check(target, threads=run.threads, max_memory=run.max_memory)
+    show_check(context, result, how.manifest or "", as_json=how.as_json, quiet=run.quiet)
 
 
 def configured(by: ByOptions, spec: SpecOptions, layout: LayoutOptions, *, repair: bool = False) -> Configuration:

@@ -16,7 +16,8 @@ from bigin.targets.device import device_target
 from bigin.targets.file_ledger import raw_target
 from bigin.targets.memmap import memmap_target
 from bigin.targets.memory import memory_target, refuse_cut
-from bigin.targets.models import open_model
+from bigin.targets.model import ModelTarget
+from bigin.targets.models import Model, open_model, open_whole
 from bigin.targets.npy import npy_target
 from bigin.targets.objects.open import names_objects, open_array, open_raw, raw_record
 from bigin.targets.objects.urls import is_cloud
@@ -156,6 +157,29 @@ def tensor_path(target: Any) -> tuple[Path, str] | None:
         inside = f", such as {path}#{next(iter(names))}" if names else ""
         raise InputError(f"{path}: expected one tensor, got a checkpoint; name a tensor in it{inside}")
     return path, name
+
+
+def open_compared(target: Any) -> tuple[Model, ModelTarget]:
+    """A checkpoint, a group or one array that is there, with all of its tensors; raises NotFoundError for else."""
+    try:
+        return open_whole(target)
+    except NotFoundError as error:
+        if not is_path(target):
+            raise
+        try:
+            array = open_target(target, damaged=True)
+        except InputError as other:
+            if os.fsdecode(target).endswith(".npy") and not isinstance(other, NotFoundError):
+                raise
+            raise NotFoundError(
+                f"{target}: expected a checkpoint of safetensors, a zarr group or array, or a .npy file, got none"
+            ) from error
+    if not array.exists():
+        raise NotFoundError(f"{target}: expected a checkpoint, a zarr group or an array, got nothing")
+    name = array.name or "values"
+    whole = ModelTarget(array.label, {name: array})
+    whole.remote, whole.ledger = array.remote, array.ledger
+    return Model(array.label, {"": {name: (array.dtype.name, array.shape)}}), whole
 
 
 def is_npy(target: Any) -> bool:

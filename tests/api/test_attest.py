@@ -141,3 +141,29 @@ def test_the_command(model):
     run("attest", model, "-o", "n.json", code=1)
     run("attest", "--check", "missing.json", code=2)
     run("attest", "--check", "m.json", "--recipe", "r.toml", code=2)
+
+
+def test_single_arrays_and_the_option_of_verify(model):
+    """An .npy file, a zarr array and one in a group; by its record, a recipe, or a manifest."""
+    Path("one.toml").write_text('[[rule]]\nmatch = "*.weight"\nmethod = "normal"\nstd = 0.02\n')
+    bigin.fill("w.weight.npy", "normal", std=0.02, shape=(40, 30))
+    bigin.fill("w.zarr", "normal", std=0.02, shape=(40, 30), name="w.weight")
+    digests = set()
+    for array in ("w.weight.npy", "w.zarr"):
+        digests.add(bigin.attest(array, "one.json").tensors["w.weight" if array.endswith("npy") else "w"]["blake2b"])
+        assert "1 tensor compared with one.json: equal" in run("verify", array, "--manifest", "one.json").stdout
+        assert bigin.Attestation.read("one.json").check().equal
+        assert bigin.check(array).right
+    assert len(digests) == 1
+    assert bigin.check("w.weight.npy", "one.toml").right
+    assert bigin.verify("w.weight.npy", recipe="one.toml", seed=0).equal
+    assert bigin.check(f"{model}/h/0/weight", "one.toml").right
+    np.save("w.weight.npy", np.zeros((40, 30), np.float32))
+    assert [each.tensor for each in bigin.check("w.weight.npy", "one.toml").wrong] == ["w.weight"]
+    done = run("verify", "w.weight.npy", "--manifest", "one.json", code=1)
+    assert "w.weight.npy: 1 tensor compared with one.json: not equal" in done.stdout
+    assert run("verify", "w.zarr", "--manifest", "one.json", "--json").stdout.startswith("{")
+    done = run("verify", "w.zarr", "--manifest", "one.json", "--method", "normal", code=2)
+    assert "expected --manifest alone" in done.stderr
+    done = run("check", "r.toml", "r.toml", code=2)
+    assert "expected a checkpoint of safetensors, a zarr group or array, or a .npy file, got none" in done.stderr

@@ -287,7 +287,7 @@ def test_a_page_of_histograms(recipe, monkeypatch):
     assert len(panels["h/0/up/weight"].patches) == 2  # values and what is expected of them
     assert [text.get_text() for text in panels["h/1/up/weight"].texts] == ["all 0"]
     colors = {name: axes._left_title.get_color() for name, axes in panels.items()}
-    assert [name for name, color in colors.items() if color == plot.SECOND] == ["h/1/up/weight"]
+    assert [name for name, color in colors.items() if color == plot.LIGHT.second] == ["h/1/up/weight"]
     monkeypatch.setattr(plot, "MOST", 3)
     plot.plot_model(result, "x.png")
     assert figures[1].get_suptitle() == f"{path}: 3 of {len(result.tensors)} tensors"

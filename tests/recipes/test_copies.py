@@ -193,6 +193,12 @@ def test_parts_of_a_plan_and_an_interrupted_fill_make_the_same():
     plan = bigin.plan_initialize("recipe.toml", "parts.safetensors", parts=3, like="like.safetensors")
     plan.run("processes:2")
     assert np.array_equal(safetensors.load_file("parts.safetensors")["x"], whole)
+    Path("old.safetensors").rename("moved.safetensors")
+    for options in ({"recipe": "recipe.toml", "like": "like.safetensors", "source": "moved.safetensors"}, {}):
+        Path("old.safetensors").unlink(missing_ok=True)
+        if not options:
+            Path("old.safetensors").hardlink_to("moved.safetensors")
+        assert bigin.plan_verify("parts.safetensors", parts=2, **options).run("processes:2").equal
 
 
 WRONG = {
