@@ -45,9 +45,23 @@
     return index;
   }
 
+  // The key of a row in code: a number with what a language puts behind it, or a text in quotes
+  const keyOf = (row, suffix = "") => (typeof row === "string" ? JSON.stringify(row) : `${BigInt.asUintN(64, row)}${suffix}`);
+
   function python(s) {
     const value = (x) => (typeof x === "string" ? `"${x}"` : String(x).replace("Infinity", 'float("inf")'));
     const parameters = Object.entries(s.parameters).map(([key, x]) => `, ${key}=${value(x)}`);
+    if (s.row !== undefined)
+      return `import bigin
+
+t = bigin.KeyedTable(
+    ${s.shape[1]}, "${s.method}"${parameters.join("")},
+    dtype="${s.dtype}", seed=${s.seed}, name=${JSON.stringify(s.name)},
+)
+row = t[${keyOf(s.row)}]
+for column in range(${s.first}, ${s.first + BigInt(s.count)}):
+    print(column, float(row[column]))
+`;
     const shape = `(${s.shape.join(", ")}${s.shape.length === 1 ? "," : ""})`;
     return `import bigin
 import numpy as np
@@ -67,7 +81,8 @@ for e in range(${s.first}, ${s.first + BigInt(s.count)}):
 
 const w = law.tensor({
   method: "${s.method}", parameters: { ${parameters.join(", ")} },
-  shape: [${s.shape.map((n) => n + "n").join(", ")}], dtype: "${s.dtype}", seed: ${s.seed}n, name: ${JSON.stringify(s.name)},
+  shape: [${s.shape.map((n) => n + "n").join(", ")}], dtype: "${s.dtype}", seed: ${s.seed}n, name: ${JSON.stringify(s.name)},${s.row === undefined ? "" : `
+  row: ${keyOf(s.row, "n")},`}
 });
 for (let e = ${s.first}n; e < ${s.first + BigInt(s.count)}n; e++) console.log(String(e), w.at(e));
 `;
@@ -118,14 +133,19 @@ for (let e = ${s.first}n; e < ${s.first + BigInt(s.count)}n; e++) console.log(St
 
   function c(s, w) {
     const { type, before, value } = expression(w);
+    let [key, stream] = [`UINT64_C(${s.seed})`, `law_stream_id(${quoted(s.name)}, "")`];
+    if (s.row !== undefined) {
+      key = `law_table_key(UINT64_C(${s.seed}), ${quoted(s.name)})`;
+      stream = typeof s.row === "string" ? `law_text_key(${quoted(s.row)})` : `UINT64_C(${keyOf(s.row)})`;
+    }
     return `// gcc -std=c17 -O2 -ffp-contract=off values.c -lm
 #include <inttypes.h>
 #include <stdio.h>
 #include "law.h"
 
 int main(void) {
-    const uint64_t seed = UINT64_C(${s.seed});
-    const uint64_t stream = law_stream_id(${quoted(s.name)}, "");
+    const uint64_t seed = ${key};
+    const uint64_t stream = ${stream};
 ${before}    for (uint64_t e = UINT64_C(${s.first}); e < UINT64_C(${s.first + BigInt(s.count)}); e++) {
         const ${type} value = ${value};
         printf("%" PRIu64 " %.${type === "double" ? 17 : 9}g\\n", e, value);
@@ -171,15 +191,31 @@ ${before}    for (uint64_t e = UINT64_C(${s.first}); e < UINT64_C(${s.first + Bi
     return list.map((part) => whole(part, what));
   }
 
+  // The key of a row: a number, or a text, in quotes where it is made of digits; undefined where there is none
+  function rowKey(value) {
+    const plain = value.trim();
+    if (plain === "") return undefined;
+    if (!/^[+-]?\d[\d_]*$/.test(plain)) return plain.replace(/^"(.*)"$/, "$1");
+    const key = BigInt(plain.replace(/[_+]/g, ""));
+    if (key < -(2n ** 63n) || key >= 2n ** 64n) throw new RangeError(`the key of a row is -2^63 ... 2^64 - 1, not ${key}`);
+    return key;
+  }
+
   function settings() {
-    const shape = sizes(get("shape").value, "a size of the shape");
+    const row = rowKey(get("key").value);
+    let shape = sizes(get("shape").value, "a size of the shape");
+    if (row !== undefined) {
+      if (shape.length === 0) throw new RangeError("a keyed table has columns; their number is the last of the shape");
+      shape = [1n, shape[shape.length - 1]];
+    }
     const method = get("method").value;
     const parameters = {};
     for (const [key, , choices] of FIELDS[method]) {
       const { value } = get("p-" + key);
       parameters[key] = choices ? value : numeral(value, key);
     }
-    const index = sizes(get("index").value, "an index");
+    let index = sizes(get("index").value, "an index");
+    if (row !== undefined) index = [0n, index[index.length - 1] ?? 0n];
     let first;
     if (index.length === shape.length) {
       index.forEach((i, axis) => {
@@ -192,7 +228,7 @@ ${before}    for (uint64_t e = UINT64_C(${s.first}); e < UINT64_C(${s.first + Bi
     if (first >= total) throw new RangeError(`the tensor has ${total} elements; the flat index is below that`);
     const count = Number(total - first < BigInt(SHOWN) ? total - first : BigInt(SHOWN));
     const seed = whole(get("seed").value, "the seed");
-    return { method, parameters, shape, dtype: get("dtype").value, seed, name: get("name").value, first, count };
+    return { method, parameters, shape, dtype: get("dtype").value, seed, name: get("name").value, first, count, row };
   }
 
   function show() {
@@ -204,13 +240,14 @@ ${before}    for (uint64_t e = UINT64_C(${s.first}); e < UINT64_C(${s.first + Bi
       for (let e = s.first; e < s.first + BigInt(s.count); e++) {
         const row = make("tr", "");
         const value = w.at(e);
-        row.append(make("td", `[${unravel(e, s.shape).join(", ")}]`), make("td", String(e)));
+        const index = s.row === undefined ? unravel(e, s.shape) : [keyOf(s.row), e];
+        row.append(make("td", `[${index.join(", ")}]`), make("td", String(e)));
         row.append(make("td", text(value, s.dtype), { class: "value" }), make("td", w.bits(e), { class: "bits" }));
         list.push(row);
       }
       rows.replaceChildren(...list);
       get("error").textContent = "";
-      get("about").textContent = `stream 0x${w.stream.toString(16)}, ${describe(w)}`;
+      get("about").textContent = `${s.row === undefined ? "stream" : "key of the row"} 0x${w.stream.toString(16)}, ${describe(w)}`;
       for (const [language, write] of Object.entries(code)) get("code-" + language).textContent = write(s, w);
       document.body.dataset.state = "shown";
     } catch (error) {

@@ -15,7 +15,7 @@ inPage(program, async (page) => {
   for (const one of JSON.parse(fs.readFileSync(tensors, "utf8"))) {
     await page.selectOption("#method", one.method);
     await page.selectOption("#dtype", one.dtype);
-    for (const key of ["shape", "seed", "name", "index"]) await page.fill("#" + key, one[key]);
+    for (const key of ["shape", "seed", "name", "index", "key"]) await page.fill("#" + key, one[key]);
     for (const [key, value] of Object.entries(one.parameters)) {
       const list = await page.locator(`select#p-${key}`).count();
       if (list) await page.selectOption(`#p-${key}`, value);

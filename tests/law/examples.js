@@ -74,6 +74,8 @@ const commands = {
       { method: "trunc_normal", parameters: {}, shape: [9], dtype: "float64", seed: 2n ** 64n - 1n, first: 3n },
       { method: "kaiming_uniform", parameters: { mode: "fan_out", nonlinearity: "relu" }, shape: [6, 1, 5, 5] },
       { method: "constant", parameters: { val: -0.3 }, shape: [8], dtype: "float8_e4m3fn" },
+      { method: "normal", parameters: { std: 0.5 }, shape: [1, 9], name: "users", row: -2n, first: 2n },
+      { method: "uniform", parameters: {}, shape: [1, 64], dtype: "bfloat16", seed: 3n, name: "é", row: 'user:"1"' },
     ];
     return JSON.stringify(
       shown.map((one) => {

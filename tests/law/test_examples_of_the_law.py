@@ -142,8 +142,25 @@ def test_the_page_in_chromium(tmp_path, monkeypatch):
             "shape": ", ".join(map(str, case["shape"])),
             "seed": str(case["seed"]),
             "index": max(case["runs"], key=int),
+            "key": "",
         }
         for case in cases
+    ]
+    keyed = [
+        (case["rows"][text].split(), text, case)
+        for case in ROWS
+        if case["dtype"] in dtypes and case["dim"] <= 100 and not {"lower", "upper"} & set(case["parameters"])
+        for text in list(case["rows"])[::4]
+    ]
+    tensors += [
+        {
+            **{key: case[key] for key in ("method", "dtype", "name", "parameters")},
+            "shape": str(case["dim"]),
+            "seed": str(case["seed"]),
+            "index": "0",
+            "key": text.removeprefix("text "),
+        }
+        for _, text, case in keyed
     ]
     tensors.append({**tensors[0], "seed": "-1"})
     (tmp_path / "tensors.json").write_text(json.dumps(tensors))
@@ -151,7 +168,11 @@ def test_the_page_in_chromium(tmp_path, monkeypatch):
     made = json.loads(output(node, browser, chromium, tmp_path / "tensors.json", tmp_path / "page.png"))
     assert made["errors"] == []
     *shown, refused = made["shown"]
-    assert len(shown) == len(cases)
+    assert len(shown) == len(cases) + len(keyed)
+    for (words, text, case), page in zip(keyed, shown[len(cases) :], strict=True):
+        assert page["error"] == "", case
+        assert page["rows"][0][0] == f"[{json.dumps(text[5:], ensure_ascii=False) if 'text' in text else text}, 0]"
+        assert [row[3] for row in page["rows"]] == words[:8], (case, text)
     assert refused == {"error": 'the seed is a whole number, not "-1"', "rows": []}
     for case, tensor, page in zip(cases, tensors, shown, strict=False):
         assert page["error"] == "", case
