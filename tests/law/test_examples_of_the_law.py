@@ -68,6 +68,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.slow
 def test_javascript_makes_the_golden_rows_by_key():
     made = json.loads(examples_js("keyed", KEYED))
     assert made["differ"] == []
@@ -99,6 +100,7 @@ def test_fma_of_float32_rounds_once():
     assert json.loads(examples_js("fma", json.dumps(cases))) == [2**24 + 2, 2**24, 2**24 + 4, 2**24 + 2]
 
 
+@pytest.mark.slow
 def test_c_makes_the_golden_bits(tmp_path):
     values = map(float.fromhex, output(compiled(examples_js("c", GOLDEN), tmp_path)).split())
     for case in CASES:
