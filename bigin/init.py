@@ -1119,7 +1119,7 @@ Stream = tuple[Generator | None, int | None, str | None]  # a generator, a seed,
 
 def _fill(tensor: A, method: str, parameters: dict[str, Any], stream: Stream, limits: Limits, *, overwrite: bool) -> A:
     """Fills a tensor from the stream that the caller names, or from the next one of the generator."""
-    if getattr(getattr(tensor, "device", None), "type", None) == "meta":  # torch leaves it as it is, too
+    if getattr(tensor, "is_meta", False):  # torch leaves it as it is, too
         return tensor
     generator, seed, name = stream
     if generator is not None and not isinstance(generator, Generator):

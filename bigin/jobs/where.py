@@ -65,7 +65,8 @@ class Where:
         """Whether errors in opening it may be passing ones, as far as its name tells: that of a URL or a store."""
         if is_path(self.target):
             return is_url(self.target)
-        return hasattr(self.target, "store_path") or hasattr(self.target, "list_prefix")
+        kind = type(self.target)  # a tensor takes a microsecond to say that it has no such attribute
+        return hasattr(kind, "store_path") or hasattr(kind, "list_prefix")
 
     @property
     def missing(self) -> bool:
@@ -82,6 +83,8 @@ class Where:
 
     def open(self) -> Target:
         """The target; raises InputError where there is none."""
+        if self.storage == given():
+            return self._open()
         with using(self.storage):
             return self._open()
 

@@ -43,5 +43,7 @@ class DeviceTarget(Target):
 
 def device_target(target: Any) -> DeviceTarget | None:
     """The target that an array on a CUDA device is; None for everything else."""
+    if getattr(target, "is_cpu", False):  # a tensor's
+        return None
     array = device_array_of(target)
     return None if array is None else DeviceTarget(array)

@@ -83,7 +83,7 @@ class TensorTarget(MemoryTarget):
     def __init__(self, torch: Any, tensor: Any) -> None:
         if type(tensor).__name__ == "DTensor":
             raise InputError("expected a plain tensor, got a DTensor; fill it with bigin.torch.fill_dtensor")
-        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+        if not tensor.is_cpu or tensor.layout != torch.strided:
             raise InputError(f"expected a dense tensor on the CPU, got one of {tensor.layout} on {tensor.device}")
         dtype = dtypes.parse_dtype(tensor.dtype)
         plain = tensor.detach()
