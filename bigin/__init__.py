@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from bigin.api.models import initialize as initialize
     from bigin.api.models import initialize_dummy as initialize_dummy
     from bigin.api.models import outline as outline
+    from bigin.api.models import outline_dummy as outline_dummy
     from bigin.api.plans import Plan as Plan
     from bigin.api.plans import plan as plan
+    from bigin.api.plans import plan_dummy as plan_dummy
     from bigin.api.plans import plan_grow as plan_grow
     from bigin.api.plans import plan_initialize as plan_initialize
     from bigin.api.plans import plan_show as plan_show
@@ -111,9 +113,11 @@ _HOMES = {
     "initialize": "bigin.api.models",
     "initialize_dummy": "bigin.api.models",
     "outline": "bigin.api.models",
+    "outline_dummy": "bigin.api.models",
     "Plan": "bigin.api.plans",
     "plan": "bigin.api.plans",
     "plan_grow": "bigin.api.plans",
+    "plan_dummy": "bigin.api.plans",
     "plan_initialize": "bigin.api.plans",
     "plan_show": "bigin.api.plans",
     "preview": "bigin.api.previewing",

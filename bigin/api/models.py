@@ -24,8 +24,10 @@ from bigin.recipes.assign import Assignment, Part
 from bigin.recipes.dummy import dummy_specs
 from bigin.recipes.recipe import Tensor
 from bigin.recipes.specs import Chosen, check_recipe, resolve
+from bigin.spec.coded import CodedSpec
 from bigin.spec.copied import GrownSpec
 from bigin.spec.model import ModelSpec, TensorValues
+from bigin.spec.tensor import TensorSpec
 from bigin.targets import orbax
 from bigin.targets.model import ModelTarget
 from bigin.targets.models import Model, nbytes_of, plan_checkpoint, planned_files, read_model
@@ -209,7 +211,7 @@ def initialize_dummy(
     """Write a checkpoint like another one, quantized or not, with weights that make finite activations.
 
     This is for measuring the speed of servers. Scales and norms are 1, biases 0, matrices of floats N(0, 0.02^2).
-    Packed integers and floats of 4 bits hold a small positive and a small negative value by turns.
+    Integers and floats of 4 bits that hold quantized weights are drawn: 0, and rarely the smallest of both signs.
 
     Args:
         out, like, max_shard_size, weights_only: as in `initialize`.
@@ -234,10 +236,45 @@ def initialize_dummy(
     shard = None if max_shard_size is None else parse_size(max_shard_size)
     with default_modes():
         out, like = expand(out), expand(like)
-        model = read_model(like)
-        specs = dummy_specs([Tensor(name, shape, dtype) for name, (dtype, shape) in model.tensors.items()], seed)
+        model, specs = dummy_of(like, seed)
         beside = Companions() if weights_only else companions_like(like, None)
         return fill_model(specs, Out(out, model, shard, beside=beside), limits, options)
+
+
+def outline_dummy(like: Any, *, seed: int = 0) -> list[Row]:
+    """What `initialize_dummy` would do, without doing any of it.
+
+    Args:
+        like, seed: as in `initialize_dummy`.
+
+    Returns:
+        A row for every tensor, in the order of the names. Its `rule` is empty.
+
+    Raises:
+        InputError: there is no such model.
+
+    Example:
+        >>> group = zarr.open_group("like.zarr", mode="w")
+        >>> array = group.create_array("fc1.weight_packed", shape=(120, 50), dtype="int32")
+        >>> [(row.tensor, row.values) for row in bigin.outline_dummy("like.zarr")]
+        [('fc1.weight_packed', 'uint4: 0, and 3 in 1000 bytes 1 or -1')]
+    """
+    with default_modes():
+        model, specs = dummy_of(expand(like), seed)
+    rows = []
+    for name, (dtype, shape) in sorted(model.tensors.items()):
+        spec = specs[name]
+        values = spec.formula if isinstance(spec, CodedSpec) else str(spec)
+        if isinstance(spec, TensorSpec):
+            values = f"{spec.method}: {family(spec.distribution).formula(spec.distribution)}"
+        rows.append(Row(name, shape, dtype, "", values, nbytes_of(dtype, shape)))
+    return rows
+
+
+def dummy_of(like: Any, seed: int) -> tuple[Model, dict[str, TensorValues]]:
+    """A model, and what its tensors hold where only the speed matters."""
+    model = read_model(like)
+    return model, dummy_specs([Tensor(name, shape, dtype) for name, (dtype, shape) in model.tensors.items()], seed)
 
 
 def model_of(out: Any, like: Any, chosen: Chosen, dtype: Any = None) -> tuple[Model, Mapping[str, TensorValues]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bigin.api.matching import MENTIONED, Wanting, by_recipe, check_alone, matched
-from bigin.api.models import Out, check_in_place, companions_like, in_form, model_of, opened_model
+from bigin.api.models import Out, check_in_place, companions_like, dummy_of, in_form, model_of, opened_model
 from bigin.api.opening import existing, record_of
 from bigin.api.showing import Shown
 from bigin.api.sources import grown_companions, refuse_itself, with_sources
@@ -355,6 +355,42 @@ def plan_initialize(
         beside = Companions() if weights_only else grown_companions(companions_like(expand(like), dtype), specs)
         wanted = Out(place, model, shard, in_place=like is None, beside=beside)
         return plan_model(specs, wanted, parts, overwrite=overwrite)
+
+
+def plan_dummy(
+    out: Any,
+    like: Any,
+    *,
+    parts: int,
+    seed: int = 0,
+    max_shard_size: int | str | None = None,
+    weights_only: bool = False,
+    overwrite: bool = False,
+) -> Plan:
+    """Cut the filling of a model of which only the speed matters into parts, as `plan_initialize` does.
+
+    Args:
+        out, like, seed, max_shard_size, weights_only, overwrite: as in `initialize_dummy`; every machine sees `out`.
+        parts: as in `plan`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> group = zarr.open_group("like.zarr", mode="w")
+        >>> array = group.create_array("fc1.weight_packed", shape=(120, 50), dtype="int32")
+        >>> plan = bigin.plan_dummy("out.safetensors", "like.zarr", parts=2)
+        >>> sum(done.nbytes for done in plan.work("0-1"))
+        24000
+    """
+    shard = None if max_shard_size is None else parse_size(max_shard_size)
+    with default_modes():
+        model, specs = dummy_of(expand(like), seed)
+        beside = Companions() if weights_only else companions_like(expand(like), None)
+        return plan_model(specs, Out(absolute(expand(out)), model, shard, beside=beside), parts, overwrite=overwrite)
 
 
 def plan_model(specs: Mapping[str, TensorValues], out: Out, parts: int, *, overwrite: bool) -> Plan:

@@ -21,6 +21,7 @@ from bigin.jobs.retries import Retries
 from bigin.jobs.what import What, recorded_spec
 from bigin.methods.expected import Expected
 from bigin.spec.arranged import ArrangedSpec
+from bigin.spec.coded import CodedSpec
 from bigin.spec.copied import CopySpec, GrownSpec
 from bigin.spec.part import FlatSliceSpec, RegionSpec
 from bigin.spec.spec import Spec
@@ -170,6 +171,8 @@ def expected_spec(what: What, target: Target, record: Record | None) -> tuple[Sp
         return spec, ""
     if isinstance(spec, ValuesSpec):
         return None, "its values were given, not drawn"
+    if isinstance(spec, CodedSpec):
+        return None, "its values are bytes that hold quantized weights"
     if isinstance(spec, CopySpec | GrownSpec | ArrangedSpec):
         return None, "its values were copied, not drawn"
     return None, "its record is of several tensors, each with an expected distribution of its own"

@@ -154,7 +154,7 @@ def init(
 ) -> None:
     """Fill a model."""
     if form.dummy:
-        making: Making = Dummy(choice, form, planned=dry_run or planning.parts is not None)
+        making: Making = Dummy(choice, form)
         recipe, out = (None, recipe) if out is None else (recipe, out)
         if recipe is not None:
             raise click.UsageError("expected no RECIPE beside --dummy")
@@ -297,10 +297,10 @@ class FromConfig:
 class Dummy:
     """Weights of which only the speed matters, for a copy of a model that is there."""
 
-    says = "rule"
+    says = ""
     label = "weights to measure with"
 
-    def __init__(self, choice: RecipeOptions, form: ModelOptions, *, planned: bool) -> None:
+    def __init__(self, choice: RecipeOptions, form: ModelOptions) -> None:
         for key, given in (
             ("config", form.config),
             ("dtype", form.dtype),
@@ -309,7 +309,6 @@ class Dummy:
             ("original-names", form.original_names),
             ("var", choice.variables),
             ("strict", choice.strict),
-            ("dry-run and --parts", planned),
         ):
             if given:
                 raise click.UsageError(f"expected --dummy without --{key}")
@@ -318,10 +317,10 @@ class Dummy:
         self.like, self.seed, self.form = choice.like, choice.seed or 0, form
 
     def outline(self, out: str | None) -> Sequence[Row]:
-        raise NotImplementedError
+        return bigin.outline_dummy(self.like, seed=self.seed)
 
     def plan(self, out: str, **given: Any) -> Plan:
-        raise NotImplementedError
+        return bigin.plan_dummy(out, self.like, seed=self.seed, **self.form.arguments(), **given)
 
     def fill(self, out: str, **given: Any) -> Report:
         return bigin.initialize_dummy(out, self.like, seed=self.seed, **self.form.arguments(), **given)
@@ -385,19 +384,19 @@ def recipe(config: str | None, architecture: str | None, seed: int, as_json: boo
 
 
 def print_rows(rows: Sequence[Row], says: str) -> None:
-    """Print what every tensor is filled with, and the rule that says so or the module that holds it."""
+    """Print what every tensor is filled with, and the rule that says so or the module that holds it, if any."""
     cells = [
         (
             row.tensor,
             f"{'x'.join(map(str, row.shape)) or 'scalar'} {row.dtype}",
-            row.rule,
+            *([row.rule] if says else []),
             row.values,
             size_text(row.nbytes),
         )
         for row in rows
     ]
     total = f"{counted(len(rows), 'tensor')}, {size_text(sum(row.nbytes for row in rows))}"
-    print_table(total, ("tensor", "shape", says, "values", "bytes"), cells, wrapped="values")
+    print_table(total, ("tensor", "shape", *([says] if says else []), "values", "bytes"), cells, wrapped="values")
 
 
 @click.command(cls=Command, help=RECIPES_HELP, short_help="List the recipes that ship, or print one.")

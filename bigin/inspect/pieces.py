@@ -11,6 +11,7 @@ import numpy as np
 from bigin.core.regions import Region, Shape, extent
 from bigin.core.views import Positions
 from bigin.spec.arranged import ArrangedSpec
+from bigin.spec.coded import CodedSpec
 from bigin.spec.copied import CopySpec, GrownSpec
 from bigin.spec.fused import FusedSpec
 from bigin.spec.layered import LayeredSpec
@@ -19,7 +20,7 @@ from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Given = ValuesSpec | CopySpec | GrownSpec | ArrangedSpec  # values that are known one by one
+Given = ValuesSpec | CodedSpec | CopySpec | GrownSpec | ArrangedSpec  # values that are known one by one
 
 
 @dataclass(frozen=True)

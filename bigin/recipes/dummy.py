@@ -1,7 +1,8 @@
 """Weights that make finite activations, for checkpoints of which only the speed matters: quantized ones, too.
 
-Scales are 1, norms 1, biases 0, matrices N(0, 0.02^2). Integers that hold packed weights are the same everywhere, with
-values of both signs beside each other, so that what they add up to stays small.
+Scales are 1, norms 1, biases 0, matrices N(0, 0.02^2). Integers and bytes that hold quantized weights are drawn, each
+tensor and each expert by itself: as their scales are 1, most are 0, and the others the smallest of both signs, so that
+their standard deviation is near that of the matrices and 16-bit floats hold what they add up to.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from bigin.core import dtypes
 from bigin.core.names import dotted
 from bigin.core.packed import PACKED
 from bigin.recipes.recipe import Tensor
-from bigin.recipes.specs import bytes_spec, packed_spec
+from bigin.recipes.specs import packed_spec
+from bigin.spec.coded import CodedSpec
 from bigin.spec.model import TensorValues
 from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
@@ -26,9 +28,9 @@ SCALE = re.compile(
     r"scales?(_inv|_[0-9])?$"
 )  # weight_scale, weight_scale_inv, weight_scale_2, input_scale, scales, ...
 ZERO = re.compile(r"(zeros|zero_point)$")
-PAIR = 0x91  # 0.5 and -0.5 in E2M1
-NIBBLES = 0x97979797 - (1 << 32)  # -1 and 1 by turns in integers of 4 bits with the zero point 8, 32 bits at once
-EIGHTS = 0x77777777  # GPTQ's zero points 8, as it stores them
+CODE = {"uint8": "e2m1", "int32": "uint4", "int8": "int8"}  # what a matrix of integers holds
+SEVENS = 0x77777777  # GPTQ's zero points 8, as it stores them
+EIGHTS = 0x88888888 - (1 << 32)  # AWQ's
 ONE = 127  # of E8M0, for scales that are stored as plain bytes
 VALUES_IN_32_BITS = 8
 
@@ -45,9 +47,18 @@ def dummy_spec(tensor: Tensor, others: Mapping[str, Tensor], seed: int) -> Tenso
     if last == "weight_shape":
         return shape_spec(tensor, others, seed)
     if tensor.dtype in PACKED:
-        return packed_spec(tensor, 1, seed) if PACKED[tensor.dtype].count == 1 else bytes_spec(tensor, PAIR, seed)
-    method, parameters = dummy_method(tensor, last)
+        row = PACKED[tensor.dtype]
+        if row.count == 1:
+            return packed_spec(tensor, 1, seed)
+        return CodedSpec("e2m1", row.stored(tensor.shape), dtypes.parse_dtype("uint8"), dotted(tensor.name), seed)
     dtype = dtypes.stored_dtype(tensor.dtype, tensor.name)
+    if len(tensor.shape) >= 2 and tensor.dtype in CODE and not (SCALE.search(last) or ZERO.search(last)):
+        return CodedSpec(CODE[tensor.dtype], tensor.shape, dtype, dotted(tensor.name), seed)
+    if ZERO.search(last) and tensor.dtype == "int32":
+        gptq = tensor.name.removesuffix(last) + "g_idx" in others
+        parameters = {"val": SEVENS if gptq else EIGHTS}
+        return TensorSpec.parse("constant", parameters, seed, dotted(tensor.name), tensor.shape, dtype)
+    method, parameters = dummy_method(tensor, last)
     return TensorSpec.parse(method, parameters, seed, dotted(tensor.name), tensor.shape, dtype)
 
 
@@ -57,14 +68,11 @@ def dummy_method(tensor: Tensor, last: str) -> tuple[str, dict[str, float]]:
     if SCALE.search(last):
         return ("constant", {"val": ONE}) if tensor.dtype == "uint8" else ("ones", {})
     if ZERO.search(last):
-        return ("constant", {"val": EIGHTS}) if tensor.dtype == "int32" else ("zeros", {})
+        return "zeros", {}
     if floats and len(tensor.shape) >= 2 and not last.endswith("bias"):
         return "normal", {"std": STD}
     if floats:
         return ("zeros", {}) if last.endswith("bias") or last.startswith("running_mean") else ("ones", {})
-    packs = {"uint8": PAIR, "int32": NIBBLES, "int8": 1}
-    if len(tensor.shape) >= 2 and tensor.dtype in packs:
-        return "constant", {"val": packs[tensor.dtype]}
     return "zeros", {}
 
 

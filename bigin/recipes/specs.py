@@ -143,10 +143,5 @@ def packed_spec(tensor: Tensor, value: float, seed: int) -> TensorSpec:
         byte = row.byte(float(value))
     except InputError as error:
         raise InputError(f"{tensor.name}: {error}") from None
-    return bytes_spec(tensor, byte, seed)
-
-
-def bytes_spec(tensor: Tensor, byte: int, seed: int) -> TensorSpec:
-    """The bytes of a tensor of packed values, all the same."""
-    shape = PACKED[tensor.dtype].stored(tensor.shape)
+    shape = row.stored(tensor.shape)
     return TensorSpec.parse("constant", {"val": byte}, seed, dotted(tensor.name), shape, dtypes.parse_dtype("uint8"))

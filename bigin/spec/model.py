@@ -17,6 +17,7 @@ from bigin.core.text import counted
 from bigin.fillers.filler import Filler
 from bigin.fillers.model import ModelFiller, Setups, late
 from bigin.spec.arranged import ArrangedSpec
+from bigin.spec.coded import CodedSpec
 from bigin.spec.copied import CopySpec, GrownSpec
 from bigin.spec.fused import FusedSpec
 from bigin.spec.layered import LayeredSpec
@@ -25,7 +26,7 @@ from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
 
 Composed = FusedSpec | LayeredSpec
-TensorValues = TensorSpec | ValuesSpec | CopySpec | GrownSpec | ArrangedSpec | Composed
+TensorValues = TensorSpec | ValuesSpec | CodedSpec | CopySpec | GrownSpec | ArrangedSpec | Composed
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ def values_of(record: Mapping[str, Any]) -> TensorValues:
         return LayeredSpec.from_record(record)
     if "values" in record and record.get("stream") == STREAM:
         return ValuesSpec.from_record(record)
+    if "code" in record and record.get("stream") == STREAM:
+        return CodedSpec.from_record(record)
     if "copy" in record and record.get("stream") == STREAM:
         return CopySpec.from_record(record)
     if "arranged" in record and record.get("stream") == STREAM:

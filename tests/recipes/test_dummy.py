@@ -87,11 +87,69 @@ def test_a_dummy_of_a_quantized_checkpoint(tensors):
 def test_packed_weights_have_both_signs_and_scales_of_one():
     checkpoint({**FP4, **INT4})
     bigin.initialize_dummy("out", "like")
-    assert set(np.unique(stored("out", "a.weight").astype(np.float32))) == {0.5, -0.5}
+    assert set(np.unique(stored("out", "a.weight").astype(np.float32))) <= {0, 0.5, -0.5}
     assert (stored("out", "experts.gate_up_proj_scales") == 127).all()
     assert (stored("out", "c.weight_shape") == [16, 32]).all()
-    words = stored("out", "q.qweight").view(np.uint32)
-    assert {(int(words[0, 0]) >> 4 * i & 15) - 8 for i in range(8)} == {-1, 1}
+    assert (stored("out", "q.qzeros").view(np.uint32) == 0x77777777).all()  # GPTQ stores 8 as 7
+
+
+LARGE = {  # experts that are stacked, or apart, in each way to hold them
+    "0.blocks": ("uint8", (2, 64, 32, 16)), "0.w": (E2M1, (2, 512, 64)), "0.qweight": ("int32", (2, 64, 128)),
+    "0.weight_packed": ("int32", (128, 128)), "1.weight_packed": ("int32", (128, 128)), "1.q": ("int8", (2, 256, 128)),
+    "0.qzeros": ("int32", (1, 16)),
+}  # fmt: skip
+
+
+def test_packed_weights_are_drawn_each_by_itself():
+    """By the formula of docs/recipes.md, from draws that bigin.fill makes; no two experts are equal."""
+    checkpoint(LARGE)
+    bigin.initialize_dummy("out", "like", seed=5)
+    header = read_header(Path("out/model.safetensors"))
+    data = Path("out/model.safetensors").read_bytes()
+    made = {name: data[header.start + e.begin : header.start + e.end] for name, e in header.entries.items()}
+    kinds = {"uint8": (0, 0x11, 0x80, 0x08), E2M1: (0, 0x11, 0x80, 0x08), "int32": (0x88, 0x11, -0x20, -2),
+             "int8": (0, 1, -2, 0)}  # fmt: skip
+    experts = []
+    for name, (dtype, shape) in LARGE.items():
+        if name == "0.qzeros":  # AWQ stores 8 as it is
+            assert set(made[name]) == {0x88}
+            continue
+        draws = np.empty(len(made[name]), ml_dtypes.float8_e4m3fn)
+        bigin.fill(draws, "uniform", a=-1, b=1, seed=5, name=name)
+        bits = draws.view(np.uint8).astype(int)
+        zero, one, first, second = kinds[dtype]
+        sign = bits >> 7
+        expected = np.where(bits & 127 < 2, zero + one + first * sign + second * (sign ^ bits & 1), zero) % 256
+        assert made[name] == expected.astype(np.uint8).tobytes(), name
+        assert 0.002 < (expected != zero).mean() < 0.005, name
+        assert len(np.unique(expected)) == (3 if dtype == "int8" else 5), name
+        stacked = len(shape) > 2 and name != "1.q"
+        experts += np.split(expected, 2) if stacked else [expected]
+    assert len({expert.tobytes() for expert in experts}) == len(experts)
+    assert bigin.verify("out").equal
+
+
+def test_a_dummy_is_shown_and_planned():
+    checkpoint({**LARGE, **FP8})
+    done = CliRunner().invoke(init, ["--dummy", "--like", "like", "--dry-run"])
+    assert (done.exit_code, done.exception) == (0, None)
+    for told in ("1.weight_packed", "uint4: 0, and 3 in 1000", "normal: N(0, 0.02^2)", "float8_e4m3fn", "14 tensors"):
+        assert told in done.output, told
+    assert not Path("out").exists()
+    done = CliRunner().invoke(init, ["--dummy", "--like", "like", "out", "--parts", "3", "--seed", "2", "-o", "p.json"])
+    assert (done.exit_code, done.exception) == (0, None)
+    plan = bigin.Plan.read("p.json")
+    for part in (2, 0, 1):
+        plan.work(part)
+    plan.finish()
+    bigin.initialize_dummy("whole", "like", seed=2)
+    assert values("out") == values("whole")
+    assert Path("out/config.json").exists()
+
+
+def values(folder: str) -> bytes:
+    path = Path(folder) / "model.safetensors"
+    return path.read_bytes()[read_header(path).start :]
 
 
 def test_torch_reads_them():
