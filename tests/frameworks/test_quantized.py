@@ -43,6 +43,7 @@ def loaded(quantization: Any) -> Any:
     return model
 
 
+@pytest.mark.slow
 def test_experts_in_mxfp4():
     config = transformers.GptOssConfig(**TINY, num_local_experts=4, num_experts_per_tok=2)
     model = transformers.GptOssForCausalLM._from_config(config)
@@ -62,6 +63,7 @@ def test_experts_in_mxfp4():
     assert not torch.equal(held[0], held[1])
 
 
+@pytest.mark.slow
 def test_matrices_in_8_bits_with_scales_of_blocks():
     pytest.importorskip("accelerate", reason="accelerate, which transformers needs for FP8, is not installed")
     model = transformers.LlamaForCausalLM._from_config(transformers.LlamaConfig(**TINY))
