@@ -56,8 +56,8 @@ def dummy_spec(tensor: Tensor, others: Mapping[str, Tensor], seed: int) -> Tenso
         return CodedSpec(CODE[tensor.dtype], tensor.shape, dtype, dotted(tensor.name), seed)
     if ZERO.search(last) and tensor.dtype == "int32":
         gptq = tensor.name.removesuffix(last) + "g_idx" in others
-        parameters = {"val": SEVENS if gptq else EIGHTS}
-        return TensorSpec.parse("constant", parameters, seed, dotted(tensor.name), tensor.shape, dtype)
+        zero = {"val": SEVENS if gptq else EIGHTS}
+        return TensorSpec.parse("constant", zero, seed, dotted(tensor.name), tensor.shape, dtype)
     method, parameters = dummy_method(tensor, last)
     return TensorSpec.parse(method, parameters, seed, dotted(tensor.name), tensor.shape, dtype)
 
