@@ -9,7 +9,8 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -50,6 +51,11 @@ def print_table(
             at = columns.index(wrapped)
             widths[at] = max(min(LEAST, widths[at]), widths[at] - max(0, sum(widths) + borders - console.width))
         console = Console(width=max(console.width, sum(widths) + borders))
+        if Text(title).cell_len <= sum(widths) + borders and not (in_notebook() or console.options.ascii_only):
+            click.echo(piped_table(title, columns, cells, widths, console))
+            if footer:
+                click.echo(footer)
+            return
         for column, width in zip(columns, widths, strict=True):
             table.add_column(Text(column), overflow="fold", width=width)
     for row in cells:
@@ -57,6 +63,34 @@ def print_table(
     console.print(table)
     if footer:
         click.echo(footer)
+
+
+def piped_table(title: str, columns: Sequence[str], cells: Sequence[Any], widths: Sequence[int], console: Any) -> str:
+    """The lines that rich prints of a table, in a tenth of its time: a model has thousands of tensors."""
+    from rich.cells import cell_len, set_cell_size
+    from rich.text import Text
+
+    def rule(left: str, stroke: str, between: str, right: str) -> str:
+        return left + between.join(stroke * (width + 2) for width in widths) + right
+
+    def row(texts: Sequence[Any], bar: str) -> Iterator[str]:
+        wrapped = [
+            [text.plain]
+            if text.cell_len <= width and "\n" not in text.plain
+            else [line.plain.rstrip() for line in text.wrap(console, width, overflow="fold")]
+            for text, width in zip(texts, widths, strict=True)
+        ]
+        for parts in zip_longest(*wrapped, fillvalue=""):
+            padded = (set_cell_size(part, width) for part, width in zip(parts, widths, strict=True))
+            yield f"{bar} " + f" {bar} ".join(padded) + f" {bar}"
+
+    top = rule("┏", "━", "┳", "┓")
+    lines = [top, *row([Text(column) for column in columns], "┃"), rule("┡", "━", "╇", "┩")]
+    for texts in cells:
+        lines += row(texts, "│")
+    left = (len(top) - cell_len(title)) // 2
+    head = " " * left + title + " " * (len(top) - cell_len(title) - left)
+    return "\n".join([head, *lines, rule("└", "─", "┴", "┘")])
 
 
 def print_entries(entries: Iterable[tuple[str, Sequence[str]]], footer: str = "") -> None:
