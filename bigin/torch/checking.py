@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -20,6 +18,8 @@ from bigin.core.limits import Limits
 from bigin.core.regions import Shape
 from bigin.inspect.examining import Examined, Finding, How, Item, Levels, examine, share_of
 from bigin.inspect.model_check import ModelCheck
+from bigin.jobs.digests import digest_stored
+from bigin.jobs.retries import Retries
 from bigin.spec.model import TensorValues
 from bigin.targets.memory import memory_target
 from bigin.targets.target import Target
@@ -84,7 +84,8 @@ def check(
         how = How(limits, others=ranks.others(share_of(items)))
         rows = examine(items, how)
         levels = Levels.of(items, how)
-        found = ranks.gathered([Here(piece, row).told(ranks.rank) for piece, row in zip(pieces, rows, strict=True)])
+        here = [Here(piece, row) for piece, row in zip(pieces, rows, strict=True)]
+        found = ranks.gathered([each.told(ranks.rank, limits) for each in here])
         whole = merged(chosen, found, ranks, levels)
     by = os.fspath(rules) if isinstance(rules, str | os.PathLike) else "the rules"
     return ModelCheck(type(module).__name__, by, whole)
@@ -132,17 +133,13 @@ class Here:
     piece: Piece
     row: Examined
 
-    def told(self, rank: int) -> tuple[int, tuple[tuple[int, int], ...], str, Examined]:
-        """For the other ranks, with a digest of the values."""
+    def told(self, rank: int, limits: Limits) -> tuple[int, tuple[tuple[int, int], ...], str, Examined]:
+        """For the other ranks, with a digest of the values: that of their examination, which not every dtype has."""
         row = replace(self.row, statistics=None, expected=None)
-        return rank, self.piece.region, digest_of(self.piece.tensor), row
-
-
-def digest_of(tensor: Any) -> str:
-    """A digest of a tensor's bytes."""
-    target = target_of(tensor)
-    values = np.ascontiguousarray(target.read(tuple((0, size) for size in target.shape)))
-    return hashlib.blake2b(values.reshape(-1).view(np.uint8).data, digest_size=16).hexdigest()
+        digest = self.row.digest.rpartition(" ")[2]
+        if not digest:
+            digest = digest_stored(target_of(self.piece.tensor), limits, Retries(remote=False))
+        return rank, self.piece.region, digest, row
 
 
 Told = tuple[int, tuple[tuple[int, int], ...], str, Examined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -123,3 +124,17 @@ def test_replicas_and_shards_of_two_ranks(tmp_path):
 
     for lines in run_ranks("ranks_check.py", 2, tmp_path / "meeting"):
         assert lines == ["data", "sharded", "replicated"]
+
+
+def test_a_tensor_is_read_in_parts():
+    """Its digest, too: no copy of the whole is made."""
+    model = nn.ParameterDict({"w": torch.empty(4096, 2048), "c": torch.empty(8, 8, dtype=torch.complex64)})
+    rules = {"w": "normal", "c": "ones"}
+    bigin.torch.init_(model, rules)
+    assert bigin.torch.check(model, rules).right  # what is made once is there
+    tracemalloc.start()
+    try:
+        assert bigin.torch.check(model, rules, threads=1, max_memory="8MiB").right
+        assert tracemalloc.get_traced_memory()[1] < model["w"].nbytes // 2
+    finally:
+        tracemalloc.stop()
