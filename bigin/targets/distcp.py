@@ -18,12 +18,17 @@ from typing import Any
 from bigin.core import dtypes
 from bigin.core.disk import sync_folder, write_all
 from bigin.core.errors import DamagedError, InputError, RecordError
+from bigin.core.names import dotted
 from bigin.core.regions import Shape
+from bigin.targets.boxes import METADATA, Box, Boxed, is_written_by_torch, read_stored
+from bigin.targets.files import FileTarget
+from bigin.targets.model import ModelTarget
+from bigin.targets.pieces import PiecedTensor
 from bigin.targets.records import Record, read_sidecar, sidecar, write_sidecar
 from bigin.targets.safetensors.checkpoint import CheckpointLedger, CheckpointTarget
 from bigin.targets.safetensors.stored import StoredFile, StoredTensor
+from bigin.targets.target import Target
 
-METADATA = ".metadata"
 SUFFIX = ".distcp"
 SHARD_FILES = "shard-*.safetensors"  # those of torch's HuggingFaceStorageWriter
 FILES = "files"  # of the record's file: which tensor lies where
@@ -162,19 +167,39 @@ def record_file(folder: Path) -> Path | None:
 
 
 def is_distcp(path: Path) -> bool:
-    """Whether a folder is such a checkpoint that bigin has written, or has begun."""
-    return path.is_dir() and record_file(path) is not None
+    """Whether a folder is such a checkpoint, that bigin or torch has written or bigin has begun."""
+    return path.is_dir() and (record_file(path) is not None or is_written_by_torch(path))
 
 
-def existing_distcp(path: Path) -> DistcpTarget:
-    """The target of a checkpoint that bigin has written."""
-    beside = record_file(path) or path / METADATA
+def existing_distcp(path: Path) -> ModelTarget:
+    """The target of a checkpoint that is there. What torch has written has no record, and is only read."""
+    beside = record_file(path)
+    if beside is None:
+        return written_by_torch(path)
     held = (read_sidecar(beside) or {}).get(FILES)
     try:
         files = files_of(dict(held))  # type: ignore[arg-type]
     except (TypeError, KeyError, ValueError):
         raise RecordError(f"{sidecar(beside)}: expected a record of which tensor lies where, got none") from None
     return DistcpTarget(path, files, None, new=False)
+
+
+def written_by_torch(path: Path) -> ModelTarget:
+    """The tensors of a checkpoint that torch has written, each in the parts that its ranks had."""
+    held = read_stored(path)
+    if not held.tensors:
+        raise InputError(f"{path}: expected a checkpoint with tensors, got one without")
+    left = f" ({len(held.others)} of other kinds left out)" if held.others else ""
+    return ModelTarget(f"{path}{left}", {name: boxed_tensor(path, name, each) for name, each in held.tensors.items()})
+
+
+def boxed_tensor(folder: Path, name: str, tensor: Boxed) -> Target:
+    """The target of a tensor whose parts lie in files."""
+    boxes = tensor.boxes or (Box(folder / METADATA, (0,) * len(tensor.shape), tensor.shape, 0),)
+    parts = [FileTarget(box.path, box.shape, tensor.dtype, box.offset, fortran=box.fortran) for box in boxes]
+    whole = parts[0] if len(parts) == 1 else PiecedTensor(name, parts, [b.start for b in boxes], tensor.shape)
+    whole.label, whole.name, whole.name_from = f"{folder}#{name}", dotted(name), "hierarchy"
+    return whole
 
 
 def begun_distcp(outline: Mapping[str, Any]) -> DistcpTarget:

@@ -77,10 +77,13 @@ class Model:
 
 @paused()
 def read_model(model: Any, *, in_place: bool = False) -> Model:
-    """Names, shapes and dtypes of a safetensors file, a checkpoint's folder or index, or a zarr group."""
+    """Names, shapes and dtypes of a checkpoint (a file, a folder, an index) or of a zarr group."""
     path = local_path(model)
     if is_url(model) and (folder := find_checkpoint(os.fsdecode(model))) is not None:
         return _model_of(folder)
+    if path is not None and is_distcp(path):
+        members = existing_distcp(path).members
+        return Model(str(path), {"": {name: (_name_of(each.dtype), each.shape) for name, each in members.items()}})
     if path is not None and is_checkpoint(path):
         files = {
             file.name: {name: (entry.dtype or entry.code, entry.shape) for name, entry in header.entries.items()}

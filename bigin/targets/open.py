@@ -13,6 +13,7 @@ from bigin.core.errors import InputError, NotFoundError
 from bigin.core.paths import is_path
 from bigin.core.regions import Shape
 from bigin.targets.device import device_target
+from bigin.targets.distcp import existing_distcp, is_distcp
 from bigin.targets.file_ledger import raw_target
 from bigin.targets.memmap import memmap_target
 from bigin.targets.memory import memory_target, refuse_cut
@@ -101,6 +102,8 @@ def _named(
         return model
     if is_url(target) and names_objects(os.fsdecode(target)):
         return open_array(os.fsdecode(target), shape, dtype, damaged=damaged)
+    if (member := distcp_tensor(target)) is not None:
+        return member
     if (tensor := tensor_path(target)) is not None:
         return tensor_target(*tensor)
     if not is_npy(target):
@@ -180,6 +183,23 @@ def open_compared(target: Any) -> tuple[Model, ModelTarget]:
     whole = ModelTarget(array.label, {name: array})
     whole.remote, whole.ledger = array.remote, array.ledger
     return Model(array.label, {"": {name: (array.dtype.name, array.shape)}}), whole
+
+
+def distcp_tensor(target: Any) -> Target | None:
+    """The tensor FOLDER#NAME of a checkpoint of torch.distributed; None for anything else.
+
+    Raises InputError where no tensor in it is named.
+    """
+    if local_path(target) is None:
+        return None
+    for path, name in split_names(target):
+        if is_distcp(path):
+            members = existing_distcp(path).members
+            if name in members:
+                return members[name]
+            got = "a checkpoint" if name is None else repr(name)
+            raise InputError(f"{path}: expected one tensor, got {got}; name one, such as {path}#{next(iter(members))}")
+    return None
 
 
 def is_npy(target: Any) -> bool:

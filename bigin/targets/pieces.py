@@ -1,4 +1,4 @@
-"""A tensor whose rows lie in several files, one piece after the other."""
+"""A tensor that lies in several files, in pieces."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from bigin.core.regions import Grid, Region, extent
+from bigin.core.regions import Grid, Region, Shape, extent
 from bigin.targets.files import FileTarget
 from bigin.targets.target import Array, Parts, Scratch, Target
 
 
 @dataclass(frozen=True)
 class PiecesGrid(Grid):
-    """The regions of the pieces in turn. starts: the first row of each piece."""
+    """The regions of the pieces in turn. starts: where in the tensor each piece begins."""
 
     grids: tuple[Grid, ...] = ()
-    starts: tuple[int, ...] = ()
+    starts: tuple[Shape, ...] = ()
     ends: tuple[int, ...] = ()
 
     def __len__(self) -> int:
@@ -35,17 +35,22 @@ class PiecesGrid(Grid):
 
 
 class PiecedTensor(Target):
-    """Pieces of whole rows, in the order of the rows."""
+    """Pieces that make up a tensor: of whole rows in their order, or each from its own start on."""
 
-    def __init__(self, name: str, pieces: Sequence[FileTarget]) -> None:
+    def __init__(
+        self, name: str, pieces: Sequence[FileTarget], starts: Sequence[Shape] = (), shape: Shape | None = None
+    ) -> None:
         self.pieces = list(pieces)
         first = self.pieces[0]
         self.label = f"{first.path.parent}#{name}"
         self.name, self.name_from = name, "hierarchy"
-        self.ends = list(accumulate(piece.shape[0] for piece in self.pieces))
-        self.starts = [0, *self.ends[:-1]]
-        self.shape = (self.ends[-1], *first.shape[1:])
+        ends = list(accumulate(piece.shape[0] for piece in self.pieces))
+        rows = [(start, *[0] * (len(first.shape) - 1)) for start in [0, *ends[:-1]]]
+        self.starts: list[Shape] = list(starts) or rows
+        self.shape = shape or (ends[-1], *first.shape[1:])
         self.dtype = first.dtype
+        self._low = np.array(self.starts, np.int64)
+        self._high = self._low + np.array([piece.shape for piece in self.pieces], np.int64)
 
     def grid(self, size: int = 0) -> Grid:
         grids = tuple(piece.grid(size) for piece in self.pieces)
@@ -55,29 +60,33 @@ class PiecedTensor(Target):
     def block_memory(self, size: int = 0) -> int:
         return max(piece.block_memory(size) for piece in self.pieces)
 
-    def _piece(self, region: Region) -> tuple[FileTarget, int]:
-        number = bisect_right(self.ends, region[0][0])
-        return self.pieces[number], self.starts[number]
+    def _piece(self, region: Region) -> tuple[FileTarget, Region]:
+        """The piece that a region of the grid lies in, and where it lies there."""
+        first = np.array([start for start, _ in region])
+        (held,) = np.nonzero(((self._low <= first) & (first < self._high)).all(axis=1))
+        number = int(held[0]) if len(held) else 0
+        return self.pieces[number], shifted(region, self.starts[number], -1)
 
     def block(self, region: Region, scratch: Scratch) -> Parts:
-        piece, start = self._piece(region)
-        for part, out in piece.block(shifted(region, -start), scratch):
-            yield shifted(part, start), out
+        piece, inside = self._piece(region)
+        for _, out in piece.block(inside, scratch):
+            yield region, out
 
     def stored(self, region: Region, scratch: Scratch) -> Iterator[tuple[Region, Array]]:
-        piece, start = self._piece(region)
-        for part, values in piece.stored(shifted(region, -start), scratch):
-            yield shifted(part, start), values
+        piece, inside = self._piece(region)
+        for _, values in piece.stored(inside, scratch):
+            yield region, values
 
     def read(self, region: Region) -> Array:
-        """The rows of each piece that the region has."""
-        (first, last), rest = region[0], region[1:]
-        parts = [
-            piece.read(((max(first, start) - start, min(last, end) - start), *rest))
-            for piece, start, end in zip(self.pieces, self.starts, self.ends, strict=True)
-            if first < end and start < last
-        ]
-        return np.concatenate(parts) if parts else np.empty(extent(region), self.dtype)
+        """What each piece has of the region."""
+        low, high = np.array(region, np.int64).T
+        common_low, common_high = np.maximum(low, self._low), np.minimum(high, self._high)
+        out = np.empty(extent(region), self.dtype)
+        for number in np.flatnonzero((common_low < common_high).all(axis=1)):
+            common = tuple(zip(common_low[number].tolist(), common_high[number].tolist(), strict=True))
+            there = self.pieces[number].read(shifted(common, self.starts[number], -1))
+            out[tuple(slice(*bounds) for bounds in shifted(common, tuple(low.tolist()), -1))] = there
+        return out
 
     def is_even(self) -> bool:
         """Whether it may be written with its neighbours: no."""
@@ -96,15 +105,16 @@ class PiecedTensor(Target):
         return all(piece.whole() for piece in self.pieces)
 
     def intact(self, region: Region) -> bool | None:
-        return self._piece(region)[0].intact(region)
+        piece, inside = self._piece(region)
+        return piece.intact(inside)
 
     def layout(self) -> dict[str, Any]:
         return self.pieces[0].layout() | {"pieces": len(self.pieces)}
 
 
-def shifted(region: Region, rows: int) -> Region:
-    """The region that lies so many rows further."""
-    return ((region[0][0] + rows, region[0][1] + rows), *region[1:])
+def shifted(region: Region, start: Shape, sign: int = 1) -> Region:
+    """The region counted from a start, or with a sign of -1 towards it."""
+    return tuple((first + sign * by, last + sign * by) for (first, last), by in zip(region, start, strict=True))
 
 
 def rows_within(shape: tuple[int, ...], itemsize: int, size: int) -> list[int]:
