@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
@@ -29,7 +30,7 @@ INTEGERS = (int, np.integer)
 MOST = 4  # a setup that is not needed is worth its time where a quarter of the tensor is asked for
 
 
-class VirtualArray:
+class VirtualArray(NDArrayOperatorsMixin):
     """A read-only array that needs no storage, indexed as numpy's are; `bigin.virtual` makes one.
 
     Attributes:
@@ -210,6 +211,19 @@ class VirtualArray:
         values: Array = self[...]
         return values if dtype is None else values.astype(dtype, copy=False)
 
+    # By these protocols xarray knows an array that it may keep as it is. numpy's own functions get all values in
+    # memory, as they would by __array__ alone.
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return func(*_in_memory(args), **_in_memory(kwargs))
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(isinstance(each, VirtualArray) for each in kwargs.get("out", ())):
+            raise TypeError("expected an array that can be written, got a virtual one; write numpy.asarray(w)")
+        return getattr(ufunc, method)(*_in_memory(inputs), **_in_memory(kwargs))
+
+    __hash__ = object.__hash__  # the operators of numpy compare element by element
+
     def __repr__(self) -> str:
         spec = self.specification
         from bigin.methods import table
@@ -238,6 +252,15 @@ class VirtualArray:
         parameters = sorted(spec.parameters.items())
         values = (spec.method, parameters, spec.seed, spec.name, spec.shape, spec.dtype.name, spec.padding_idx)
         return ("bigin.virtual", STREAM, *values)
+
+
+def _in_memory(held: Any) -> Any:
+    """Arguments of a function with the values of each virtual array."""
+    if isinstance(held, VirtualArray):
+        return np.asarray(held)
+    if isinstance(held, tuple | list):
+        return type(held)(map(_in_memory, held))
+    return {key: _in_memory(value) for key, value in held.items()} if isinstance(held, dict) else held
 
 
 def _made_shape(picked: Picked) -> tuple[int, ...]:

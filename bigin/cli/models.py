@@ -173,7 +173,7 @@ def init(
     if form.format == "orbax" and form.dummy:
         raise click.UsageError("expected --format orbax without --dummy")
     if form.format in DCP:
-        check_dcp(choice, form, out)
+        check_dcp(choice, form, out, copies=isinstance(making, ByRecipe) and making.copies())
     if dry_run:
         rows = making.outline(out)
         if form.as_json:
@@ -220,7 +220,7 @@ class ByRecipe:
         self.label = recipe
 
     def outline(self, out: str | None) -> Sequence[Row]:
-        like = self.choice.like or (None if self._copies() else out)
+        like = self.choice.like or (None if self.copies() else out)
         options: dict[str, Any] = {"dtype": self.form.dtype, "source": self.form.source}
         return bigin.outline(self.recipe, like, **options, **self.choice.arguments())
 
@@ -237,11 +237,9 @@ class ByRecipe:
         return bigin.initialize(self.recipe, out, format=self.form.tree, **self._given(), **given)
 
     def _as_dcp(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        if self.form.source is not None:
-            raise click.UsageError("expected --from without --format dcp; add --config, or write safetensors")
-        return as_dcp(self.form, {**self._given(), **given})
+        return as_dcp(self.form, {**self._given(), **given, "source_checkpoint": self.form.source})
 
-    def _copies(self) -> bool:
+    def copies(self) -> bool:
         """Return whether the new model may be like the one that its tensors are copied from."""
         from bigin.recipes.presets import find_recipe
         from bigin.recipes.read import read_recipe
@@ -326,11 +324,11 @@ class Dummy:
         return bigin.initialize_dummy(out, self.like, seed=self.seed, **self.form.arguments(), **given)
 
 
-def check_dcp(choice: RecipeOptions, form: ModelOptions, out: str | None) -> None:
+def check_dcp(choice: RecipeOptions, form: ModelOptions, out: str | None, *, copies: bool) -> None:
     """Refuse what a checkpoint of torch.distributed has not; raises UsageError."""
     if form.dummy:
         raise click.UsageError(f"expected --format {form.format} without --dummy")
-    if choice.like is None and form.config is None:
+    if choice.like is None and form.config is None and not copies:
         raise click.UsageError(
             f"expected --like or --config beside --format {form.format}, as no model is filled in place"
         )

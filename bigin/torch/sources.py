@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bigin.api.sources import with_sources
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.paths import expand
@@ -35,6 +36,7 @@ class Wanted:
     variables: Mapping[str, Any] | None = None
     dtype: Any = None
     strict: bool = False
+    source: Any = None
 
     def refuse(self, of: str, *names: str) -> None:
         """Raises InputError where an argument is given that a kind of source does not take."""
@@ -91,13 +93,15 @@ def source_of(source: Any, wanted: Wanted) -> Source:
     if isinstance(source, nn.Module):
         return of_module(source, wanted)
     if isinstance(source, Configuration):
-        wanted.refuse("a Configuration, which has its own", "rules", "like", "seed", "default", "variables", "dtype")
+        wanted.refuse(
+            "a Configuration, which has its own", "rules", "like", "seed", "default", "variables", "dtype", "source"
+        )
         return with_state_dict(of_specs(str(source.path), source.specs), source.module)
     if isinstance(source, deferred):
-        wanted.refuse("a recording, which has its own", "rules", "like", "seed", "default", "variables")
+        wanted.refuse("a recording, which has its own", "rules", "like", "seed", "default", "variables", "source")
         return of_recording(source, wanted.dtype)
     if isinstance(source, Mapping):
-        wanted.refuse("specifications", "rules", "like", "seed", "default", "variables")
+        wanted.refuse("specifications", "rules", "like", "seed", "default", "variables", "source")
         specs = {name: in_floats(spec, wanted.dtype) for name, spec in source.items()}
         return of_specs("the mapping", specs)
     if not isinstance(source, str | os.PathLike):
@@ -106,13 +110,15 @@ def source_of(source: Any, wanted: Wanted) -> Source:
             f"has recorded, got {type(source).__name__}"
         )
     wanted.refuse("a recipe, which has its own", "rules", "default")
-    if wanted.like is None:
-        raise InputError(f"{source}: expected like= beside a recipe: a checkpoint, or a torch.nn.Module")
     if isinstance(wanted.like, nn.Module):
         return of_module(wanted.like, replace(wanted, rules=source, like=None))
     check_recipe(source)
-    model = read_model(expand(wanted.like)).in_dtype(wanted.dtype)
     chosen = Chosen(source, wanted.seed, wanted.variables or {}, wanted.strict)
+    chosen, place = with_sources(chosen, wanted.source)
+    like = place if wanted.like is None else expand(wanted.like)
+    if like is None:
+        raise InputError(f"{source}: expected like= beside a recipe: a checkpoint, or a torch.nn.Module")
+    model = read_model(like).in_dtype(wanted.dtype)
     return of_specs(model.label, resolve(chosen, model.label, model.tensors)[1])
 
 

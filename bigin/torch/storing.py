@@ -52,6 +52,7 @@ def save_dcp(
     variables: Mapping[str, Any] | None = None,
     strict: bool = False,
     dtype: Any = None,
+    source_checkpoint: Any = None,
     format: str = "dcp",
     max_shard_size: int | str | None = None,
     overwrite: bool = False,
@@ -69,6 +70,7 @@ def save_dcp(
     Args:
         source, rules, like, seed, default, variables, dtype: as in bigin.torch.reader.
         strict: for a recipe, as in bigin.initialize.
+        source_checkpoint: what a recipe's rules copy from, as `source` of bigin.initialize.
         out: the folder. Buffers that state_dict() leaves out are not written.
         format: "dcp", or "dcp-safetensors" for the safetensors files of torch's HuggingFaceStorageWriter, which its
             HuggingFaceStorageReader reads and consolidate_safetensors_files joins. In these, a tied parameter has its
@@ -93,7 +95,7 @@ def save_dcp(
         True
     """
     limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
-    wanted = Wanted(rules, like, seed, default, variables, dtype, strict)
+    wanted = Wanted(rules, like, seed, default, variables, dtype, strict, source_checkpoint)
     with default_modes():
         spec, target = checkpoint_of(source, wanted, out, format, max_shard_size)
         try:
@@ -114,6 +116,7 @@ def plan_dcp(
     variables: Mapping[str, Any] | None = None,
     strict: bool = False,
     dtype: Any = None,
+    source_checkpoint: Any = None,
     format: str = "dcp",
     max_shard_size: int | str | None = None,
     overwrite: bool = False,
@@ -121,8 +124,8 @@ def plan_dcp(
     """Cut the writing of a checkpoint of torch.distributed.checkpoint into parts, and make its files.
 
     Args:
-        source, out, rules, like, seed, default, variables, strict, dtype, format, max_shard_size, overwrite: as in
-            `save_dcp`; every machine sees `out`.
+        source, out, rules, like, seed, default, variables, strict, dtype, source_checkpoint, format, max_shard_size,
+            overwrite: as in `save_dcp`; every machine sees `out`.
         parts: as in bigin.plan.
 
     Returns:
@@ -140,7 +143,7 @@ def plan_dcp(
         >>> plan.finish().nbytes
         144
     """
-    wanted = Wanted(rules, like, seed, default, variables, dtype, strict)
+    wanted = Wanted(rules, like, seed, default, variables, dtype, strict, source_checkpoint)
     with default_modes():
         place = absolute(expand(out))
         spec, target = checkpoint_of(source, wanted, place, format, max_shard_size)

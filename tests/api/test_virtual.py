@@ -492,6 +492,48 @@ def test_xarray_takes_it_as_any_array():
     same(xr.Dataset({"w": (("row", "column"), w)})["w"].values, stored)
 
 
+def test_xarray_keeps_it_and_reads_what_is_asked_for(monkeypatch):
+    xr = pytest.importorskip("xarray", reason="xarray is not installed: pip install 'bigin[test-zarr]'")
+    w, stored = both((30, 11), "normal")
+    made = []
+    make = type(w)._make
+    monkeypatch.setattr(type(w), "_make", lambda self, picked: made.append(picked) or make(self, picked))
+    lazy, loaded = (xr.DataArray(each, dims=("row", "column")) for each in (w, stored))
+    assert lazy.data is w
+    assert "bigin.virtual" in repr(lazy)
+    assert made == []
+    for pick_of in (
+        lambda x: x[3:5],
+        lambda x: x.isel(row=[1, 5, 29], column=slice(0, 8, 3)),
+        lambda x: x.isel(row=xr.DataArray([1, 5], dims="p"), column=xr.DataArray([2, 3], dims="p")),
+    ):
+        made.clear()
+        same(pick_of(lazy).values, pick_of(loaded).values)
+        assert sum(np.prod(picked.shape) for picked in made) <= 24
+    for whole in (
+        lambda x: x + 1, lambda x: 2 - x, lambda x: x > 0, lambda x: x == x[3], lambda x: x.mean("row"), lambda x: x.T,
+        lambda x: x.where(x > 0, 0), lambda x: x.stack(z=("row", "column")), lambda x: xr.concat([x, x], "row"),
+        lambda x: x.astype("float64"), lambda x: np.exp(x), lambda x: x.load(), lambda x: xr.dot(x, x),
+    ):  # fmt: skip
+        same(np.asarray(whole(lazy)), np.asarray(whole(loaded)))
+    huge = xr.DataArray(bigin.virtual((10**12, 128), "normal", name="huge"), dims=("row", "column"))
+    same(huge[10**11].values, huge.data[10**11])
+
+
+def test_numpys_functions_take_it():
+    w, stored = both((30, 11), "normal")
+    same(np.concatenate([w, w]), np.concatenate([stored, stored]))
+    same(np.where(w > 0, w, 0), np.where(stored > 0, stored, 0))
+    same(np.add.reduce(w), np.add.reduce(stored))
+    assert (w == stored).all()
+    assert {w: 1}[w] == 1
+    out = np.empty_like(stored)
+    np.multiply(w, 2, out=out)
+    same(out, stored * 2)
+    with pytest.raises(TypeError, match="expected an array that can be written, got a virtual one"):
+        np.multiply(w, 2, out=w)
+
+
 def test_zarr_asks_for_a_chunk_at_a_time(monkeypatch):
     w = bigin.virtual((32, 8), "normal")
     asked = []

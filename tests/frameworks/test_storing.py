@@ -223,6 +223,34 @@ def test_the_command_line():
         assert message in run("init", *arguments, "--format", "dcp", code=2).stderr
 
 
+@pytest.mark.slow
+def test_a_recipe_that_copies():
+    """Tensors of another checkpoint beside drawn ones; by the command line too."""
+    from safetensors.torch import save_file
+
+    old = {"a.w": torch.randn(6, 4), "b.w": torch.randn(5, 4)}
+    save_file(old, "old.safetensors")
+    rules = '[[rule]]\nmatch = "a.w"\ncopy = "a.w"\n[[rule]]\nmatch = "*"\nmethod = "normal"\n'
+    Path("recipe.toml").write_text(f'from = "old.safetensors"\n{rules}')
+    Path("another.toml").write_text(rules)
+    bigin.torch.save_dcp("recipe.toml", "saved")
+    bigin.torch.save_dcp("another.toml", "named", source_checkpoint="old.safetensors")
+    run("init", "another.toml", "printed", "--from", "old.safetensors", "--format", "dcp")
+    plan = bigin.torch.plan_dcp("recipe.toml", "parts", parts=2)
+    plan.work("0-1")
+    plan.finish()
+    drawn = torch.empty(5, 4)
+    bigin.fill(drawn, "normal", name="b.w")
+    for folder in ("saved", "named", "printed", "parts", None):
+        held = {name: torch.ones_like(tensor) for name, tensor in old.items()}
+        reader = bigin.torch.reader("recipe.toml") if folder is None else None
+        dcp.load(held, checkpoint_id=folder, storage_reader=reader)
+        same(held, {"a.w": old["a.w"], "b.w": drawn})
+        assert folder is None or bigin.verify(folder).equal
+    with pytest.raises(bigin.InputError, match="expected like= beside a recipe"):
+        bigin.torch.save_dcp("another.toml", "x")
+
+
 def test_a_configuration_by_the_command_line(tmp_path):
     pytest.importorskip("transformers", reason="transformers is not installed: pip install 'bigin[transformers]'")
     Path("config.json").write_text(
