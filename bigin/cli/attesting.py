@@ -81,6 +81,7 @@ def attest(context: click.Context, checkpoint: str | None, how: AttestOptions, r
         made = configuration(
             how.by.config,
             architecture=how.by.architecture,
+            trust_remote_code=how.by.trust_remote_code,
             seed=how.seed,
             rules=how.by.recipe,
             variables=how.by.variables,

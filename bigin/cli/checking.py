@@ -20,6 +20,7 @@ from bigin.cli.options import (
     by_choices,
     gathered,
     json_option,
+    needs_config,
     run_options,
     sample_options,
 )
@@ -89,13 +90,13 @@ def check(
     given: dict[str, Any] = {**sample.arguments(), "threads": run.threads, "max_memory": run.max_memory}
     if by.config is not None and by.like is not None:
         raise click.UsageError("expected --config or --like, got both: each says names, shapes and dtypes")
-    if by.config is None and (by.architecture is not None or by.original_names):
-        raise click.UsageError("expected --architecture and --original-names only beside --config")
+    needs_config(by)
     with progress_bar(model, run.quiet or how.as_json) as progress:
         if by.config is not None:
             made = configuration(
                 by.config,
                 architecture=by.architecture,
+                trust_remote_code=by.trust_remote_code,
                 dtype=how.dtype,
                 rules=recipe,
                 variables=by.variables,

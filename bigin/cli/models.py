@@ -21,8 +21,10 @@ from bigin.cli.options import (
     config_option,
     gathered,
     json_option,
+    needs_config,
     recipe_options,
     run_options,
+    trust_option,
     write_options,
 )
 from bigin.cli.plans import Planning, keep, planned
@@ -76,6 +78,7 @@ class ModelOptions:
 
     config: str | None
     architecture: str | None
+    trust_remote_code: bool
     dtype: str | None
     max_shard_size: str | None
     weights_only: bool
@@ -100,6 +103,7 @@ model_options = gathered(
     ModelOptions,
     config_option,
     architecture_option,
+    trust_option,
     click.option("--dtype", help="Data type of all floats: bfloat16, ...  [default: those of --like or --config]"),
     click.option(
         "--max-shard-size", help="Bytes in one file of a checkpoint: 5GB.  [default: the files of --like, else 5GiB]"
@@ -164,9 +168,8 @@ def init(
         making = FromConfig(recipe, choice, form)
     elif recipe is None:
         raise click.UsageError("expected RECIPE, or --config with a model's configuration")
-    elif form.architecture is not None or form.original_names:
-        raise click.UsageError("expected --architecture and --original-names only beside --config")
     else:
+        needs_config(form)
         making = ByRecipe(recipe, choice, form)
     if (choice.like or form.config or out) is None or (out is None and not dry_run):
         raise click.UsageError("expected OUT, the model to fill or to create")
@@ -264,6 +267,7 @@ class FromConfig:
         self.model = configuration(
             form.config,
             architecture=form.architecture,
+            trust_remote_code=form.trust_remote_code,
             dtype=form.dtype,
             rules=recipe,
             original_names=form.original_names,
@@ -305,6 +309,7 @@ class Dummy:
             ("architecture", form.architecture),
             ("from", form.source),
             ("original-names", form.original_names),
+            ("trust-remote-code", form.trust_remote_code),
             ("var", choice.variables),
             ("strict", choice.strict),
         ):
@@ -371,13 +376,14 @@ def configuration(config: str, **given: Any) -> Configuration:
 @click.command(cls=Command, no_args_is_help=True, help=RECIPE_HELP, short_help="Print a model's own code as a recipe.")
 @config_option
 @architecture_option
+@trust_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed, from 0 to 2^64 - 1.")
 @json_option
-def recipe(config: str | None, architecture: str | None, seed: int, as_json: bool) -> None:
+def recipe(config: str | None, architecture: str | None, seed: int, *, trust_remote_code: bool, as_json: bool) -> None:
     """Print a recipe."""
     if config is None:
         raise click.UsageError("expected --config, a model's configuration; `bigin recipes` lists those that ship")
-    text = configuration(config, architecture=architecture, seed=seed).recipe()
+    text = configuration(config, architecture=architecture, trust_remote_code=trust_remote_code, seed=seed).recipe()
     click.echo(json.dumps(tomllib.loads(text), indent=2) if as_json else text, nl=as_json)
 
 

@@ -421,6 +421,7 @@ class ByOptions:
     variables: Mapping[str, str]
     config: str | None
     architecture: str | None
+    trust_remote_code: bool
     original_names: bool
 
     @classmethod
@@ -431,14 +432,13 @@ class ByOptions:
     @property
     def given(self) -> bool:
         """Whether any of them is given."""
-        return self != ByOptions(None, None, {}, None, None, original_names=False)
+        return self != ByOptions(None, None, {}, None, None, trust_remote_code=False, original_names=False)
 
     def check(self) -> None:
         """Raise UsageError for options that do not go together."""
         if self.config is not None and self.like is not None:
             raise click.UsageError("expected --config or --like, got both: each says names, shapes and dtypes")
-        if self.config is None and (self.architecture is not None or self.original_names):
-            raise click.UsageError("expected --architecture and --original-names only beside --config")
+        needs_config(self)
         if self.config is not None and self.recipe is None and self.variables:
             raise click.UsageError("expected --var only beside --recipe")
 
@@ -449,6 +449,17 @@ config_option = click.option(
 architecture_option = click.option(
     "--architecture", help="Class of transformers.  [default: the first that --config names]"
 )
+trust_option = click.option(
+    "--trust-remote-code", is_flag=True, help="Run the code beside --config, which its auto_map names."
+)
+
+
+def needs_config(options: Any) -> None:
+    """Raise UsageError for options that say more of a configuration, where there is none."""
+    if options.config is None and (options.architecture or options.original_names or options.trust_remote_code):
+        raise click.UsageError("expected --architecture, --original-names and --trust-remote-code only beside --config")
+
+
 by_choices = (
     click.option("--recipe", type=PATH, help="Recipe that says what a whole model should hold: its path or name."),
     click.option(
@@ -461,6 +472,7 @@ by_choices = (
     ),
     config_option,
     architecture_option,
+    trust_option,
     click.option("--original-names", is_flag=True, help="With --config: names as in files on the hub."),
 )
 by_options = gathered("by", ByOptions.of, *by_choices)

@@ -167,6 +167,7 @@ def configured(by: ByOptions, spec: SpecOptions, layout: LayoutOptions, *, repai
     return configuration(
         by.config,
         architecture=by.architecture,
+        trust_remote_code=by.trust_remote_code,
         dtype=layout.dtype,
         seed=spec.seed,
         rules=by.recipe,

@@ -75,6 +75,8 @@ class Configuration:
         original_names: write the names and parts that save_pretrained writes and that servers read, where transformers
             names or stacks them otherwise, as it does with the experts of a mixture. The values are the same.
         source: the checkpoint that a recipe's rules copy from, as in bigin.initialize.
+        trust_remote_code: run the code that lies beside the configuration and that its "auto_map" names, as
+            transformers does under the same name. It may do anything that the user may.
 
     Raises:
         InputError: there is no such configuration or class, or no method says what its code does.
@@ -101,7 +103,10 @@ class Configuration:
         strict: bool = False,
         original_names: bool = False,
         source: str | os.PathLike[str] | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
+        if not isinstance(trust_remote_code, bool):
+            raise InputError(f"expected trust_remote_code to be True or False, got {trust_remote_code!r}")
         self.path = path_of(config)
         self._said = read_config(self.path)
         recipe = rules if isinstance(rules, str | os.PathLike) else None
@@ -113,7 +118,8 @@ class Configuration:
         self.seed = 0 if seed is None else seed
         own = None if isinstance(rules, str | os.PathLike) else rules
         with quiet() as transformers, default_modes():
-            config_object, build = builder(transformers, self.path, self._said, architecture)
+            make = with_own_code if trust_remote_code and "auto_map" in self._said else builder
+            config_object, build = make(transformers, self.path, self._said, architecture)
             with deferred(self.seed, rules=own) as init:
                 self.module = build(None if dtype is None else torch_dtype(dtype))
             self._init = init
@@ -471,7 +477,7 @@ def builder(
     known = transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
     if not isinstance(kind, str) or kind not in known:
         hint = similar(kind, known) if isinstance(kind, str) else ""
-        code = "; code that comes with a model is not run: build it and use bigin.torch.deferred"
+        code = "; the code that comes with it is run with --trust-remote-code (trust_remote_code=True) alone"
         raise InputError(
             f"{path}: expected a model_type that transformers {version()} has, got {kind!r}{hint}"
             f"{code if 'auto_map' in said else ''}"
@@ -494,6 +500,42 @@ def builder(
     of = getattr(cls, "config_class", None)
     if of is not None and not isinstance(config, of):
         raise InputError(f"{path}: expected a class for {type(config).__name__}, got {name}")
+    return config, lambda dtype: built(path, cls._from_config, config, dtype)
+
+
+def with_own_code(
+    transformers: Any, path: Path, said: Mapping[str, Any], architecture: str | None
+) -> tuple[Any, Callable[[Any], Any]]:
+    """The same for a model whose code lies beside its configuration, which runs it."""
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    classes, folder = said["auto_map"], str(path.parent.absolute())
+    named = {auto: each for auto, each in classes.items() if isinstance(each, str)} if isinstance(classes, dict) else {}
+    away = [each for each in named.values() if "--" in each]
+    if away:
+        raise InputError(
+            f"{path}: expected code beside the configuration, got {away[0]} under auto_map, which is elsewhere; "
+            "nothing is downloaded: copy its files into the folder and leave out what stands before --"
+        )
+    if path.name != CONFIG:
+        raise InputError(f"{path}: expected {CONFIG} beside the code that its auto_map names, got another name")
+    listed = said.get("architectures")
+    name = architecture or (listed[0] if isinstance(listed, list) and listed else None)
+    known = [each for auto, each in named.items() if auto.startswith("AutoModel")]
+    wanted = [each for each in known if each.rpartition(".")[2] == name]
+    chosen = wanted or [named[auto] for auto in AUTOMATIC if name is None and auto in named]
+    if not chosen:
+        models = ", ".join(each.rpartition(".")[2] for each in known) or "no model"
+        raise InputError(
+            f"{path}: expected a class that auto_map has ({models}), got {name!r}; name one with --architecture "
+            "(architecture=)"
+        )
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True, local_files_only=True)
+        cls = get_class_from_dynamic_module(chosen[0], folder, local_files_only=True)
+    except Exception as error:  # whatever the code does when it is read
+        text = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: expected code that auto_map names, got {type(error).__name__}: {text}") from None
     return config, lambda dtype: built(path, cls._from_config, config, dtype)
 
 

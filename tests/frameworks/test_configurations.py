@@ -188,10 +188,91 @@ def test_the_command_line_plans_and_prints_recipes():
     assert Path("out/model.safetensors").read_bytes() == Path("again/model.safetensors").read_bytes()
 
 
+OWN_CONFIG = """
+from transformers import PretrainedConfig
+open("ran", "w").close()
+
+class OwnConfig(PretrainedConfig):
+    model_type = "own"
+    def __init__(self, width=8, **rest):
+        self.width = width
+        super().__init__(**rest)
+"""
+OWN_MODEL = """
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from .configuration_own import OwnConfig
+
+class OwnModel(PreTrainedModel):
+    config_class = OwnConfig
+    def __init__(self, config):
+        super().__init__(config)
+        self.inner = nn.Linear(config.width, 3)
+        self.post_init()
+    def _init_weights(self, module):
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.5)
+            nn.init.zeros_(module.bias)
+    def forward(self, x):
+        return self.inner(x)
+"""
+
+
+def with_its_code(folder="own", **said):
+    path = Path(folder)
+    path.mkdir()
+    classes = {"AutoConfig": "configuration_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
+    config = {"model_type": "own", "architectures": ["OwnModel"], "auto_map": classes, "width": 8, **said}
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "configuration_own.py").write_text(OWN_CONFIG)
+    (path / "modeling_own.py").write_text(OWN_MODEL)
+    return path
+
+
+def test_code_that_comes_with_a_model_is_run_where_it_is_trusted():
+    folder = with_its_code()
+    for command in (["init", "--config", folder, "out"], ["recipe", "--config", folder]):
+        assert "--trust-remote-code" in run(*command, code=2).stderr
+    assert not Path("ran").exists()
+    run("init", "--config", folder, "out", "--trust-remote-code", "--seed", 4)
+    assert Path("ran").exists()
+    assert "std = 0.5" in run("recipe", "--config", folder, "--trust-remote-code").stdout
+    model = transformers.AutoModel.from_pretrained("out", trust_remote_code=True)
+    assert torch.equal(model.inner.weight, bigin_normal(4, "inner.weight", (3, 8), 0.5))
+    assert not model.inner.bias.any()
+    for given in ({"dtype": "float32"}, {"architecture": "OwnModel"}):
+        assert Configuration(folder, trust_remote_code=True, **given).model.tensors.keys() == {
+            "inner.weight",
+            "inner.bias",
+        }
+
+
+def bigin_normal(seed, name, shape, std):
+    made = torch.empty(shape)
+    bigin.fill(made, "normal", std=std, seed=seed, name=name)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"architectures": ["Other"]}, r"expected a class that auto_map has \(OwnModel\), got 'Other'"),
+        ({"auto_map": {"AutoConfig": "there/own--configuration_own.OwnConfig"}}, "nothing is downloaded"),
+        ({"auto_map": {"AutoModel": "modeling_none.OwnModel"}}, "expected code that auto_map names"),
+        ({"auto_map": []}, "expected a class that auto_map has"),
+    ],
+)
+def test_what_auto_map_does_not_have_is_one_line(said, message):
+    with pytest.raises(bigin.torch.InputError, match=message) as error:
+        Configuration(with_its_code(**said), trust_remote_code=True)
+    assert "\n" not in str(error.value)
+
+
 REFUSED = [
     ({}, "expected a model_type that transformers"),
     ({"model_type": "lama"}, "did you mean"),
-    ({"model_type": "mine", "auto_map": {}}, "code that comes with a model is not run"),
+    ({"model_type": "mine", "auto_map": {}}, "is run with --trust-remote-code"),
     ({"model_type": "llama", "architectures": ["LamaForCausalLM"]}, "expected an architecture that is a model"),
     ({"model_type": "llama", "architectures": ["BertModel"]}, "expected a class for LlamaConfig, got BertModel"),
     ({"model_type": "llama", "hidden_size": "many"}, "expected a configuration that"),
