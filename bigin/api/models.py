@@ -354,7 +354,7 @@ class Out:
 def fill_model(specs: Mapping[str, TensorValues], out: Out, limits: Limits, options: FillOptions) -> Report:
     """Writes the tensors of a model, each by its specification."""
     spec = ModelSpec(dict(sorted(specs.items())))
-    with opened_model(out, {name: each.record() for name, each in spec.tensors.items()}) as target:
+    with opened_model(out, spec.records) as target:
         out.check_beside(overwrite=options.overwrite)
         report = Job(spec, target, limits).fill(options)
         out.write_beside()

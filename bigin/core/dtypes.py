@@ -80,7 +80,8 @@ ML_DTYPES = tuple(each.name for each in ROWS if not each.plain)  # those that ar
 SAFETENSORS = {each.safetensors: each.name for each in ROWS if each.safetensors is not None}
 
 
-_NATIVE = {each: each for each in DTYPES.values()}  # numpy makes a dtype's name again each time: 3 us
+_NATIVE = {each: each for each in DTYPES.values()}
+_NAMES = {each: name for name, each in DTYPES.items()}  # numpy makes a dtype's name again each time: 3 us
 
 
 def parse_dtype(dtype: Any) -> np.dtype[Any]:
@@ -88,6 +89,8 @@ def parse_dtype(dtype: Any) -> np.dtype[Any]:
 
     `float` is float32 and `half` float16, as in torch; Python's own types are what numpy takes them for.
     """
+    if type(dtype) is str and dtype in DTYPES:
+        return DTYPES[dtype]
     if isinstance(dtype, np.dtype) and dtype in _NATIVE:
         return _NATIVE[dtype]
     if type(dtype).__module__ == "torch":
@@ -132,7 +135,7 @@ def row(dtype: np.dtype[Any]) -> DType:
 @cache
 def name_of(dtype: np.dtype[Any]) -> str:
     """The name of a dtype that bigin fills."""
-    return dtype.name
+    return _NAMES.get(dtype) or dtype.name
 
 
 def from_dlpack(code: int, bits: int) -> np.dtype[Any]:

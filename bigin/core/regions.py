@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,21 +24,18 @@ class Grid(Sequence[Region]):
     shape: Shape
     block: Shape
 
+    counts: Shape = field(init=False, compare=False, repr=False)  # how many blocks there are along each axis
+
     def __post_init__(self) -> None:
         assert len(self.shape) == len(self.block)
-        assert all(b > 0 for b in self.block)
-
-    @cached_property
-    def counts(self) -> Shape:
-        """How many blocks there are along each axis."""
-        return tuple(-(-size // block) for size, block in zip(self.shape, self.block, strict=True))
-
-    @cached_property
-    def _len(self) -> int:
-        return math.prod(self.counts)
+        assert min(self.block, default=1) > 0
+        # Here and not when they are asked for: a cached_property's lock takes longer than the division.
+        counts = tuple([-(-size // block) for size, block in zip(self.shape, self.block, strict=True)])
+        object.__setattr__(self, "counts", counts)
+        object.__setattr__(self, "_len", math.prod(counts))
 
     def __len__(self) -> int:
-        return self._len
+        return self._len  # type: ignore[attr-defined, no-any-return]
 
     def __iter__(self) -> Iterator[Region]:
         return map(self.__getitem__, range(len(self)))
@@ -52,12 +49,30 @@ class Grid(Sequence[Region]):
         return tuple(reversed(places))
 
     def __getitem__(self, index: int) -> Region:  # type: ignore[override]
-        if not 0 <= index < len(self):
+        if not 0 <= index < self._len:  # type: ignore[attr-defined]
             raise IndexError(index)
-        return tuple(
-            (place * block, min(place * block + block, size))
-            for place, block, size in zip(self.coordinates(index), self.block, self.shape, strict=True)
-        )
+        if self._len == 1:  # type: ignore[attr-defined]
+            return tuple([(0, size) for size in self.shape])
+        region = []
+        for count, block, size in zip(self.counts[::-1], self.block[::-1], self.shape[::-1], strict=True):
+            index, place = divmod(index, count)
+            start = place * block
+            region.append((start, start + block if start + block < size else size))
+        return tuple(region[::-1])
+
+
+class Picked(Sequence[Region]):
+    """Some of a sequence of regions, each of which is computed when it is asked for."""
+
+    def __init__(self, regions: Sequence[Region], positions: Sequence[int]) -> None:
+        self._regions = regions
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, index: int) -> Region:  # type: ignore[override]
+        return self._regions[self._positions[index]]
 
 
 @dataclass(frozen=True)

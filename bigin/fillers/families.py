@@ -293,3 +293,23 @@ def plan(distribution: Distribution, shape: Shape, dtype: DType, seed: int, name
         return filler
 
     return made
+
+
+def shared_plan(distribution: Distribution, shape: Shape, dtype: DType) -> Callable[[Stream], Make]:
+    """`plan` for tensors that differ in their streams alone: what does not depend on the stream is done once."""
+    row = family(distribution)
+    if row.scalars is None:
+        return lambda stream: plan(distribution, shape, dtype, stream.seed, stream.name, stream.purpose)
+    require_float(row, dtype)
+    numbers = row.scalars(distribution, dtype)
+    cost = row.cost(distribution, shape, dtype) if math.prod(shape) else Cost()
+    made: list[DrawnFiller] = []
+
+    def make(stream: Stream) -> Filler:
+        if not made:
+            made.append(DrawnFiller(shape, dtype, numbers, stream))
+            made[0].cost = cost
+            return made[0]
+        return made[0].with_stream(stream)
+
+    return lambda stream: partial(make, stream)

@@ -164,6 +164,12 @@ class DrawnFiller(Filler):
         # Compiled here and now, so that no worker waits for it and no clock counts it.
         self(tuple((0, min(size, 1)) for size in shape), np.empty(tuple(min(size, 1) for size in shape), dtype))
 
+    def with_stream(self, stream: Stream) -> DrawnFiller:
+        """The filler of a tensor that differs in its stream alone."""
+        other = object.__new__(DrawnFiller)
+        other.__dict__.update(self.__dict__, tail=stream.words() + self.tail[2:])
+        return other
+
     def __call__(self, region: Region, out: Array) -> None:
         if out.size == 0:
             return

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
 
 from bigin.core.regions import Region
 from bigin.fillers.filler import Array, Filler, Report
@@ -70,11 +74,15 @@ def late(make: Callable[[], Filler], setups: Setups) -> Filler:
 
 
 class ModelFiller(Filler):
-    """Every tensor by its own filler."""
+    """Every tensor by its own filler.
 
-    def __init__(self, fillers: Sequence[Filler], setups: Setups) -> None:
+    The region ((first, stop),) of two or more tensors is all of their bytes, one tensor after the other.
+    """
+
+    def __init__(self, fillers: Sequence[Filler], setups: Setups, dtypes: Sequence[np.dtype[Any]]) -> None:
         self.shape = (len(fillers),)
         self.fillers = fillers
+        self.dtypes = dtypes
         self.setups = setups
         self.sizes = [filler.region_bytes for filler in fillers]
         self.region_bytes = max(self.sizes, default=0)
@@ -87,5 +95,13 @@ class ModelFiller(Filler):
         self.has_setup = False
 
     def __call__(self, region: Region, out: Array) -> None:
-        (number, _), *inside = region
-        self.fillers[number](tuple(inside), out.reshape(out.shape[1:]))
+        (number, stop), *inside = region
+        if stop - number == 1:
+            self.fillers[number](tuple(inside), out.reshape(out.shape[1:]))
+            return
+        start = 0
+        for filler, dtype in zip(self.fillers[number:stop], self.dtypes[number:stop], strict=True):
+            size = math.prod(filler.shape) * dtype.itemsize
+            if size:
+                filler.fill_flat(0, out[start : start + size].view(dtype))
+            start += size

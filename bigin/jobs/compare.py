@@ -13,7 +13,7 @@ from bigin.core import dtypes
 from bigin.core.errors import FillError, InputError, StoreError
 from bigin.core.html import card, listing
 from bigin.core.record import Record
-from bigin.core.regions import Grid, Region, Shape, extent
+from bigin.core.regions import Grid, Picked, Region, Shape, extent
 from bigin.core.text import counted, size_text
 from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
@@ -195,7 +195,7 @@ def compare(
         def compare_batch(number: int) -> int:
             if len(batches[number]) == 1:  # a region of a large tensor, or a small one between others that are not
                 return compare_region(batches[number][0])
-            regions = [grid[task] for task in batches[number]]
+            regions = Picked(grid, batches[number])
             try:
                 equal = retries.attempt(lambda: same(target, filler, regions, (stored, made), stopping, gate), stopping)
             except Unreadable:
@@ -272,7 +272,7 @@ def differing(
     part: Region, values: Array, filler: Filler, scratch: Scratch, told: Unequal | None = None
 ) -> tuple[int, Shape | None]:
     """How many elements of a part differ, and the index of the first."""
-    made = scratch.array(extent(part), values.dtype)
+    made = scratch.array(values.shape, values.dtype)
     filler(part, made)
     bits = dtypes.unsigned(values.dtype)
     unequal = np.ascontiguousarray(values).reshape(-1).view(bits) != made.reshape(-1).view(bits)

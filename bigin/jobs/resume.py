@@ -7,6 +7,7 @@ import json
 import random
 from dataclasses import replace
 
+from bigin.core.collector import paused
 from bigin.core.errors import ExistsError, InputError
 from bigin.core.record import Record
 from bigin.core.threads import map_threads
@@ -53,6 +54,7 @@ def values(record: Record) -> Record:
     return {key: value for key, value in record.items() if key not in ASIDE}
 
 
+@paused()
 def identity(record: Record) -> str:
     """What tells one fill from another, in a few letters."""
     text = json.dumps(values(record), sort_keys=True, default=str)

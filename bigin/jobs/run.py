@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bigin.core.limits import Limits
-from bigin.core.regions import Grid, Region
+from bigin.core.regions import Grid, Picked, Region
 from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
 from bigin.jobs.batches import Batches
@@ -127,7 +127,7 @@ def filling(
                 region = regions[stretch[0]]
                 parts = partial(target.block, region, scratch)
             else:
-                parts = partial(target.batch, [regions[position] for position in stretch], scratch)
+                parts = partial(target.batch, Picked(regions, stretch), scratch)
 
             def attempt() -> int:
                 with gate.region(stopping):

@@ -63,6 +63,7 @@ def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
     by_name = {tensor.name: tensor for tensor in tensors}
     assignments = []
     unmatched = []
+    known: dict[Any, Part] = {}
     for tensor in by_name.values():
         if any(glob.match(tensor.name) is not None for glob in recipe.skip):
             continue
@@ -70,7 +71,7 @@ def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
         if match is None:
             unmatched.append(tensor.name)
         else:
-            assignments.append(_assigned(recipe, *match, tensor, by_name))
+            assignments.append(_like_others(recipe, *match, tensor, by_name, known))
     if unmatched:
         more = f" and {len(unmatched) - MENTIONED} more" if len(unmatched) > MENTIONED else ""
         raise InputError(
@@ -78,6 +79,29 @@ def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
             f"{more}; add a [[rule]] or a [default], or skip them"
         )
     return assignments
+
+
+def _like_others(
+    recipe: Recipe,
+    rule: Rule,
+    stars: tuple[str, ...],
+    tensor: Tensor,
+    by_name: Mapping[str, Tensor],
+    known: dict[Any, Part],
+) -> Assignment:
+    """`_assigned`, and at once where another tensor is known to which the rule gives the same: one of the same shape,
+    in the same layer if the rule asks for that.
+    """
+    if rule.method is None or rule.split is not None or rule.fans_of is not None or len(tensor.shape) > 2:
+        return _assigned(recipe, rule, stars, tensor, by_name)  # of more axes, a method may warn of each tensor
+    layer = LAYER.search(tensor.name) if rule.asks_for_layer else None
+    key = (id(rule), tensor.shape, layer and layer[1])
+    if (part := known.get(key)) is not None:
+        named = Part(tensor.name, tensor.shape, part.method, part.parameters, part.distribution)
+        return Assignment(tensor, rule, None, (named,))
+    made = _assigned(recipe, rule, stars, tensor, by_name)
+    known[key] = made.parts[0]
+    return made
 
 
 def _assigned(

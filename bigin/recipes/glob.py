@@ -27,6 +27,8 @@ class Glob:
 
     def match(self, name: str) -> tuple[str, ...] | None:
         """Return what the stars stand for in a name, each as little text as possible, or None without a match."""
+        if self.text == "*":
+            return (name.replace("/", "."),)
         found = self._expression.fullmatch(name.replace("/", "."))
         if found is None:
             return None

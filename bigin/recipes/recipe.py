@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from bigin.core.errors import InputError
@@ -126,6 +127,11 @@ class Rule:
     optional: bool = False  # it may match no tensor
     copied: Copied | None = None
     grow: Grow | None = None
+
+    @cached_property
+    def asks_for_layer(self) -> bool:
+        """Whether a parameter depends on the number of the tensor's layer."""
+        return any(isinstance(value, Expression) and "layer" in value.names for value in self.parameters.values())
 
     @property
     def label(self) -> str:

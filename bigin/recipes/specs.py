@@ -23,7 +23,7 @@ from bigin.recipes.read import read_recipe
 from bigin.recipes.recipe import Recipe, Tensor
 from bigin.spec.fused import FusedSpec
 from bigin.spec.model import TensorValues
-from bigin.spec.tensor import TensorSpec
+from bigin.spec.tensor import TensorSpec, parse_name
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,28 @@ def _resolve(
     if not assignments:
         raise InputError(f"{label}: expected tensors to fill, got none")
     seed = read.seed if chosen.seed is None else chosen.seed
-    return assignments, {a.tensor.name: spec_of_assignment(a, seed, chosen.sources) for a in assignments}
+    known: dict[Any, TensorSpec] = {}
+    return assignments, {a.tensor.name: _like_others(a, seed, chosen.sources, known) for a in assignments}
+
+
+def _like_others(
+    assignment: Assignment, seed: int, sources: Mapping[str, Source] | None, known: dict[Any, TensorSpec]
+) -> TensorValues:
+    """`spec_of_assignment`, and at once where a tensor is known that differs in its name alone."""
+    if assignment.axis is not None or assignment.copying is not None:
+        return spec_of_assignment(assignment, seed, sources)
+    tensor, part = assignment.tensor, assignment.parts[0]
+    # Parts that are assigned alike have one dict of parameters, which the list of assignments keeps.
+    key = (part.method, id(part.parameters), part.shape, tensor.dtype, assignment.rule.padding_idx)
+    if key in known:
+        try:
+            return known[key].named(parse_name(dotted(part.name)))
+        except InputError:  # raised again below, with the tensor's name
+            pass
+    spec = spec_of_assignment(assignment, seed, sources)
+    if isinstance(spec, TensorSpec) and tensor.dtype not in PACKED:
+        known[key] = spec
+    return spec
 
 
 def spec_of_assignment(assignment: Assignment, seed: int, sources: Mapping[str, Source] | None = None) -> TensorValues:

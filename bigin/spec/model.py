@@ -14,7 +14,7 @@ from bigin.core.errors import InputError, SourceError
 from bigin.core.record import Record, model_record
 from bigin.core.regions import Shape
 from bigin.core.text import counted
-from bigin.fillers.filler import Filler
+from bigin.fillers.filler import Filler, Stream
 from bigin.fillers.model import ModelFiller, Setups, late
 from bigin.spec.arranged import ArrangedSpec
 from bigin.spec.coded import CodedSpec
@@ -22,7 +22,7 @@ from bigin.spec.copied import CopySpec, GrownSpec
 from bigin.spec.fused import FusedSpec
 from bigin.spec.layered import LayeredSpec
 from bigin.spec.spec import STREAM
-from bigin.spec.tensor import TensorSpec
+from bigin.spec.tensor import TensorSpec, parse_name
 from bigin.spec.values import ValuesSpec
 
 Composed = FusedSpec | LayeredSpec
@@ -56,19 +56,26 @@ class ModelSpec:
             for spec, parts in zip(self.tensors.values(), makes, strict=True):
                 made = [late(part, setups) for part in parts]
                 fillers.append(spec.filler(made) if isinstance(spec, Composed) else made[0])
-            return ModelFiller(fillers, setups)
+            return ModelFiller(fillers, setups, [spec.dtype for spec in self.tensors.values()])
 
         return make
 
     @cached_property
     @paused()
     def _makes(self) -> list[list[Callable[[], Filler]]]:
-        return [_plans(spec) for spec in self.tensors.values()]
+        shared: Shared = {}
+        return [_plans(spec, shared) for spec in self.tensors.values()]
+
+    @cached_property
+    @paused()
+    def records(self) -> dict[str, Record]:
+        """The record of each tensor, which is not to be changed."""
+        return {name: spec.record() for name, spec in self.tensors.items()}
 
     @paused()
     def record(self) -> Record:
         """The provenance record of all tensors."""
-        return model_record({name: spec.record() for name, spec in self.tensors.items()})
+        return model_record(self.records)
 
     @classmethod
     @paused()
@@ -78,14 +85,28 @@ class ModelSpec:
         if not isinstance(tensors, dict) or not all(isinstance(inner, dict) for inner in tensors.values()):
             raise InputError(f"expected a record of a model with its tensors, got {type(tensors).__name__}")
         common = {"stream": record.get("stream")}
-        return cls({name: values_of({**common, **inner}) for name, inner in sorted(tensors.items())})
+        known: dict[str, TensorSpec] = {}
+        return cls({name: _spec_of({**common, **inner}, known) for name, inner in sorted(tensors.items())})
 
     def __str__(self) -> str:
         return f"the methods of {counted(len(self.tensors), 'tensor')}"
 
 
-def _plans(spec: TensorValues) -> list[Callable[[], Filler]]:
+# Plans of tensors that differ in their streams alone, by what they share. The parameters are told apart by which dict
+# they are: tensors of one rule, or of one record, have one.
+Shared = dict[tuple[str, int, Shape, np.dtype[Any]], Callable[[Stream], Callable[[], Filler]]]
+
+
+def _plans(spec: TensorValues, shared: Shared) -> list[Callable[[], Filler]]:
     """The plan of a tensor, or of each part of a composed one."""
+    if isinstance(spec, TensorSpec) and spec.padding_idx is None:
+        key = (spec.method, id(spec.parameters), spec.shape, spec.dtype)
+        if key not in shared:
+            try:
+                shared[key] = spec.shared_plan()
+            except InputError as error:
+                raise InputError(f"{spec.name}: {error}") from None
+        return [shared[key](Stream(spec.seed, spec.name, spec.purpose))]
     plans = []
     for part in spec.parts if isinstance(spec, Composed) else (spec,):
         try:
@@ -95,6 +116,17 @@ def _plans(spec: TensorValues) -> list[Callable[[], Filler]]:
         except InputError as error:
             raise InputError(f"{part.name}: {error}") from None
     return plans
+
+
+def _spec_of(record: dict[str, Any], known: dict[str, TensorSpec]) -> TensorValues:
+    """`values_of` a record, and at once where another one that differs in its name alone is known."""
+    key = repr({key: value for key, value in record.items() if key != "name"})
+    if key in known:
+        return known[key].named(parse_name(record.get("name", "")))
+    spec = values_of(record)
+    if isinstance(spec, TensorSpec):
+        known[key] = spec
+    return spec
 
 
 def values_of(record: Mapping[str, Any]) -> TensorValues:

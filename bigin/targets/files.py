@@ -11,6 +11,7 @@ import os
 import stat
 import uuid
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,10 +54,7 @@ class FileTarget(Target):
 
     def grid(self, size: int = 0) -> Grid:
         """Regions that are one stretch of the file."""
-        elements = max(size, BLOCK) // self.dtype.itemsize
-        if self.fortran:
-            return Grid(self.shape, block_of_rows(self.shape[::-1], elements)[::-1])
-        return Grid(self.shape, block_of_rows(self.shape, elements))
+        return _stretches(self.shape, max(size, BLOCK) // self.dtype.itemsize, self.fortran)
 
     def block_memory(self, size: int = 0) -> int:
         """The block, and its copy where the file has another order of axes or bytes."""
@@ -68,7 +66,7 @@ class FileTarget(Target):
 
     @property
     def _as_made(self) -> bool:
-        return self.stored_dtype == self.dtype and not self.fortran
+        return (self.stored_dtype is self.dtype or self.stored_dtype == self.dtype) and not self.fortran
 
     def block(self, region: Region, scratch: Scratch) -> Parts:
         """Scratch, which goes to the file's stretch."""
@@ -256,6 +254,14 @@ class FileTarget(Target):
             self.file.close()
             self.file = None
         super().close()
+
+
+@lru_cache(1024)
+def _stretches(shape: Shape, elements: int, fortran: bool) -> Grid:
+    """The grid of an array's stretches of at most so many elements; one object for all tensors of a shape."""
+    if fortran:
+        return Grid(shape, block_of_rows(shape[::-1], elements)[::-1])
+    return Grid(shape, block_of_rows(shape, elements))
 
 
 def has_data(path: Path, offset: int, size: int) -> bool:

@@ -16,6 +16,7 @@ from itertools import accumulate, groupby
 
 import numpy as np
 
+from bigin.core import dtypes
 from bigin.core.collector import paused
 from bigin.core.regions import Grid, Region, Shape
 from bigin.targets.records import Record
@@ -49,7 +50,8 @@ class ModelGrid(Grid):
         if not 0 <= index < len(self):
             raise IndexError(index)
         number = bisect_right(self.ends, index)
-        return ((number, number + 1), *self.grids[number][index - (self.ends[number - 1] if number else 0)])
+        inside = self.grids[number][index - (self.ends[number - 1] if number else 0)]
+        return ((number, number + 1), *inside)
 
 
 class ModelTarget(Target):
@@ -164,8 +166,9 @@ class ModelTarget(Target):
 
     def tensors(self) -> dict[str, tuple[list[int], str]]:
         """Shape and dtype of every tensor, as a record keeps them."""
-        return {name: (list(member.shape), member.dtype.name) for name, member in self.members.items()}
+        return {name: (list(member.shape), dtypes.name_of(member.dtype)) for name, member in self.members.items()}
 
+    @paused()
     def matches(self, shape: Shape, record: Record) -> bool:
         held = record.get("tensors")
         if not isinstance(held, dict) or not all(isinstance(inner, dict) for inner in held.values()):

@@ -66,8 +66,11 @@ class Model:
         }
         return replace(self, files=files)
 
+    @paused()
     def reshaped(self, shapes: Mapping[str, Shape]) -> Model:
         """The same with other shapes of some tensors."""
+        if not shapes:
+            return self
         files = {
             file: {name: (dtype, shapes.get(name, shape)) for name, (dtype, shape) in tensors.items()}
             for file, tensors in self.files.items()
@@ -171,6 +174,7 @@ def open_whole(model: Any) -> tuple[Model, ModelTarget]:
     return read, target
 
 
+@paused()
 def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: int | None) -> Plan:
     """The files of a new checkpoint with the named tensors of a model.
 

@@ -128,27 +128,30 @@ class CheckpointTarget(ModelTarget):
 
     def batch(self, regions: Sequence[Region], scratch: Scratch) -> Parts:
         """A buffer for all of them, from which they go to the file."""
-        tensors = self._tensors(regions)
-        stretches = stretches_of(tensors)
-        yield from zip(regions, arrays(tensors, stretches, scratch), strict=True)
-        tensors[0].check_size(max(tensor.offset + tensor.nbytes for tensor in tensors))
+        tensors = self._numbered(regions)
+        stretches = stretches_of(tensors.values())
+        yield from together(tensors, stretches, scratch)
+        last = next(reversed(tensors.values()))
+        last.check_size(max(offset + size for offset, _, size in stretches))
         for offset, at, size in stretches:
-            assert tensors[0].file is not None
-            write_all(tensors[0].file.fileno(), scratch.bytes(at + size)[at:].data, offset)
+            assert last.file is not None
+            write_all(last.file.fileno(), scratch.bytes(at + size)[at:].data, offset)
 
     def stored_batch(self, regions: Sequence[Region], scratch: Scratch) -> Iterator[tuple[Region, Array]]:
         """The same buffer, read from the file."""
-        tensors = self._tensors(regions)
-        stretches = stretches_of(tensors)
-        made = list(arrays(tensors, stretches, scratch))
-        with open_file(tensors[0].path) as file:
+        tensors = self._numbered(regions)
+        stretches = stretches_of(tensors.values())
+        made = list(together(tensors, stretches, scratch))
+        with open_file(next(iter(tensors.values())).path) as file:
             for offset, at, size in stretches:
                 read_all(file.fileno(), scratch.bytes(at + size)[at:].data, offset)
-        yield from zip(regions, made, strict=True)
+        yield from made
 
-    def _tensors(self, regions: Sequence[Region]) -> list[StoredTensor]:
-        tensors = [self._stored[region[0][0]] for region in regions]
-        return [tensor for tensor in tensors if isinstance(tensor, StoredTensor)]  # those in pieces are not batched
+    def _numbered(self, regions: Sequence[Region]) -> dict[int, StoredTensor]:
+        """The tensors of a batch by their numbers. Empty ones between them have no region; those in pieces no batch."""
+        first, last = regions[0][0][0], regions[-1][0][0]
+        between = enumerate(self._stored[first : last + 1], first)
+        return {number: tensor for number, tensor in between if isinstance(tensor, StoredTensor) and tensor.nbytes}
 
     def outline(self) -> dict[str, object]:
         """What another process needs to open a checkpoint that is being written, for JSON."""
@@ -214,7 +217,7 @@ class Batched(Sequence[range]):
         return range(start, self._starts[held + 1] if held + 1 < len(self._starts) else self._stop)
 
 
-def stretches_of(tensors: Sequence[StoredTensor]) -> list[tuple[int, int, int]]:
+def stretches_of(tensors: Iterable[StoredTensor]) -> list[tuple[int, int, int]]:
     """The stretches of a file that tensors take: (where in the file, where in a buffer, how many bytes)."""
     stretches: list[tuple[int, int, int]] = []
     for tensor in tensors:
@@ -227,19 +230,40 @@ def stretches_of(tensors: Sequence[StoredTensor]) -> list[tuple[int, int, int]]:
     return stretches
 
 
-def arrays(
-    tensors: Sequence[StoredTensor], stretches: Sequence[tuple[int, int, int]], scratch: Scratch
-) -> Iterator[Array]:
-    """Each tensor's array in the buffer, of a model of one tensor."""
+def together(
+    tensors: Mapping[int, StoredTensor], stretches: Sequence[tuple[int, int, int]], scratch: Scratch
+) -> Iterator[tuple[Region, Array]]:
+    """What is made at once, in a buffer: a tensor, or the bytes of several ones.
+
+    Several tensors are the region ((first, stop),) of the model, and lie one after the other. They have one dtype, so
+    that each is aligned wherever the bytes are put.
+    """
     _, at, size = stretches[-1]
     buffer = scratch.bytes(at + size)
     left = iter(stretches)
     offset, at, size = next(left)
-    for tensor in tensors:
-        if not offset <= tensor.offset < offset + size:
+    first = stop = start = end = 0
+    for number, tensor in tensors.items():
+        follows = offset <= tensor.offset < offset + size
+        if not follows:
             offset, at, size = next(left)
-        first = at + tensor.offset - offset
-        yield buffer[first : first + tensor.nbytes].view(tensor.dtype).reshape(1, *tensor.shape)
+        place = at + tensor.offset - offset
+        if stop and not (follows and tensor.dtype is tensors[first].dtype):
+            yield one_or_several(tensors, (first, stop), buffer[start:end])
+            stop = 0
+        if not stop:
+            first, start = number, place
+        stop, end = number + 1, place + tensor.nbytes
+    yield one_or_several(tensors, (first, stop), buffer[start:end])
+
+
+def one_or_several(tensors: Mapping[int, StoredTensor], numbers: tuple[int, int], data: Array) -> tuple[Region, Array]:
+    """The region of tensors of these numbers, and its array; see `together`."""
+    first, stop = numbers
+    if stop - first > 1:
+        return (numbers,), data
+    tensor = tensors[first]
+    return (numbers, *((0, size) for size in tensor.shape)), data.view(tensor.dtype).reshape(1, *tensor.shape)
 
 
 class CheckpointLedger(Ledger):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bigin.core import dtypes, packed
+from bigin.core.collector import paused
 from bigin.core.errors import InputError, NotFoundError
 
 LARGEST = 100_000_000  # bytes of a header, the format's limit
@@ -62,8 +63,9 @@ class Entry(NamedTuple):
     @property
     def stored(self) -> tuple[str | None, tuple[int, ...]]:
         """The dtype and the shape of the array that the bytes are: of packed values, that of the bytes."""
-        row = packed.PACKED.get(self.dtype or "")
-        return (self.dtype, self.shape) if row is None else ("uint8", row.stored(self.shape))
+        dtype = DTYPES[self.code][1]
+        row = packed.PACKED.get(dtype or "")
+        return (dtype, self.shape) if row is None else ("uint8", row.stored(self.shape))
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Header:
     start: int
 
 
+@paused()
 def read_header(path: Path) -> Header:
     """The header of a file; raises InputError where it is no safetensors file, whole and true."""
     try:
@@ -105,19 +108,28 @@ def parse_header(data: bytes, size: int) -> Header:
     entries, metadata = _Reader(data).header()
     ordered = dict(sorted(entries.items(), key=lambda item: item[1][2:]))
     end = 0
+    known: dict[tuple[str, tuple[int, ...]], int] = {}  # the bits of a code and a shape
     for name, (code, shape, begin, stop) in ordered.items():
         if begin != end:
             what = "overlaps the one before it" if begin < end else f"leaves out bytes {end} to {begin}"
             raise InputError(f"{name!r} {what}")
-        count = math.prod(shape)
-        if (count or math.prod(max(size, 1) for size in shape)) >= 1 << 63:
-            raise InputError(f"{name!r} has a shape of 2^63 elements or more")
-        if (stop - begin) * 8 != (expected := count * DTYPES[code][0]):
+        expected = known.get((code, shape))
+        if expected is None:
+            expected = known[code, shape] = bits_of(name, code, shape)
+        if (stop - begin) * 8 != expected:
             raise InputError(f"{name!r} has {stop - begin} bytes, where {code} of {shape} takes {expected / 8:g}")
         end = stop
     if end != size:
         raise InputError(f"its tensors take {end} bytes, but {size} follow it")
     return Header(ordered, metadata, 8 + len(data))
+
+
+def bits_of(name: str, code: str, shape: tuple[int, ...]) -> int:
+    """How many bits the values of a tensor take; raises InputError where no file could hold them."""
+    count = math.prod(shape)
+    if (count or math.prod(max(size, 1) for size in shape)) >= 1 << 63:
+        raise InputError(f"{name!r} has a shape of 2^63 elements or more")
+    return count * DTYPES[code][0]
 
 
 class _Reader:
@@ -148,13 +160,19 @@ class _Reader:
 
     def following(self, entries: dict[str, Entry]) -> None:
         """The entries behind one, as far as they are written as most writers do; of what is left, `keys` tells."""
+        known: dict[tuple[bytes, bytes], tuple[str, tuple[int, ...]]] = {}  # codes and shapes that have been checked
         for match in iter(FOLLOWING.scanner(self.data, self.position).match, None):  # type: ignore[attr-defined]
-            key, code, sizes, begin, end = match.groups()
-            name = str(key, "ascii")
+            key, code, sizes, first, last = match.groups()
+            name, begin, end = str(key, "ascii"), int(first), int(last)
             if name in entries or name == METADATA:
                 return
-            shape = tuple(map(int, sizes.split(b","))) if sizes else ()
-            entries[name] = self.checked(name, str(code, "ascii"), shape, (int(begin), int(end)))
+            told = known.get((code, sizes))
+            if told is None or begin > end:
+                shape = tuple(map(int, sizes.split(b","))) if sizes else ()
+                entries[name] = self.checked(name, str(code, "ascii"), shape, (begin, end))
+                known[code, sizes] = entries[name][:2]
+            else:
+                entries[name] = Entry(*told, begin, end)
             self.position = match.end()
 
     def entry(self, name: str) -> Entry:

@@ -17,14 +17,17 @@ def pack_records(records: Mapping[str, Record]) -> str:
     fills: list[Record] = []
     numbers: dict[str, int] = {}
     tensors: dict[str, int] = {}
+    told: dict[str, int] = {}  # the same by a text that is made sooner; two of them may mean one fill
     for name, record in records.items():
         fill = {key: value for key, value in record.items() if key not in ("shape", "dtype")}
         if fill.get("name") == name:
             del fill["name"]
-        number = numbers.setdefault(ENCODE(fill), len(fills))
-        if number == len(fills):
-            fills.append(fill)
-        tensors[name] = number
+        text = repr(fill)
+        if text not in told:
+            told[text] = numbers.setdefault(ENCODE(fill), len(fills))
+            if told[text] == len(fills):
+                fills.append(fill)
+        tensors[name] = told[text]
     return json.dumps({"fills": fills, "tensors": tensors}, separators=(",", ":"))
 
 

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from bigin.core.disk import partial, reserve
 from bigin.core.errors import DamagedError, FillError, TargetError
-from bigin.targets.files import FileTarget
+from bigin.core.regions import Shape
+from bigin.targets.files import BLOCK, FileTarget
 from bigin.targets.safetensors.header import Entry
 from bigin.targets.safetensors.tensor import stored_dtype
 
 
 class StoredTensor(FileTarget):
     """A tensor of a file that a checkpoint writes, which opens the file and reserves its space."""
+
+    nbytes: int = 0  # type: ignore[assignment]  # computed once, as a model asks each tensor several times
+
+    def at(self, name: str, shape: Shape, dtype: np.dtype[Any], offset: int) -> StoredTensor:
+        """Another tensor of the same file. Fields are copied: a model may have 100,000 small tensors."""
+        other = object.__new__(StoredTensor)
+        other.__dict__.update(
+            self.__dict__,
+            label=f"{self.path}#{name}",
+            shape=shape,
+            dtype=dtype,
+            stored_dtype=dtype,
+            offset=offset,
+            nbytes=math.prod(shape) * dtype.itemsize,
+        )
+        return other
+
+    def block_memory(self, size: int = 0) -> int:
+        """The block alone, as the file has the machine's byte order."""
+        return size if size > BLOCK else BLOCK
 
     def move(self, path: Path, file: BinaryIO | None) -> None:
         """Follows the file to another path, or to another opening of it."""
@@ -33,10 +57,15 @@ class StoredFile:
         self.size = len(header) + max((entry.end for entry in entries.values()), default=0)
         self.file: BinaryIO | None = None
         self.tensors: dict[str, StoredTensor] = {}
+        any_tensor = StoredTensor(path, (), np.dtype(np.uint8), 0)
+        known: dict[str, np.dtype[Any]] = {}  # dtypes of codes whose values are not packed
         for name, entry in entries.items():
-            target = StoredTensor(path, entry.stored[1], stored_dtype(path, name, entry), len(header) + entry.begin)
-            target.label = f"{path}#{name}"
-            self.tensors[name] = target
+            dtype, shape = known.get(entry.code), entry.shape
+            if dtype is None:
+                dtype, shape = stored_dtype(path, name, entry), entry.stored[1]
+                if entry.stored[0] == entry.dtype:
+                    known[entry.code] = dtype
+            self.tensors[name] = any_tensor.at(name, shape, dtype, len(header) + entry.begin)
 
     def create(self) -> None:
         """Makes it under its temporary name, with its header and its space."""

@@ -134,7 +134,7 @@ class ZarrTarget(Target):
         """Whether all files have their sizes; other stores would have to be asked for every chunk."""
         if self.make is not None or not isinstance(self.writer, LocalWriter):
             return True
-        return all(map(self.writer.intact, self.grid()))
+        return not self.writer.gone(self.grid())
 
     def replace(self, array: zarr.Array[Any]) -> None:
         """The array in its store, where one in memory stood for it."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdC
 from zarr.storage import LocalStore
 
 from bigin.core import dtypes
-from bigin.core.disk import open_file, read_all, reserve, start_writeback, write_all
+from bigin.core.disk import open_file, read_all, read_file, reserve, start_writeback, write_all
 from bigin.core.errors import DamagedError, FillError, InputError
 from bigin.core.regions import Grid, Region, Shape, Stretches, block_of_rows, extent, runs, slices, within
 from bigin.targets.target import BATCH, MANY, Array, Parts, Scratch
@@ -71,6 +72,10 @@ class Writer:
         """Whether a chunk's file is where it was stored, as far as its size tells."""
         path = self.file(region)
         return path is None or os.path.isfile(path)
+
+    def gone(self, grid: Grid) -> int:
+        """How many chunks or shards of a grid are not where they were stored, as far as the sizes of files tell."""
+        return sum(not self.there(region) for region in grid)
 
     def check_there(self) -> None:
         """Raises FillError where the array has been removed: writing would make a part of it again."""
@@ -212,24 +217,46 @@ class FileWriter(Writer):
         together, made, chunks = self._together(regions, scratch)
         yield together, made
         split(made, self.outer, chunks, self.fill_value)
-        for region, chunk in zip(regions, chunks.reshape(len(regions), -1).view(np.uint8), strict=True):
-            path = self.path(region)
-            self.make_room(path)
-            with replacing(path, self.temporary(path)) as fd:
-                write_all(fd, self.encode(chunk), 0)
-                if sync_data:
-                    start_writeback(fd)
+        for path, chunk in zip(self.files(together), chunks.reshape(len(regions), -1).view(np.uint8), strict=True):
+            if path[: path.rindex("/")] not in self._checked:
+                self.make_room(path)
+            write_file(path, self.temporary(path), self.encode(chunk), writeback=sync_data)
 
     def stored_batch(self, regions: Sequence[Region], scratch: Scratch) -> Iterator[tuple[Region, Array]]:
         together, made, chunks = self._together(regions, scratch)
-        for region, chunk in zip(regions, chunks.reshape(len(regions), -1), strict=True):
+        for path, chunk in zip(self.files(together), chunks.reshape(len(regions), -1), strict=True):
             try:
-                with open_file(self.path(region)) as file:
-                    chunk.view(np.uint8)[...] = self.decode(file.readall())  # type: ignore[attr-defined]
+                data = read_file(path)
             except FileNotFoundError:
                 chunk.fill(self.fill_value)
+            else:
+                chunk.view(np.uint8)[...] = self.decode(data)
         join(chunks, self.outer, made)
         yield together, made
+
+    def files(self, region: Region) -> Iterator[str]:
+        """The files of the chunks of a region, in C order: their keys alone, without a region for each."""
+        spans = [range(start // size, -(-stop // size)) for (start, stop), size in zip(region, self.outer, strict=True)]
+        return (f"{self.local}/{self._keys(index)}" for index in product(*spans))
+
+    def gone(self, grid: Grid) -> int:
+        if self.array.shards is not None:
+            return super().gone(grid)
+        expected = self.file_bytes
+        gone = 0
+        for path in self.files(tuple((0, size) for size in grid.shape)):
+            try:
+                status = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                gone += 1
+                continue
+            gone += not stat.S_ISREG(status.st_mode) or (expected is not None and status.st_size != expected)
+        return gone
+
+    @property
+    def file_bytes(self) -> int | None:
+        """How many bytes the file of a chunk takes; None where that depends on its values."""
+        return self._bytes(self.outer)
 
     def _together(self, regions: Sequence[Region], scratch: Scratch) -> tuple[Region, Array, Array]:
         """The region of a batch, an array of its values, and one of its chunks."""
@@ -266,6 +293,10 @@ class EncodedWriter(FileWriter):
         data = self.encode(made.reshape(-1).view(np.uint8))
         with replacing(path, self.temporary(path)) as fd:
             write_all(fd, data, 0)
+
+    @property
+    def file_bytes(self) -> int | None:
+        return None
 
     def encode(self, chunk: Array) -> memoryview:
         return memoryview(self.codec.encode(chunk)).cast("B")
@@ -335,8 +366,9 @@ class BytesWriter(Writer):
 
     def size(self, region: Region) -> int:
         """How many bytes a chunk or shard takes."""
-        covered = self.covered(region)
-        return len(covered) * self.chunk_bytes + (index_bytes(self.counts) if self.sharded else 0)
+        if not self.sharded:  # at the array's edge, too
+            return self.chunk_bytes
+        return len(self.covered(region)) * self.chunk_bytes + index_bytes(self.counts)
 
     def intact(self, region: Region) -> bool | None:
         try:
@@ -501,6 +533,22 @@ class LocalWriter(BytesWriter, FileWriter):
             scratch.bytes(2 * size)  # so that both arrays lie in one buffer
             made = scratch.array(extent(chunk), self.dtype, size)
             yield chunk, made, scratch.array((*counts, *self.inner), self.dtype), offset
+
+
+def write_file(path: str, temporary: str, data: memoryview, *, writeback: bool) -> None:
+    """Writes a file under a temporary name, from which it takes its path. As `replacing`, without a generator."""
+    try:
+        fd = open_new(temporary)
+        try:
+            write_all(fd, data, 0)
+            if writeback:
+                start_writeback(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -121,7 +121,7 @@ class ZarrLedger(CloudLocked):
         target.bring_to_disk()
         if target.writer.local is not None:
             target.writer.check_there()
-            gone = sum(not target.writer.there(region) for region in target.grid())
+            gone = target.writer.gone(target.grid())
             if gone:
                 raise DamagedError(
                     f"{target.label}: {gone} chunks or shards were removed or cut off while the others were filled; "
