@@ -90,6 +90,8 @@ def main(
             result = measure(case, case.within(setting), repeats)
             results.append(result)
             progress.print(" | ".join(result.cells()), highlight=False)
+        if before is not None:
+            results = again(results, before, setting, repeats)
     options = {"size": nbytes, "repeats": repeats, "quick": quick, "only": only}
     found = {"machine": machine, "options": options, "cases": [r.as_dict() for r in results]}
     if json_path is not None:
@@ -108,6 +110,16 @@ def compared(found: dict[str, Any], earlier: dict[str, Any]) -> bool:
     for line in lines or [f"none of {count} cases is slower than before by more than the noise"]:
         click.echo(line)
     return bool(lines)
+
+
+def again(results: list[report.Result], earlier: dict[str, Any], setting: Setting, repeats: int) -> list[report.Result]:
+    """The results, in which a case that looks slower than before has the samples of a second measurement, too."""
+    return [
+        result.joined(measure(result.case, result.case.within(setting), repeats))
+        if against.slower({"cases": [result.as_dict()]}, earlier)[0]
+        else result
+        for result in results
+    ]
 
 
 def measure(case: Case, setting: Setting, repeats: int) -> report.Result:

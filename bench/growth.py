@@ -1,7 +1,8 @@
 """python -m bench.growth: how speed and memory grow with the bytes of one array and with its chunks.
 
 Each fill runs in a process of its own, whose peak of memory is what the kernel counted. Aims: GB/s of every size within
-10% of the first's, and a peak that does not grow.
+10% of the first's, and a peak that does not grow. On a busy machine, --clock cpu gives GB per second of CPU time, which
+the disk does not slow down. Chunks of a few hundred bytes (--chunk-size) allow a million of them in a small file system.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from bench.measure import new_folder
 from bigin.core.text import parse_size, size_text
 
 COLUMNS = 4096
-CHUNKED = 64 << 10  # bytes of a chunk, where chunks are counted
 PROGRAM = """
 import json, resource, sys, time
 import bigin
@@ -35,11 +35,22 @@ if chunks:
 else:
     where = {"shape": shape, "dtype": "float32"}
 bigin.fill(path + ".warm.npy", "normal", shape=(1024, 1024), dtype="float32")
-start = time.perf_counter()
-bigin.fill(path, "normal", **where)
-seconds = time.perf_counter() - start
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+start, cpu = time.perf_counter(), time.process_time()
+bigin.fill(path, "normal", sync=json.loads(sys.argv[4]), **where)
+wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+print(json.dumps([wall, cpu, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10]))
 """
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One fill: seconds by the clock and of CPU time, the peak of memory before it and at its end."""
+
+    wall: float
+    cpu: float
+    before: int
+    peak: int
 
 
 @dataclass(frozen=True)
@@ -50,14 +61,29 @@ class Layout:
     file: str
     rows: int
     chunks: tuple[int, int] | None
+    columns: int = COLUMNS
+    count: int = 0  # of chunks, where those are counted
 
     @property
     def nbytes(self) -> int:
-        return 4 * self.rows * COLUMNS
+        return 4 * self.rows * self.columns
 
 
-def layouts(largest: int, chunks: int) -> Iterator[list[Layout]]:
-    """Groups compared with their first: .npy and zarr of 1, 4, 16 and 64 GiB; 10^2 to 10^6 chunks of 64 KiB."""
+def layouts(largest: int, chunks: int, chunk_size: int) -> Iterator[list[Layout]]:
+    """Groups compared with their first: .npy and zarr of 1, 4, 16 and 64 GiB; 10^2 to 10^6 small chunks."""
+    yield from sized(largest)
+    columns = chunk_size // 4
+    counts = [count for count in (10**i for i in range(2, 7)) if count <= chunks]
+    yield [
+        Layout(f"{count:,} chunks of {size_text(chunk_size)}", "w.zarr", count, (1, columns), columns, count)
+        for count in counts
+    ]
+
+
+def sized(largest: int) -> Iterator[list[Layout]]:
+    """Arrays of 1, 4, 16 and 64 GiB; none where the largest is 0."""
+    if not largest:
+        return
     sizes = [size for size in ((1 << 30) << (2 * i) for i in range(4)) if size <= largest] or [largest]
     rows = [size // 4 // COLUMNS for size in sizes]
     yield [Layout(f"{size_text(s)} into .npy", "w.npy", n, None) for s, n in zip(sizes, rows, strict=True)]
@@ -66,44 +92,48 @@ def layouts(largest: int, chunks: int) -> Iterator[list[Layout]]:
         Layout(f"{size_text(s)} into zarr, 16 MiB chunks", "w.zarr", n, (tall, COLUMNS))
         for s, n in zip(sizes, rows, strict=True)
     ]
-    low = CHUNKED // 4 // COLUMNS
-    counts = [count for count in (10**i for i in range(2, 7)) if count <= chunks]
-    yield [Layout(f"{count:,} chunks of 64 KiB", "w.zarr", low * count, (low, COLUMNS)) for count in counts]
 
 
-def measured(layout: Layout, folder: Path) -> tuple[float, int]:
-    """Seconds and the peak of memory of one fill, up to the disk."""
+def measured(layout: Layout, folder: Path, *, sync: bool) -> Measured:
+    """One fill, up to the disk if `sync` is set."""
     with tempfile.TemporaryDirectory(prefix="bigin-growth-", dir=folder) as place:
         new_folder(Path(place, "apart"))
         arguments = [
             str(Path(place, "apart", layout.file)),
-            json.dumps([layout.rows, COLUMNS]),
+            json.dumps([layout.rows, layout.columns]),
             json.dumps(layout.chunks),
+            json.dumps(sync),
         ]
-        os.sync()
+        if sync:
+            os.sync()
         ran = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], check=True, stdout=subprocess.PIPE, text=True)
-    seconds, peak = json.loads(ran.stdout)
-    return seconds, peak
+    return Measured(*json.loads(ran.stdout))
 
 
 @click.command(help="Measure how speed and memory grow with the size of an array and with its chunks.")
-@click.option("--largest", default="4GiB", show_default=True, help="Bytes of the largest array.")
-@click.option("--chunks", default=10_000, show_default=True, help="The largest number of chunks.")
+@click.option("--largest", default="4GiB", show_default=True, help="Bytes of the largest array; 0 for none.")
+@click.option("--chunks", default=10_000, show_default=True, help="The largest number of chunks; 0 for none.")
+@click.option("--chunk-size", default="64KiB", show_default=True, help="Bytes of a chunk, where chunks are counted.")
 @click.option("--folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path(), help="Disk.")
-def main(largest: str, chunks: int, folder: Path) -> None:
-    groups = list(layouts(parse_size(largest), chunks))
+@click.option("--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True, help="What GB/s is by.")
+@click.option("--sync/--no-sync", default=True, help="Up to the disk, or to the page cache.")
+def main(largest: str, chunks: int, chunk_size: str, folder: Path, clock: str, sync: bool) -> None:
+    most = 0 if largest == "0" else parse_size(largest)
+    groups = [group for group in layouts(most, chunks, parse_size(chunk_size)) if group]
     most, free = max(one.nbytes for group in groups for one in group), shutil.disk_usage(folder).free
     if free < most * 1.1:
         raise click.UsageError(f"expected {size_text(most)} of disk in {folder}, got {size_text(free)} free")
-    shown = Table("fill", "GB/s", "of the first", "peak of memory")
+    shown = Table("fill", f"GB/s ({clock})", "of the first", "CPU time a chunk", "peak of memory", "of that, the fill's")
     for group in groups:
         first = None
         for one in group:
-            seconds, peak = measured(one, folder)
-            speed = one.nbytes / seconds / 1e9
+            found = measured(one, folder, sync=sync)
+            speed = one.nbytes / (found.cpu if clock == "cpu" else found.wall) / 1e9
             first = speed if first is None else first
-            shown.add_row(one.name, f"{speed:.2f}", f"{speed / first:.2f}", size_text(peak >> 20 << 20))
-    Console(width=None if sys.stdout.isatty() else 120).print(shown)
+            each = f"{1e6 * found.cpu / one.count:.0f} us" if one.count else ""
+            peak, own = size_text(found.peak >> 20 << 20), f"{(found.peak - found.before) / (1 << 20):.1f} MiB"
+            shown.add_row(one.name, f"{speed:.3g}", f"{speed / first:.2f}", each, peak, own)
+    Console(width=None if sys.stdout.isatty() else 140).print(shown)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,14 @@ class Result:
         if self.spreads is None:
             return f"WRONG: {self.wrong}"
         return "met" if self.spreads[2].median >= self.case.goal else "missed"
+
+    def joined(self, other: Result) -> Result:
+        """The samples of both."""
+        if self.spreads is None or other.spreads is None:
+            return self if self.wrong else other
+        pairs = zip(self.spreads, other.spreads, strict=True)
+        ours, peer, ratio = (Spread(one.samples + two.samples) for one, two in pairs)
+        return replace(self, spreads=(ours, peer, ratio))
 
     def cells(self) -> tuple[str, ...]:
         """The row of both tables."""
