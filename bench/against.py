@@ -25,9 +25,11 @@ def slower(found: dict[str, Any], earlier: dict[str, Any]) -> tuple[list[str], i
     """A line for each case that is slower, and how many cases were in both runs.
 
     A case is slower where the best sample of now is below the worst of then, in GB/s and in the ratio to the peer: a
-    machine that is busy slows both sides and leaves the ratio. Of 26 cases as fast as before, with five samples each in
-    both runs, one in ten runs would still show one as slower by chance; so a run measures such cases twice. Where bigin is its own peer, and the peer also changed,
+    machine that is busy slows both sides and leaves the ratio. Where bigin is its own peer, and the peer also changed,
     the ratio says nothing, and GB/s decide.
+
+    Of 26 cases that are as fast as before, with five samples each in both runs, one would still look slower in every
+    tenth run by chance; so a run measures such cases twice.
     """
     before = {identity(case): case for case in earlier["cases"] if case["validated"]}
     pairs = [

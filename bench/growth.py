@@ -2,7 +2,7 @@
 
 Each fill runs in a process of its own, whose peak of memory is what the kernel counted. Aims: GB/s of every size within
 10% of the first's, and a peak that does not grow. On a busy machine, --clock cpu gives GB per second of CPU time, which
-the disk does not slow down. Chunks of a few hundred bytes (--chunk-size) allow a million of them in a small file system.
+the disk does not slow down. Chunks of a few hundred bytes (--chunk-size) let a million of them fit on a small disk.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ def main(largest: str, chunks: int, chunk_size: str, folder: Path, clock: str, s
     most, free = max(one.nbytes for group in groups for one in group), shutil.disk_usage(folder).free
     if free < most * 1.1:
         raise click.UsageError(f"expected {size_text(most)} of disk in {folder}, got {size_text(free)} free")
-    shown = Table("fill", f"GB/s ({clock})", "of the first", "CPU time a chunk", "peak of memory", "of that, the fill's")
+    shown = Table(
+        "fill", f"GB/s ({clock})", "of the first", "CPU time a chunk", "peak of memory", "of that, the fill's"
+    )
     for group in groups:
         first = None
         for one in group:
