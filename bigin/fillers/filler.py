@@ -6,35 +6,21 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.regions import Region, Shape, extent, flat_slice, runs
+from bigin.kernels.native import Kernel, Tail, kernel
+from bigin.kernels.sizes import SHORT
 from bigin.methods.scalars import Scalars, drawn_as
+from bigin.rng.streams import stream_id
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Report = Callable[[float], None]  # takes the part of the setup that is done, from 0 to 1
-NONE = np.empty(0, np.uint64)  # the outer axes of a single run
-
-
-@cache
-def _numeric() -> SimpleNamespace:
-    """What imports numba, which takes a third of a second, and 2 us each time that an import is only looked up."""
-    from bigin.kernels.cpu import SHORT, fill_kernel, gather_kernel, gather_short_kernel
-    from bigin.rng.philox import stream_id
-
-    return SimpleNamespace(
-        SHORT=SHORT,
-        fill_kernel=fill_kernel,
-        gather_kernel=gather_kernel,
-        gather_short_kernel=gather_short_kernel,
-        stream_id=stream_id,
-    )
 
 
 @dataclass(frozen=True)
@@ -51,7 +37,7 @@ class Stream:
 
     def words(self) -> tuple[np.uint64, np.uint64]:
         """The stream id and the key, as kernels take them."""
-        return np.uint64(_numeric().stream_id(self.name, self.purpose)), np.uint64(self.seed)
+        return np.uint64(stream_id(self.name, self.purpose)), np.uint64(self.seed)
 
 
 @dataclass(frozen=True)
@@ -142,27 +128,23 @@ class ConstantFiller(Filler):
         out.fill(self.value[()])
 
 
-COMPILED: set[Callable[..., None]] = set()  # kernels that have run in this process
-
-
 class DrawnFiller(Filler):
-    """Independent draws from a stream."""
+    """Independent draws from a stream.
+
+    tail: stream, key, numbers and anchor, as kernels of CUDA take them.
+    """
 
     on_device = "bigin.fillers.cuda.fillers:DrawnOnDevice"
 
     def __init__(self, shape: Shape, dtype: np.dtype[Any], scalars: Scalars, stream: Stream) -> None:
         self.shape = shape
-        self.short = _numeric().SHORT
         self.storage = dtypes.storage(dtype)
-        self.kernel = _numeric().fill_kernel(scalars.kind, dtypes.name_of(dtype))
         self.kind = scalars.kind
         self.dtype = dtype
         self.tail = (*stream.words(), tuple(map(drawn_as(dtype), scalars.values)), np.uint64(scalars.anchor))
-        if self.kernel in COMPILED:
-            return
-        COMPILED.add(self.kernel)
-        # Compiled here and now, so that no worker waits for it and no clock counts it.
-        self(tuple((0, min(size, 1)) for size in shape), np.empty(tuple(min(size, 1) for size in shape), dtype))
+        self.shared = Tail(*self.tail)
+        self.kernel = self._kernel("long")
+        self.kernel.load(self.shared.count)  # here and now, so that no worker waits for it and no clock counts it
 
     def with_stream(self, stream: Stream) -> DrawnFiller:
         """The filler of a tensor that differs in its stream alone."""
@@ -177,40 +159,33 @@ class DrawnFiller(Filler):
             self.fill_flat(0, out.reshape(-1))
             return
         start, counts, strides, run = runs(self.shape, region)
-        kernel = self._short_kernel if counts and run < self.short else self.kernel
-        kernel(
-            out.reshape(-1).view(self.storage),
-            np.uint64(start),
-            np.array(counts, np.uint64),
-            np.array(strides, np.uint64),
-            np.uint64(run),
-            *self.tail,
-        )
+        outer = np.array((*counts, *strides), np.uint64)
+        kernel = self._short_kernel if counts and run < SHORT else self.kernel
+        kernel(out.reshape(-1).view(self.storage), start, outer, len(counts), run, self.shared)
 
     def fill_flat(self, start: int, out: Array) -> None:
         if out.size:
-            self.kernel(out.view(self.storage), np.uint64(start), NONE, NONE, np.uint64(out.size), *self.tail)
+            self.kernel(out.view(self.storage), start, None, 0, out.size, self.shared)
 
     def gather(self, starts: Array, out: Array) -> None:
         if len(starts) == 1:  # no other kernel is loaded for what is one run
             self.fill_flat(int(starts[0]), out[0])
         elif out.size:
             run = out.shape[1]
-            kernel = self._gather_short_kernel if run < self.short else self._gather_kernel
-            kernel(out.reshape(-1).view(self.storage), starts, np.uint64(run), *self.tail)
+            kernel = self._gather_short_kernel if run < SHORT else self._gather_kernel
+            kernel(out.reshape(-1).view(self.storage), 0, starts, len(starts), run, self.shared)
+
+    def _kernel(self, kind: str) -> Kernel:
+        return kernel(kind, self.kind, dtypes.name_of(self.dtype))
 
     @cached_property
-    def _short_kernel(self) -> Callable[..., None]:
-        from bigin.kernels.cpu import short_kernel
-
-        return short_kernel(self.kind, self.dtype.name)
+    def _short_kernel(self) -> Kernel:
+        return self._kernel("short")
 
     @cached_property
-    def _gather_kernel(self) -> Callable[..., None]:
-        kernel: Callable[..., None] = _numeric().gather_kernel(self.kind, self.dtype.name)
-        return kernel
+    def _gather_kernel(self) -> Kernel:
+        return self._kernel("gather")
 
     @cached_property
-    def _gather_short_kernel(self) -> Callable[..., None]:
-        kernel: Callable[..., None] = _numeric().gather_short_kernel(self.kind, self.dtype.name)
-        return kernel
+    def _gather_short_kernel(self) -> Kernel:
+        return self._kernel("gather-short")

@@ -13,9 +13,12 @@ from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.fillers.families import family, require_float
 from bigin.fillers.filler import Array
+from bigin.kernels.native import Tail, kernel
+from bigin.kernels.sizes import BLOCKS
 from bigin.methods import scalars
 from bigin.methods.distributions import Constant, Distribution
 from bigin.methods.scalars import Scalars, drawn_as
+from bigin.rng.streams import table_key
 
 
 class RowFiller(ABC):
@@ -53,19 +56,18 @@ class DrawnRows(RowFiller):
     on_device = "bigin.fillers.cuda.keyed:DrawnRowsOnDevice"
 
     def __init__(self, dim: int, dtype: np.dtype[Any], numbers: Scalars, key: int) -> None:
-        from bigin.kernels.cpu import BLOCKS, keyed_kernel, keyed_long_kernel
-
         super().__init__(dim, dtype)
         self.storage = dtypes.storage(dtype)
         self.kind = numbers.kind
         self.tail = (np.uint64(key), tuple(map(drawn_as(dtype), numbers.values)), np.uint64(numbers.anchor))
-        make = keyed_kernel if dim <= BLOCKS * (2 if dtype == np.float64 else 4) else keyed_long_kernel
-        self.kernel = make(self.kind, dtype.name)
-        # Compiled here and now, so that no thread waits for it.
-        self(np.empty(0, np.uint64), np.empty((0, dim), dtype))
+        self.shared = Tail(0, *self.tail)
+        long = dim > BLOCKS * (2 if dtype == np.float64 else 4)
+        self.kernel = kernel("keyed-long" if long else "keyed", self.kind, dtypes.name_of(dtype))
+        self.kernel.load(self.shared.count)  # here and now, so that no thread waits for it
 
     def __call__(self, keys: Array, out: Array) -> None:
-        self.kernel(out.reshape(-1).view(self.storage), keys, np.uint64(self.dim), *self.tail)
+        if out.size:
+            self.kernel(out.reshape(-1).view(self.storage), 0, keys, len(keys), self.dim, self.shared)
 
 
 def plan_rows(
@@ -87,8 +89,6 @@ def plan_rows(
     numbers = row.scalars(distribution, dtype)
 
     def make() -> RowFiller:
-        from bigin.rng.philox import table_key
-
         return DrawnRows(dim, dtype, numbers, table_key(seed, name))
 
     return make

@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import os
-import sys
-import warnings
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import llvmlite
-import numba
 from numba.core import event
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
-from numba.core.registry import cpu_target
 from numba.core.runtime.nrt import rtsys
 
 from bigin.core.compiling import clock
-from bigin.core.errors import CacheWarning
 from bigin.core.paths import kernel_cache_root
+from bigin.kernels.files import fingerprint, warn_once
+from bigin.kernels.sparing import skip, spare_scipy
 
 
 class CompileListener(event.Listener):  # type: ignore[misc]
@@ -52,32 +46,6 @@ def _is_ours(event: Any) -> bool:
 event.register("numba:compile", CompileListener())
 
 
-def spare_scipy() -> None:
-    """Has Numba ask whether scipy is installed without importing it, which takes 0.13 s or more.
-
-    Numba imports scipy's BLAS to learn whether np.dot can be compiled, in every process that compiles. What compiles
-    np.dot imports it again, so nothing is lost.
-    """
-    if "numba.np.arraymath" in sys.modules:
-        return
-    with contextlib.suppress(Exception):  # where Numba has changed, it does as it likes
-        from numba.np import linalg
-
-        ensure_blas = linalg.ensure_blas
-        linalg.ensure_blas = _require_scipy
-        try:
-            from numba.np import arraymath
-
-            arraymath.ensure_blas = ensure_blas
-        finally:
-            linalg.ensure_blas = ensure_blas
-
-
-def _require_scipy() -> None:
-    if importlib.util.find_spec("scipy") is None:
-        raise ImportError("scipy")
-
-
 def cached(dispatcher: Any, name: str) -> Any:
     """The dispatcher, which loads its code from the cache and keeps it there; as it was, where no folder serves.
 
@@ -90,27 +58,11 @@ def cached(dispatcher: Any, name: str) -> Any:
     return dispatcher
 
 
-def skip() -> None:
-    """Instead of looking for Numba's extensions in all installed packages: 0.1 s."""
-
-
 def cache_all(*dispatchers: Any) -> None:
     """The same for functions that are called by their own names."""
     for dispatcher in dispatchers:
         function = dispatcher.py_func
         cached(dispatcher, f"{function.__module__.rpartition('.')[2]}-{function.__qualname__}")
-
-
-@cache
-def fingerprint() -> str:
-    """A hash of everything that decides a kernel's code."""
-    digest = hashlib.blake2b(digest_size=12)
-    facts = (sys.version, numba.__version__, llvmlite.__version__, cpu_target.target_context.codegen().magic_tuple())
-    digest.update(repr(facts).encode())
-    package = Path(__file__).parent.parent
-    for source in sorted([*package.glob("rng/**/*.py"), *package.glob("kernels/**/*.py")]):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    return digest.hexdigest()
 
 
 class KernelCache:
@@ -151,17 +103,6 @@ class KernelCache:
     def _of(self, sig: Any) -> SignatureCache:
         name = hashlib.blake2b(repr(sig).encode(), digest_size=8).hexdigest()
         return SignatureCache(self.py_func, os.path.join(self.cache_path, name))
-
-
-@cache
-def warn_once(folder: str, reason: str) -> None:
-    """Says why every run compiles."""
-    warnings.warn(
-        f"{folder}: expected a folder for compiled kernels that can be written, got: {reason}; each run compiles them "
-        "again, which takes seconds; set BIGIN_CACHE_DIR to another folder",
-        CacheWarning,
-        stacklevel=2,
-    )
 
 
 class SignatureCache(FunctionCache):

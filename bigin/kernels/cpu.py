@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import types
+from numba.np.numpy_support import from_dtype
 
-from bigin.kernels.cache import cached
+from bigin.core import dtypes
+from bigin.kernels import sizes
+from bigin.kernels.compile import array_at, buffer, inner, machine_code, on_stack, scalars_at
+from bigin.kernels.files import Code
+from bigin.kernels.sizes import AXES, BLOCKS, LISTED, STEP
 from bigin.kernels.words import words_at, words_from, words_keyed
 from bigin.rng.draws import DRAWS
 from bigin.rng.portable import bits_bfloat16, bits_float8_e4m3fn, bits_float8_e5m2, bits_float16, inlined, u64
@@ -23,25 +27,17 @@ from bigin.rng.portable import bits_bfloat16, bits_float8_e4m3fn, bits_float8_e5
 if sys.byteorder != "little":
     raise ImportError("bigin's CPU kernels join words as little-endian memory does; this machine is big-endian")
 
-BLOCKS = 1024  # blocks of four words in a tile: 16 KiB of words
-LISTED = 2048  # runs whose starts are listed at once
-STEP = 512  # elements that a draw in two steps makes at once
-SHORT = 512  # runs shorter than this many elements share a tile; 512 elements never need more than BLOCKS blocks
-
-loop = njit(nogil=True, error_model="numpy")
-
 
 def labelled(label: str) -> Callable[[Any], Any]:
-    """`loop` for a function that exists once per kernel.
+    """`inner` for a function that exists once per kernel.
 
-    A symbol is made of the function's name, its argument types and a counter that starts again in every process. The
-    types of a float16 and a bfloat16 kernel are the same; without the label, code that was compiled in two processes
-    and is loaded from the cache into a third could take one for the other.
+    A symbol is made of the function's name, its argument types and a counter. The types of a float16 and a bfloat16
+    kernel are the same.
     """
 
     def decorate(function: Any) -> Any:
         function.__qualname__ = f"{function.__name__}[{label}]"
-        return loop(function)
+        return inner(function)
 
     return decorate
 
@@ -106,11 +102,13 @@ def in_steps(draw: Any, store: Any, kind: type, label: str) -> Any:
         for i in range(u64(out.shape[0])):
             out[u64(i)] = store(value(drawn[u64(i)], part[u64(i)], numbers, anchor))
 
+    keep = on_stack(kind, STEP)
+
     @labelled(label)
     def values(drawn, out, numbers, anchor):
-        kept = np.empty(STEP, kind)
+        kept = keep()
         for start in range(0, out.shape[0], STEP):
-            stop = min(start + STEP, out.shape[0])
+            stop = start + STEP if start + STEP < out.shape[0] else out.shape[0]
             part = kept[: stop - start]
             tails(drawn[start:stop], part, numbers)
             rest(drawn[start:stop], part, out[start:stop], numbers, anchor)
@@ -121,7 +119,7 @@ def in_steps(draw: Any, store: Any, kind: type, label: str) -> Any:
 LOOPS = {"each": each, "pairs": pairs}  # by rng.draws.Draw.loop
 
 
-@loop
+@inner
 def next_run(start, index, counts, strides):
     """Where the next run starts, and whether there is one: an odometer over the outer axes."""
     axis = counts.shape[0]
@@ -136,31 +134,64 @@ def next_run(start, index, counts, strides):
     return start, False
 
 
-def long_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
-    """A kernel for runs that are worth tiles of their own; see fill_kernel for its arguments."""
+class Parts:
+    """What every kernel of a distribution and a dtype is made of.
 
-    @labelled(label)
-    def fill(out, start, counts, strides, run, stream, key, numbers, anchor):
+    values: words to values. shift: log2 of the elements in a block. words, drawn: of a tile, the same memory.
+    """
+
+    def __init__(self, distribution: str, dtype: str, label: str, count: int) -> None:
+        draw = DRAWS[distribution]
+        double = dtype == "float64"
+        kind = np.float64 if double else np.float32
+        if draw.steps is None:
+            self.values = LOOPS[draw.loop](draw.double if double else draw.single, STORES[dtype], label)
+        else:
+            self.values = in_steps(draw.steps[double], STORES[dtype], kind, label)
+        self.shift = u64(1 if double else 2)
+        self.out = np.dtype(dtypes.storage(dtypes.DTYPES[dtype]))
+        self.words = buffer(np.dtype(np.uint32), sizes.WORDS, 4 * BLOCKS)
+        self.drawn = buffer(np.dtype(np.uint64 if double else np.uint32), sizes.WORDS, BLOCKS << int(self.shift))
+        self.tile = buffer(self.out, sizes.TILE, BLOCKS << int(self.shift))
+        self.numbers = scalars_at(np.dtype(kind), count)
+        self.label = label
+
+
+blocks_of = buffer(np.dtype(np.uint64), sizes.LIST_A, BLOCKS)
+offsets_of = buffer(np.dtype(np.uint64), sizes.LIST_B, BLOCKS)
+starts_of = buffer(np.dtype(np.uint64), sizes.STARTS, LISTED)
+index_of = buffer(np.dtype(np.uint64), sizes.INDEX, AXES)
+
+
+def long_runs(parts: Parts) -> Any:
+    """A loop over runs that are worth tiles of their own: the region's outer axes are counts and strides."""
+    values, words_of, drawn_of, tile_of, shift = parts.values, parts.words, parts.drawn, parts.tile, parts.shift
+
+    @inlined
+    def fill(out, start, counts, strides, index, run, stream, key, numbers, anchor, scratch):
         per_tile = u64(BLOCKS) << shift
         mask = (u64(1) << shift) - u64(1)
-        words = np.empty(4 * BLOCKS, np.uint32)
-        drawn = words.view(drawn_type)
-        edge = np.empty(BLOCKS << shift, out.dtype)
-        index = np.zeros(counts.shape[0], np.uint64)
+        words = words_of(scratch)
+        drawn = drawn_of(scratch)
+        edge = tile_of(scratch)
+        for i in range(u64(index.shape[0])):
+            index[u64(i)] = u64(0)
         position = u64(0)
         more = True
         while more:
             tile = start & ~mask
             stop = start + run
             while tile < stop:
-                count = min(per_tile, (stop - tile + mask) & ~mask)
+                count = (stop - tile + mask) & ~mask
+                count = per_tile if per_tile < count else count
                 words_from(words[: (count >> shift) << u64(2)], tile >> shift, stream, key)
                 if tile >= start and tile + count <= stop:
                     values(drawn[:count], out[position : position + count], numbers, anchor)
                     position += count
                 else:
                     low = start - tile if tile < start else u64(0)
-                    high = min(count, stop - tile)
+                    high = stop - tile
+                    high = count if count < high else high
                     values(drawn[:count], edge[:count], numbers, anchor)
                     for i in range(high - low):  # a slice would compile for four seconds more: it checks its shape
                         out[position + u64(i)] = edge[low + u64(i)]
@@ -171,13 +202,18 @@ def long_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
     return fill
 
 
-def gathered_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
-    """A kernel for short runs that start anywhere: the blocks of many fill a tile together, so the loops stay long."""
+def gathered_runs(parts: Parts) -> Any:
+    """A loop over short runs that start anywhere: the blocks of many fill a tile together, so the loops stay long."""
+    values, words_of, drawn_of, tile_of, shift = parts.values, parts.words, parts.drawn, parts.tile, parts.shift
 
-    @labelled(label)
-    def fill(out, starts, run, stream, key, numbers, anchor, words, tile, blocks, offsets):
+    @inlined
+    def fill(out, starts, run, stream, key, numbers, anchor, scratch):
         mask = (u64(1) << shift) - u64(1)
-        drawn = words.view(drawn_type)
+        words = words_of(scratch)
+        drawn = drawn_of(scratch)
+        tile = tile_of(scratch)
+        blocks = blocks_of(scratch)
+        offsets = offsets_of(scratch)
         position = u64(0)
         next_start = u64(0)
         while next_start < u64(starts.shape[0]):
@@ -206,180 +242,201 @@ def gathered_runs(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
     return fill
 
 
-def keyed_rows(values: Any, drawn_type: type, shift: Any, label: str) -> Any:
-    """A kernel for rows of up to BLOCKS blocks that each have a stream of their own: many rows fill a tile together."""
-
-    @labelled(label)
-    def fill(out, streams, run, key, numbers, anchor):
-        mask = (u64(1) << shift) - u64(1)
-        blocks_in_row = (run + mask) >> shift
-        together = u64(BLOCKS) // blocks_in_row
-        words = np.empty(4 * BLOCKS, np.uint32)
-        drawn = words.view(drawn_type)
-        tile = np.empty(BLOCKS << shift, out.dtype)
-        blocks = np.empty(BLOCKS, np.uint64)  # the same for every tile, as it holds whole rows
-        own = np.empty(BLOCKS, np.uint64)
-        for r in range(together):
-            for i in range(blocks_in_row):
-                blocks[u64(r) * blocks_in_row + u64(i)] = u64(i)
-        row = u64(0)
-        while row < u64(streams.shape[0]):
-            rows = min(together, u64(streams.shape[0]) - row)
-            for r in range(rows):
-                stream = streams[row + u64(r)]
-                for i in range(blocks_in_row):
-                    own[u64(r) * blocks_in_row + u64(i)] = stream
-            count = rows * blocks_in_row
-            words_keyed(words, blocks[:count], own[:count], key)
-            made = drawn[: count << shift]
-            if run & mask == u64(0):
-                values(made, out[row * run : (row + rows) * run], numbers, anchor)
-            else:
-                values(made, tile[: count << shift], numbers, anchor)
-                for r in range(rows):
-                    for i in range(run):
-                        out[(row + u64(r)) * run + u64(i)] = tile[((u64(r) * blocks_in_row) << shift) + u64(i)]
-            row += rows
-
-    return fill
-
-
-@loop
+@inner
 def list_starts(starts, start, stride):
     """Writes start, start + stride, start + 2 stride, ..."""
     for i in range(u64(starts.shape[0])):
         starts[u64(i)] = start + u64(i) * stride
 
 
-def short_runs(gathered: Any, shift: Any, label: str) -> Any:
-    """A kernel for regions of short runs, whose starts are listed some at a time."""
+# Every kernel takes (out, size, start, listed, count, run, tail, scratch): where its values go, one after another, and
+# how many; three numbers and a list of uint64, see each; stream, key, anchor and the numbers of a native.Tail; memory
+# of sizes.SCRATCH bytes. Each kind of region has a kernel of its own, so that a call compiles only what it needs.
 
-    @labelled(label)
-    def fill(out, start, counts, strides, run, stream, key, numbers, anchor):
-        words = np.empty(4 * BLOCKS, np.uint32)
-        tile = np.empty(BLOCKS << shift, out.dtype)
-        blocks = np.empty(BLOCKS, np.uint64)
-        offsets = np.empty(BLOCKS, np.uint64)
-        starts = np.empty(LISTED, np.uint64)
-        outer = max(counts.shape[0] - 1, 0)
-        inner_count = counts[outer] if counts.shape[0] else u64(1)
-        inner_stride = strides[outer] if counts.shape[0] else u64(0)
-        index = np.zeros(outer, np.uint64)
+
+def long_kernel(parts: Parts) -> Any:
+    """The kernel that fills a region of one run, or of runs of at least SHORT elements.
+
+    start: the flat index of the region's first element. listed: how many steps along each of `count` outer axes, and
+    then how many elements a step is along each. run: the length of a run.
+    """
+    fill_long, numbers_of = long_runs(parts), parts.numbers
+
+    def kernel(out, size, start, listed, count, run, tail, scratch):
+        outer = array_at(listed, count << u64(1))
+        fixed = array_at(tail, u64(3))
+        numbers = numbers_of(tail, u64(3))
+        made = array_at(out, size)
+        index = index_of(scratch)[:count]
+        stream, key, anchor = fixed[u64(0)], fixed[u64(1)], fixed[u64(2)]
+        fill_long(made, start, outer[:count], outer[count:], index, run, stream, key, numbers, anchor, scratch)
+
+    return kernel
+
+
+def short_kernel(parts: Parts) -> Any:
+    """The kernel that fills a region of shorter runs, whose starts are listed some at a time. Else as long_kernel."""
+    gathered, numbers_of = gathered_runs(parts), parts.numbers
+
+    def kernel(out, size, start, listed, count, run, tail, scratch):
+        fixed = array_at(tail, u64(3))
+        numbers = numbers_of(tail, u64(3))
+        stream, key, anchor = fixed[u64(0)], fixed[u64(1)], fixed[u64(2)]
+        outer = count - u64(1) if count else u64(0)
+        lists = array_at(listed, count << u64(1))
+        counts = lists[:outer]
+        strides = lists[count : count + outer]
+        inner_count = lists[outer] if count else u64(1)
+        inner_stride = lists[count + outer] if count else u64(0)
+        starts = starts_of(scratch)
+        index = index_of(scratch)
+        for i in range(outer):
+            index[u64(i)] = u64(0)
+        made = array_at(out, size)
         position = u64(0)
         done = u64(0)  # of the runs along the innermost axis
         more = True
         while more:
-            listed = u64(0)
-            while more and listed < u64(LISTED):
-                count = min(u64(LISTED) - listed, inner_count - done)
-                list_starts(starts[listed : listed + count], start + done * inner_stride, inner_stride)
-                listed += count
-                done += count
+            found = u64(0)
+            while more and found < u64(LISTED):
+                some = inner_count - done
+                some = u64(LISTED) - found if u64(LISTED) - found < some else some
+                list_starts(starts[found : found + some], start + done * inner_stride, inner_stride)
+                found += some
+                done += some
                 if done == inner_count:
                     done = u64(0)
-                    start, more = next_run(start, index, counts[:outer], strides[:outer])
-            part = out[position : position + listed * run]
-            gathered(part, starts[:listed], run, stream, key, numbers, anchor, words, tile, blocks, offsets)
-            position += listed * run
+                    start, more = next_run(start, index[:outer], counts, strides)
+            part = made[position : position + found * run]
+            gathered(part, starts[:found], run, stream, key, numbers, anchor, scratch)
+            position += found * run
 
-    return fill
-
-
-@cache
-def fill_kernel(distribution: str, dtype: str) -> Callable[..., None]:
-    """The kernel that fills a region of one run, or of runs of at least SHORT elements.
-
-    Arguments of the kernel: out (1-d, contiguous, of the storage type: the region's elements in C order), start
-    (the flat index of the region's first element), counts and strides (uint64 arrays: how many steps along each
-    outer axis, and how many elements a step is), run (the length of a run), stream, key, numbers (a tuple of the
-    float type that is drawn), anchor (for trunc_normal). All integers are uint64.
-
-    Each kind of region has a kernel of its own, so that a call compiles only what it needs.
-    """
-    label = f"{distribution}-{dtype}"
-    return cached(long_runs(*parts(distribution, dtype, label), label), label)
+    return kernel
 
 
-@cache
-def short_kernel(distribution: str, dtype: str) -> Callable[..., None]:
-    """The kernel that fills a region of shorter runs; it takes the arguments of fill_kernel."""
-    label = f"short-{distribution}-{dtype}"
-    values, drawn_type, shift = parts(distribution, dtype, label)
-    return cached(short_runs(gathered_runs(values, drawn_type, shift, label), shift, label), label)
+def gather_kernel(parts: Parts) -> Any:
+    """The kernel that fills `count` runs of one length, of at least SHORT elements, that start where `listed` says."""
+    fill_long, numbers_of = long_runs(parts), parts.numbers
 
-
-@cache
-def gather_kernel(distribution: str, dtype: str) -> Callable[..., None]:
-    """The kernel that fills runs of one length, of at least SHORT elements, that start anywhere.
-
-    Arguments of the kernel: out (1-d, contiguous: the runs one after the other), starts (uint64 array: the flat index
-    of each run's first element), run (their length), and then those of fill_kernel.
-    """
-    label = f"gather-{distribution}-{dtype}"
-    fill_long = long_runs(*parts(distribution, dtype, label), label)
-
-    @labelled(label)
-    def kernel(out, starts, run, stream, key, numbers, anchor):
-        none = np.empty(0, np.uint64)
-        for i in range(u64(starts.shape[0])):
+    def kernel(out, size, start, listed, count, run, tail, scratch):
+        fixed = array_at(tail, u64(3))
+        numbers = numbers_of(tail, u64(3))
+        stream, key, anchor = fixed[u64(0)], fixed[u64(1)], fixed[u64(2)]
+        starts = array_at(listed, count)
+        none = starts[:0]
+        made = array_at(out, size)
+        for i in range(count):
             place = u64(i) * run
-            fill_long(out[place : place + run], starts[u64(i)], none, none, run, stream, key, numbers, anchor)
+            part = made[place : place + run]
+            fill_long(part, starts[u64(i)], none, none, none, run, stream, key, numbers, anchor, scratch)
 
-    return cached(kernel, label)
-
-
-@cache
-def gather_short_kernel(distribution: str, dtype: str) -> Callable[..., None]:
-    """The kernel that fills shorter runs of one length; it takes the arguments of gather_kernel."""
-    label = f"gather-short-{distribution}-{dtype}"
-    values, drawn_type, shift = parts(distribution, dtype, label)
-    gathered = gathered_runs(values, drawn_type, shift, label)
-
-    @labelled(label)
-    def kernel(out, starts, run, stream, key, numbers, anchor):
-        words = np.empty(4 * BLOCKS, np.uint32)
-        tile = np.empty(BLOCKS << shift, out.dtype)
-        blocks = np.empty(BLOCKS, np.uint64)
-        offsets = np.empty(BLOCKS, np.uint64)
-        gathered(out, starts, run, stream, key, numbers, anchor, words, tile, blocks, offsets)
-
-    return cached(kernel, label)
+    return kernel
 
 
-@cache
-def keyed_kernel(distribution: str, dtype: str) -> Callable[..., None]:
-    """The kernel that fills rows of up to BLOCKS blocks, each the start of a stream of its own.
+def gather_short_kernel(parts: Parts) -> Any:
+    """The kernel that fills shorter runs of one length; otherwise as gather_kernel."""
+    gathered, numbers_of = gathered_runs(parts), parts.numbers
 
-    Arguments of the kernel: out (1-d, contiguous: the rows one after the other), streams (uint64 array: each row's),
-    run (the elements of a row), and then key, numbers and anchor as fill_kernel takes them.
+    def kernel(out, size, start, listed, count, run, tail, scratch):
+        fixed = array_at(tail, u64(3))
+        numbers = numbers_of(tail, u64(3))
+        starts = array_at(listed, count)
+        gathered(array_at(out, size), starts, run, fixed[u64(0)], fixed[u64(1)], numbers, fixed[u64(2)], scratch)
+
+    return kernel
+
+
+def keyed_kernel(parts: Parts) -> Any:
+    """The kernel that fills `count` rows of up to BLOCKS blocks, each of the stream that `listed` says.
+
+    run: the elements of a row. Many rows fill a tile together. The stream in the tail is not read.
     """
-    label = f"keyed-{distribution}-{dtype}"
-    return cached(keyed_rows(*parts(distribution, dtype, label), label), label)
+    values, words_of, drawn_of, tile_of, shift = parts.values, parts.words, parts.drawn, parts.tile, parts.shift
+    numbers_of = parts.numbers
+
+    def kernel(out, size, start, listed, count, run, tail, scratch):
+        fixed = array_at(tail, u64(3))
+        numbers = numbers_of(tail, u64(3))
+        key, anchor = fixed[u64(1)], fixed[u64(2)]
+        streams = array_at(listed, count)
+        made = array_at(out, size)
+        mask = (u64(1) << shift) - u64(1)
+        blocks_in_row = (run + mask) >> shift
+        together = u64(BLOCKS) // blocks_in_row
+        words = words_of(scratch)
+        drawn = drawn_of(scratch)
+        tile = tile_of(scratch)
+        blocks = blocks_of(scratch)  # the same for every tile, as it holds whole rows
+        own = offsets_of(scratch)
+        for r in range(together):
+            for i in range(blocks_in_row):
+                blocks[u64(r) * blocks_in_row + u64(i)] = u64(i)
+        row = u64(0)
+        while row < count:
+            rows = together if together < count - row else count - row
+            for r in range(rows):
+                stream = streams[row + u64(r)]
+                for i in range(blocks_in_row):
+                    own[u64(r) * blocks_in_row + u64(i)] = stream
+            filled = rows * blocks_in_row
+            words_keyed(words, blocks[:filled], own[:filled], key)
+            source = drawn[: filled << shift]
+            if run & mask == u64(0):
+                values(source, made[row * run : (row + rows) * run], numbers, anchor)
+            else:
+                values(source, tile[: filled << shift], numbers, anchor)
+                for r in range(rows):
+                    for i in range(run):
+                        made[(row + u64(r)) * run + u64(i)] = tile[((u64(r) * blocks_in_row) << shift) + u64(i)]
+            row += rows
+
+    return kernel
 
 
-@cache
-def keyed_long_kernel(distribution: str, dtype: str) -> Callable[..., None]:
-    """The kernel that fills longer rows; it takes the arguments of keyed_kernel."""
-    label = f"keyed-long-{distribution}-{dtype}"
-    fill_long = long_runs(*parts(distribution, dtype, label), label)
+def keyed_long_kernel(parts: Parts) -> Any:
+    """The kernel that fills longer rows; otherwise as keyed_kernel."""
+    fill_long, numbers_of = long_runs(parts), parts.numbers
 
-    @labelled(label)
-    def kernel(out, streams, run, key, numbers, anchor):
-        none = np.empty(0, np.uint64)
-        for i in range(u64(streams.shape[0])):
+    def kernel(out, size, start, listed, count, run, tail, scratch):
+        fixed = array_at(tail, u64(3))
+        numbers = numbers_of(tail, u64(3))
+        key, anchor = fixed[u64(1)], fixed[u64(2)]
+        streams = array_at(listed, count)
+        none = streams[:0]
+        made = array_at(out, size)
+        for i in range(count):
             place = u64(i) * run
-            fill_long(out[place : place + run], u64(0), none, none, run, streams[u64(i)], key, numbers, anchor)
+            part = made[place : place + run]
+            fill_long(part, u64(0), none, none, none, run, streams[u64(i)], key, numbers, anchor, scratch)
 
-    return cached(kernel, label)
+    return kernel
 
 
-def parts(distribution: str, dtype: str, label: str) -> tuple[Any, Any, Any]:
-    """What every kernel is made of: words to values, the type of the words, and log2 of the elements in a block."""
-    draw = DRAWS[distribution]
-    double = dtype == "float64"
-    kind = np.float64 if double else np.float32
-    if draw.steps is None:
-        values = LOOPS[draw.loop](draw.double if double else draw.single, STORES[dtype], label)
-    else:
-        values = in_steps(draw.steps[double], STORES[dtype], kind, label)
-    return values, np.uint64 if double else np.uint32, u64(1 if double else 2)
+KINDS = {
+    "long": long_kernel,
+    "short": short_kernel,
+    "gather": gather_kernel,
+    "gather-short": gather_short_kernel,
+    "keyed": keyed_kernel,
+    "keyed-long": keyed_long_kernel,
+}
+
+
+def compiled(kind: str, distribution: str, dtype: str, count: int) -> Code:
+    """The machine code of a kernel, of a distribution that has so many numbers."""
+    label = f"{kind}-{distribution}-{dtype}"
+    parts = Parts(distribution, dtype, label, count)
+    kernel = KINDS[kind](parts)
+    kernel.__qualname__ = f"kernel[{label}]"
+    word, pointer = types.uint64, types.CPointer
+    arguments = (
+        pointer(from_dtype(parts.out)),
+        word,
+        word,
+        pointer(word),
+        word,
+        word,
+        pointer(word),
+        pointer(types.uint8),
+    )
+    return machine_code(kernel, arguments)

@@ -10,17 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from bigin.kernels.compile import inner
 from bigin.rng.instructions import instruction_set
 from bigin.rng.philox import HALF, LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1, philox
 from bigin.rng.portable import u64
 
 GROUPS = 2  # vectors side by side
 LANES = {"avx512": 8, "avx2": 4, "neon": 2}  # 64-bit lanes in a vector
-
-loop = njit(nogil=True, error_model="numpy")
 
 
 def word_maker(listed: bool, instructions: str | None = None, keyed: bool = False) -> Any:
@@ -120,7 +119,7 @@ make_words_from, make_words_at = word_maker(listed=False), word_maker(listed=Tru
 make_words_keyed = word_maker(listed=True, keyed=True)
 
 
-@loop
+@inner
 def words_from(words, first_block, stream, key):
     """The words of consecutive blocks."""
     made = make_words_from(words, first_block, stream, key)
@@ -133,7 +132,7 @@ def words_from(words, first_block, stream, key):
         words[j + u64(3)] = d
 
 
-@loop
+@inner
 def words_at(words, blocks, stream, key):
     """The words of any blocks; `words` may be longer."""
     made = make_words_at(words[: blocks.shape[0] << 2], blocks, stream, key)
@@ -146,7 +145,7 @@ def words_at(words, blocks, stream, key):
         words[j + u64(3)] = d
 
 
-@loop
+@inner
 def words_keyed(words, blocks, streams, key):
     """The words of any blocks, each of a stream of its own; `words` may be longer."""
     made = make_words_keyed(words[: blocks.shape[0] << 2], blocks, streams, key)

@@ -6,13 +6,11 @@ Random123's, and the layout of the counter is cuRAND's (seed = key, subsequence 
 
 from __future__ import annotations
 
-import hashlib
-
 from bigin.rng.portable import inlined, low_product, u32, u64
+from bigin.rng.streams import MULTIPLIERS, ROUNDS, WEYLS
 
-ROUNDS = 10
-MULTIPLIER_0, MULTIPLIER_1 = u64(0xD2511F53), u64(0xCD9E8D57)
-WEYL_0, WEYL_1 = u32(0x9E3779B9), u32(0xBB67AE85)
+MULTIPLIER_0, MULTIPLIER_1 = map(u64, MULTIPLIERS)
+WEYL_0, WEYL_1 = map(u32, WEYLS)
 LOW, HALF = u64(0xFFFFFFFF), u64(32)
 
 
@@ -34,36 +32,3 @@ def philox(block, stream, key):
         c1, c3 = product_1, product_0
         k0, k1 = u32(k0 + WEYL_0), u32(k1 + WEYL_1)
     return u32(c0), u32(c1), u32(c2), u32(c3)
-
-
-def stream_id(name: str, purpose: str = "") -> int:
-    """The 64-bit stream of a tensor's name and a purpose; 0 for the values of an unnamed tensor."""
-    if not name and not purpose:
-        return 0
-    return _hash(f"{name}\0{purpose}")
-
-
-def table_key(seed: int, name: str) -> int:
-    """The Philox key of a keyed table: words 0 and 1 of block 0 of the stream of its name and the purpose `keys`."""
-    c0, c1 = 0, 0
-    c2, c3 = _halves(stream_id(name, "keys"))
-    k0, k1 = _halves(seed)
-    for _ in range(ROUNDS):  # philox, on Python's integers: nothing is compiled for one block
-        (low_0, high_0), (low_1, high_1) = _halves(int(MULTIPLIER_0) * c0), _halves(int(MULTIPLIER_1) * c2)
-        c0, c1, c2, c3 = high_1 ^ c1 ^ k0, low_1, high_0 ^ c3 ^ k1, low_0
-        k0, k1 = (k0 + int(WEYL_0)) & int(LOW), (k1 + int(WEYL_1)) & int(LOW)
-    return c0 | c1 << 32
-
-
-def key_of_text(text: str) -> int:
-    """The key of a text. The two bytes 0 at its end keep what is hashed apart from what stream ids are hashes of."""
-    return _hash(f"{text}\0\0")
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, person=b"bigin-v1").digest(), "little")
-
-
-def _halves(value: int) -> tuple[int, int]:
-    """The low and the high word of 64 bits."""
-    return value & int(LOW), value >> 32

@@ -91,6 +91,18 @@ def float_64(typingctx: Any, x: Any) -> Any:
     return types.float64(x), generate
 
 
+@intrinsic
+def as_type(typingctx: Any, x: Any, kind: Any) -> Any:
+    """The bits of a number as another type of its width; numpy's `view` would be a function more to compile."""
+    if not (isinstance(x, types.Number) and isinstance(kind, types.NumberClass) and x.bitwidth == kind.dtype.bitwidth):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(kind.dtype))
+
+    return kind.dtype(x, kind), generate
+
+
 @inlined
 def polynomial(x, coefficients):
     """Horner's rule with fma; the highest power comes first."""
@@ -146,17 +158,17 @@ BIAS_64 = i64(1024 << 52)
 @inlined
 def split_32(x):
     """(k, m) with x = 2^k m and m in [sqrt(1/2), sqrt(2)), for a positive normal float32 x."""
-    bits = f32(x).view(np.int32)
+    bits = as_type(f32(x), np.int32)
     k = i32(i32(bits - ROOT_HALF_32) >> i32(23))
-    return k, i32(bits - i32(k << i32(23))).view(np.float32)
+    return k, as_type(i32(bits - i32(k << i32(23))), np.float32)
 
 
 @inlined
 def split_64(x):
     """split_32 for a float64."""
-    bits = f64(x).view(np.int64)
+    bits = as_type(f64(x), np.int64)
     k = i64(i64(u64(i64(bits - ROOT_HALF_64) + BIAS_64) >> u64(52)) - i64(1024))  # AVX2 shifts no signs of 64 bits
-    return k, i64(bits - i64(k << i64(52))).view(np.float64)
+    return k, as_type(i64(bits - i64(k << i64(52))), np.float64)
 
 
 @inlined
@@ -214,7 +226,7 @@ def exp_parts_32(x):
     k = fma(f32(x), f32(1 / LN2), ROUND_32) - ROUND_32
     r = fma(-k, f32(LN2), f32(x))
     r = fma(-k, LN2_REST_32, r)
-    scale = i32(i32(i32(k) + i32(127)) << i32(23)).view(np.float32)
+    scale = as_type(i32(i32(i32(k) + i32(127)) << i32(23)), np.float32)
     return scale, fma(r * r, polynomial(r, EXP_32), r)
 
 
@@ -224,7 +236,7 @@ def exp_parts_64(x):
     k = fma(f64(x), f64(1 / LN2), ROUND_64) - ROUND_64
     r = fma(-k, f64(LN2), f64(x))
     r = fma(-k, LN2_REST_64, r)
-    scale = i64(i64(i64(k) + i64(1023)) << i64(52)).view(np.float64)
+    scale = as_type(i64(i64(i64(k) + i64(1023)) << i64(52)), np.float64)
     return scale, fma(r * r, polynomial(r, EXP_64), r)
 
 
@@ -265,11 +277,11 @@ def sincos_word_32(w):
     s = y * polynomial(z, SIN_32)
     c = polynomial(z, COS_32)
     swap = u32(quadrant & u32(1)) == u32(1)
-    sine = f32(c if swap else s).view(np.uint32)
-    cosine = f32(s if swap else c).view(np.uint32)
+    sine = as_type(f32(c if swap else s), np.uint32)
+    cosine = as_type(f32(s if swap else c), np.uint32)
     sine = u32(sine ^ u32(u32(quadrant & u32(2)) << u32(30)))
     cosine = u32(cosine ^ u32(u32(u32(quadrant + u32(1)) & u32(2)) << u32(30)))
-    return sine.view(np.float32), cosine.view(np.float32)
+    return as_type(sine, np.float32), as_type(cosine, np.float32)
 
 
 @inlined
@@ -281,11 +293,11 @@ def sincos_word_64(x):
     s = y * polynomial(z, SIN_64)
     c = polynomial(z, COS_64)
     swap = u64(quadrant & u64(1)) == u64(1)
-    sine = f64(c if swap else s).view(np.uint64)
-    cosine = f64(s if swap else c).view(np.uint64)
+    sine = as_type(f64(c if swap else s), np.uint64)
+    cosine = as_type(f64(s if swap else c), np.uint64)
     sine = u64(sine ^ u64(u64(quadrant & u64(2)) << u64(62)))
     cosine = u64(cosine ^ u64(u64(u64(quadrant + u64(1)) & u64(2)) << u64(62)))
-    return sine.view(np.float64), cosine.view(np.float64)
+    return as_type(sine, np.float64), as_type(cosine, np.float64)
 
 
 CENTRE_W, CENTRE_MIDDLE, CENTRE_FAR = table.QUANTILE_CENTRES
@@ -327,7 +339,7 @@ def clamp(value, first, last):
 @inlined
 def bits_bfloat16(x):
     """The bfloat16 nearest to a finite float32, ties to even, as uint16 bits."""
-    bits = f32(x).view(np.uint32)
+    bits = as_type(f32(x), np.uint32)
     even = u32(u32(bits >> u32(16)) & u32(1))
     return np.uint16(u32(u32(bits + u32(0x7FFF)) + even) >> u32(16))
 
@@ -349,11 +361,11 @@ def _narrow(mantissa: int, exponent_bias: int, storage: Any) -> Any:
 
     @inlined
     def narrow(x):
-        bits = f32(x).view(np.uint32)
+        bits = as_type(f32(x), np.uint32)
         size = u32(bits & u32(0x7FFFFFFF))
         even = u32(u32(size >> shift) & u32(1))
         normal = u32(u32(u32(u32(size + half) + even) >> shift) - rebias)
-        subnormal = u32(f32(size.view(np.float32) + magic).view(np.uint32) - magic_bits)
+        subnormal = u32(as_type(f32(as_type(size, np.float32) + magic), np.uint32) - magic_bits)
         code = subnormal if size < smallest_normal else normal
         return storage(code | u32(u32(bits & u32(0x80000000)) >> sign_shift))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from bigin.core.errors import InputError
 from bigin.core.regions import Shape
+from bigin.rng.streams import key_of_text
 
 Array = np.ndarray[Any, np.dtype[Any]]
 WANTED = "expected keys that are integers from -2^63 to 2^64 - 1, or text"
@@ -57,8 +58,6 @@ def _each(keys: list[Any]) -> Array:
 
 
 def _texts(texts: list[str]) -> Array:
-    from bigin.rng.philox import key_of_text
-
     try:
         return np.array([key_of_text(text) for text in texts], np.uint64)
     except UnicodeEncodeError as error:

@@ -26,7 +26,8 @@ from bigin.methods import scalars as numbers_of
 from bigin.methods import table
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
 from bigin.rng import coefficients, draws, portable
-from bigin.rng.philox import philox, stream_id
+from bigin.rng.philox import philox
+from bigin.rng.streams import stream_id
 
 VECTORS = TESTS / "vectors" / "philox4x32.txt"
 DOCUMENT = reference.DOCUMENT.read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from strategies import NAMES, SEEDS
 
 from bigin.core import dtypes
-from bigin.rng.philox import key_of_text, stream_id, table_key
+from bigin.rng.streams import key_of_text, stream_id, table_key
 from bigin.spec.keyed import KeyedSpec
 from bigin.spec.keys import parse_keys
 

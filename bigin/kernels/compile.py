@@ -1,0 +1,118 @@
+"""From a function to its machine code, by Numba, with nothing around it that Python would need to call it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import compiler, config
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+from numba.np.numpy_support import from_dtype
+
+from bigin.core.errors import InputError
+from bigin.kernels.files import Code
+from bigin.kernels.sparing import skip, spare_scipy
+
+
+def inner(function: Any) -> Any:
+    """A function that kernels call: compiled without memory that Numba counts, and not to be called from Python."""
+    options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    dispatcher = njit(_nrt=False, **options)(function)
+    dispatcher._compilation_chain_init_hook = skip
+    return dispatcher
+
+
+@global_compiler_lock
+def machine_code(function: Any, arguments: tuple[Any, ...]) -> Code:
+    """The code of a function that returns nothing, for arguments of Numba's types.
+
+    Its own arguments follow those of Numba's calling convention: where a result and an error would go. Each number and
+    each pointer is one argument.
+    """
+    if config.DISABLE_JIT:
+        raise InputError("expected numba's compiler, got NUMBA_DISABLE_JIT in the environment; unset it")
+    spare_scipy()
+    typing, target = cpu_target.typing_context, cpu_target.target_context
+    typing.refresh()
+    target.refresh()
+    flags = compiler.Flags()
+    flags.nrt = False
+    flags.error_model = "numpy"
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    library = target.codegen().create_library(function.__qualname__)
+    library.enable_object_caching()
+    found = compiler.compile_extra(typing, target, function, arguments, types.none, flags, {}, library)
+    return Code(found.fndesc.llvm_func_name, library._get_compiled_object())
+
+
+def _array(context: Any, builder: Any, kind: Any, data: Any, size: Any) -> Any:
+    """A contiguous array over memory that nothing counts."""
+    array = context.make_array(kind)(context, builder)
+    width = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    data = builder.bitcast(data, context.get_data_type(kind.dtype).as_pointer())
+    populate_array(array, data, [size], [ir.IntType(64)(width)], width, None)
+    return array._getvalue()
+
+
+@intrinsic
+def array_at(typingctx: Any, pointer: Any, size: Any) -> Any:
+    """The array of so many elements at a pointer."""
+    kind = types.Array(pointer.dtype, 1, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _array(context, builder, kind, *args)
+
+    return kind(pointer, types.uint64), generate
+
+
+def buffer(dtype: Any, offset: int, size: int) -> Any:
+    """The intrinsic that makes an array of a part of a pointer's memory."""
+    kind = types.Array(from_dtype(dtype), 1, "C")
+
+    @intrinsic
+    def part(typingctx: Any, pointer: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word = ir.IntType(64)
+            return _array(context, builder, kind, builder.gep(args[0], [word(offset)]), word(size))
+
+        return kind(pointer), generate
+
+    return part
+
+
+def on_stack(dtype: Any, size: int) -> Any:
+    """The intrinsic that makes a small array on the stack."""
+    kind = types.Array(from_dtype(dtype), 1, "C")
+
+    @intrinsic
+    def made(typingctx: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            with builder.goto_entry_block():
+                data = builder.alloca(context.get_data_type(kind.dtype), size=ir.IntType(64)(size))
+                data.align = 64
+            return _array(context, builder, kind, data, ir.IntType(64)(size))
+
+        return kind(), generate
+
+    return made
+
+
+def scalars_at(dtype: Any, count: int) -> Any:
+    """The intrinsic that makes a tuple of numbers, which lie 8 bytes apart from a place of a uint64 array on."""
+    kind = types.UniTuple(from_dtype(dtype), count)
+
+    @intrinsic
+    def tuple_of(typingctx: Any, pointer: Any, first: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word, scalar = ir.IntType(64), context.get_data_type(kind.dtype)
+            places = [builder.gep(args[0], [builder.add(args[1], word(i))]) for i in range(count)]
+            numbers = [builder.load(builder.bitcast(place, scalar.as_pointer())) for place in places]
+            return context.make_tuple(builder, kind, numbers)
+
+        return kind(pointer, types.uint64), generate
+
+    return tuple_of

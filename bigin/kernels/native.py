@@ -1,0 +1,143 @@
+"""Kernels of independent draws as plain machine code, which is called without Numba.
+
+Numba is needed to compile, and takes 0.4 s to import; LLVM alone, which loads an object file, takes 0.04 s. A kernel
+is a function of pointers and integers, so that ctypes calls it, and gives up Python's lock meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from bigin.core.compiling import clock
+from bigin.kernels import files
+from bigin.kernels.files import Code
+from bigin.kernels.sizes import SCRATCH
+
+Array = np.ndarray[Any, np.dtype[Any]]
+FINISHED = (0, -2)  # Numba's status of a function that has returned
+LIST, COUNT, ADDRESS = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p
+# status = function(result, error, out, its size, start, list, how many, run, tail, scratch)
+Function = ctypes.CFUNCTYPE(
+    ctypes.c_int32, ADDRESS, ADDRESS, ADDRESS, COUNT, COUNT, ADDRESS, COUNT, COUNT, ADDRESS, ADDRESS
+)
+
+
+class Tail:
+    """What all calls for a tensor share: its stream and key, and the scalars of its distribution.
+
+    numbers: of the float type that is drawn. anchor: for trunc_normal.
+    """
+
+    def __init__(self, stream: int, key: int, numbers: tuple[Any, ...], anchor: int) -> None:
+        self.count = len(numbers)
+        self.data = np.zeros(3 + self.count, np.uint64)
+        self.data[:3] = stream, key, anchor
+        if numbers:
+            wide = self.data[3:].view(numbers[0].dtype)
+            wide[:: 8 // wide.itemsize] = numbers
+        self.address = self.data.ctypes.data
+
+
+class Scratch(threading.local):
+    """Memory that kernels of one thread use while they run."""
+
+    def __init__(self) -> None:
+        self.data = np.zeros(SCRATCH + 64, np.uint8)
+        self.address = self.data.ctypes.data
+        self.address += -self.address % 64
+
+
+scratch = Scratch()
+
+
+class Kernel:
+    """A kernel, which is loaded or compiled at its first call.
+
+    kind: a key of cpu.KINDS, which say what `start`, `listed` and `run` are.
+    """
+
+    def __init__(self, kind: str, distribution: str, dtype: str) -> None:
+        self.case = kind, distribution, dtype
+        self.label = f"{kind}-{distribution}-{dtype}"
+        self._lock = threading.Lock()
+        self._function: Any = None
+
+    def __call__(self, out: Array, start: int, listed: Array | None, count: int, run: int, tail: Tail) -> None:
+        """Fills a contiguous array of one axis, of the storage type, with a tensor's values."""
+        function = self._function or self.load(tail.count)
+        memory = scratch.address
+        status = function(
+            memory,
+            memory + 8,
+            out.ctypes.data,
+            out.size,
+            start,
+            None if listed is None else listed.ctypes.data,
+            count,
+            run,
+            tail.address,
+            memory,
+        )
+        if status not in FINISHED:
+            raise RuntimeError(f"expected the kernel {self.label} to end, got its status {status}")
+
+    def load(self, numbers: int) -> Any:
+        """The function; `numbers` says how many scalars its distribution has."""
+        with self._lock:
+            if self._function is None:
+                self._function = self._loaded(numbers)
+            return self._function
+
+    def _loaded(self, numbers: int) -> Any:
+        path = files.place(self.label, "code")
+        code = files.read(path) if path else None
+        if code is None:
+            if path:
+                files.prepare(path)
+            code = self._compiled(numbers)
+            if path:
+                files.write(path, code)
+        return Function(address(code))
+
+    def _compiled(self, numbers: int) -> Code:
+        clock.begin()
+        try:
+            from bigin.kernels.cpu import compiled
+
+            return compiled(*self.case, numbers)
+        finally:
+            clock.end()
+
+
+ENGINES: list[Any] = []  # which own the code that is loaded
+
+
+def address(code: Code) -> int:
+    """Where a function begins, after its object file was loaded into memory."""
+    import llvmlite.binding as llvm
+
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code.data))
+    engine.finalize_object()
+    ENGINES.append(engine)
+    return int(engine.get_function_address(code.symbol))
+
+
+def machine() -> Any:
+    """What LLVM loads code for: this process."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(jit=True, codemodel="jitdefault")
+
+
+@cache
+def kernel(kind: str, distribution: str, dtype: str) -> Kernel:
+    """The kernel of a distribution and a dtype, one in a process."""
+    return Kernel(kind, distribution, dtype)

@@ -1,0 +1,18 @@
+"""The sizes of what a kernel of independent draws works on."""
+
+from __future__ import annotations
+
+BLOCKS = 1024  # blocks of four words in a tile: 16 KiB of words
+LISTED = 2048  # runs whose starts are listed at once
+STEP = 512  # elements that a draw in two steps makes at once
+SHORT = 512  # runs shorter than this many elements share a tile; 512 elements never need more than BLOCKS blocks
+AXES = 64  # of an array, which numpy allows
+
+# Where a kernel's buffers begin in its thread's scratch memory. The first bytes are Numba's, for a result and an error.
+WORDS = 64
+TILE = WORDS + 16 * BLOCKS  # up to four elements of 4 bytes, or two of 8, for each block
+LIST_A = TILE + 16 * BLOCKS  # lists of one number for each block
+LIST_B = LIST_A + 8 * BLOCKS
+STARTS = LIST_B + 8 * BLOCKS
+INDEX = STARTS + 8 * LISTED
+SCRATCH = INDEX + 8 * AXES
