@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from bench.check import moments, pieces, reference
 from bench.measure import Work, WrongError, burst
@@ -90,9 +91,10 @@ def new_arrays(setting: Setting, method: str, make: Any) -> Work:
 def words(setting: Setting) -> Work:
     """bigin's words of consecutive blocks."""
     out = np.empty(4 * COUNT, np.uint32)
+    make = njit(nogil=True)(lambda out, first, stream, key: words_from(out, first, stream, key))
 
     def block(i: int) -> int:
-        words_from(out, np.uint64(i * COUNT), np.uint64(STREAM), np.uint64(SEED))
+        make(out, np.uint64(i * COUNT), np.uint64(STREAM), np.uint64(SEED))
         return out.nbytes
 
     return Work(lambda: burst(block, setting.seconds), lambda: checked(block, out))

@@ -15,7 +15,7 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.regions import Region, Shape, extent, flat_slice, runs
 from bigin.kernels.native import Kernel, Tail, kernel
-from bigin.kernels.sizes import SHORT
+from bigin.kernels.sizes import SHORT, STARTS
 from bigin.methods.scalars import Scalars, drawn_as
 from bigin.rng.streams import stream_id
 
@@ -159,21 +159,20 @@ class DrawnFiller(Filler):
             self.fill_flat(0, out.reshape(-1))
             return
         start, counts, strides, run = runs(self.shape, region)
-        outer = np.array((*counts, *strides), np.uint64)
         kernel = self._short_kernel if counts and run < SHORT else self.kernel
-        kernel(out.reshape(-1).view(self.storage), start, outer, len(counts), run, self.shared)
+        kernel.fill(out.reshape(-1).view(self.storage), start, counts, strides, run, self.shared)
 
     def fill_flat(self, start: int, out: Array) -> None:
         if out.size:
-            self.kernel(out.view(self.storage), start, None, 0, out.size, self.shared)
+            self.kernel.fill(out.view(self.storage), start, (), (), out.size, self.shared)
 
     def gather(self, starts: Array, out: Array) -> None:
         if len(starts) == 1:  # no other kernel is loaded for what is one run
             self.fill_flat(int(starts[0]), out[0])
         elif out.size:
             run = out.shape[1]
-            kernel = self._gather_short_kernel if run < SHORT else self._gather_kernel
-            kernel(out.reshape(-1).view(self.storage), 0, starts, len(starts), run, self.shared)
+            kernel = self._gather_kernel if run < SHORT else self.kernel
+            kernel.fill_runs(out.reshape(-1).view(self.storage), starts, run, STARTS, self.shared)
 
     def _kernel(self, kind: str) -> Kernel:
         return kernel(kind, self.kind, dtypes.name_of(self.dtype))
@@ -185,7 +184,3 @@ class DrawnFiller(Filler):
     @cached_property
     def _gather_kernel(self) -> Kernel:
         return self._kernel("gather")
-
-    @cached_property
-    def _gather_short_kernel(self) -> Kernel:
-        return self._kernel("gather-short")

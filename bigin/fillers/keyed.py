@@ -14,7 +14,7 @@ from bigin.core.errors import InputError
 from bigin.fillers.families import family, require_float
 from bigin.fillers.filler import Array
 from bigin.kernels.native import Tail, kernel
-from bigin.kernels.sizes import BLOCKS
+from bigin.kernels.sizes import BLOCKS, STREAMS
 from bigin.methods import scalars
 from bigin.methods.distributions import Constant, Distribution
 from bigin.methods.scalars import Scalars, drawn_as
@@ -62,12 +62,12 @@ class DrawnRows(RowFiller):
         self.tail = (np.uint64(key), tuple(map(drawn_as(dtype), numbers.values)), np.uint64(numbers.anchor))
         self.shared = Tail(0, *self.tail)
         long = dim > BLOCKS * (2 if dtype == np.float64 else 4)
-        self.kernel = kernel("keyed-long" if long else "keyed", self.kind, dtypes.name_of(dtype))
+        self.kernel = kernel("long" if long else "keyed", self.kind, dtypes.name_of(dtype))
         self.kernel.load(self.shared.count)  # here and now, so that no thread waits for it
 
     def __call__(self, keys: Array, out: Array) -> None:
         if out.size:
-            self.kernel(out.reshape(-1).view(self.storage), 0, keys, len(keys), self.dim, self.shared)
+            self.kernel.fill_runs(out.reshape(-1).view(self.storage), keys, self.dim, STREAMS, self.shared)
 
 
 def plan_rows(

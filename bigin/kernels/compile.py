@@ -69,6 +69,19 @@ def array_at(typingctx: Any, pointer: Any, size: Any) -> Any:
     return kind(pointer, types.uint64), generate
 
 
+@intrinsic
+def part_of(typingctx: Any, array: Any, first: Any, size: Any) -> Any:
+    """array[first : first + size], which must lie within it: a slice would be checked, and take long to compile."""
+    if not (first == size == types.uint64):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(array)(context, builder, args[0]).data
+        return _array(context, builder, array, builder.gep(data, [args[1]]), args[2])
+
+    return array(array, types.uint64, types.uint64), generate
+
+
 def buffer(dtype: Any, offset: int, size: int) -> Any:
     """The intrinsic that makes an array of a part of a pointer's memory."""
     kind = types.Array(from_dtype(dtype), 1, "C")

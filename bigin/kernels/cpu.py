@@ -17,9 +17,9 @@ from numba.np.numpy_support import from_dtype
 
 from bigin.core import dtypes
 from bigin.kernels import sizes
-from bigin.kernels.compile import array_at, buffer, inner, machine_code, on_stack, scalars_at
+from bigin.kernels.compile import array_at, buffer, inner, machine_code, on_stack, part_of, scalars_at
 from bigin.kernels.files import Code
-from bigin.kernels.sizes import AXES, BLOCKS, LISTED, STEP
+from bigin.kernels.sizes import AXES, BLOCKS, LISTED, STARTS, STEP, STREAMS
 from bigin.kernels.words import words_at, words_from, words_keyed
 from bigin.rng.draws import DRAWS
 from bigin.rng.portable import bits_bfloat16, bits_float8_e4m3fn, bits_float8_e5m2, bits_float16, inlined, u64
@@ -107,11 +107,15 @@ def in_steps(draw: Any, store: Any, kind: type, label: str) -> Any:
     @labelled(label)
     def values(drawn, out, numbers, anchor):
         kept = keep()
-        for start in range(0, out.shape[0], STEP):
-            stop = start + STEP if start + STEP < out.shape[0] else out.shape[0]
-            part = kept[: stop - start]
-            tails(drawn[start:stop], part, numbers)
-            rest(drawn[start:stop], part, out[start:stop], numbers, anchor)
+        size = u64(out.shape[0])
+        start = u64(0)
+        while start < size:
+            count = u64(STEP) if u64(STEP) < size - start else size - start
+            part = part_of(kept, u64(0), count)
+            source = part_of(drawn, start, count)
+            tails(source, part, numbers)
+            rest(source, part, part_of(out, start, count), numbers, anchor)
+            start += count
 
     return values
 
@@ -159,47 +163,8 @@ class Parts:
 
 blocks_of = buffer(np.dtype(np.uint64), sizes.LIST_A, BLOCKS)
 offsets_of = buffer(np.dtype(np.uint64), sizes.LIST_B, BLOCKS)
-starts_of = buffer(np.dtype(np.uint64), sizes.STARTS, LISTED)
+starts_of = buffer(np.dtype(np.uint64), sizes.STARTING, LISTED)
 index_of = buffer(np.dtype(np.uint64), sizes.INDEX, AXES)
-
-
-def long_runs(parts: Parts) -> Any:
-    """A loop over runs that are worth tiles of their own: the region's outer axes are counts and strides."""
-    values, words_of, drawn_of, tile_of, shift = parts.values, parts.words, parts.drawn, parts.tile, parts.shift
-
-    @inlined
-    def fill(out, start, counts, strides, index, run, stream, key, numbers, anchor, scratch):
-        per_tile = u64(BLOCKS) << shift
-        mask = (u64(1) << shift) - u64(1)
-        words = words_of(scratch)
-        drawn = drawn_of(scratch)
-        edge = tile_of(scratch)
-        for i in range(u64(index.shape[0])):
-            index[u64(i)] = u64(0)
-        position = u64(0)
-        more = True
-        while more:
-            tile = start & ~mask
-            stop = start + run
-            while tile < stop:
-                count = (stop - tile + mask) & ~mask
-                count = per_tile if per_tile < count else count
-                words_from(words[: (count >> shift) << u64(2)], tile >> shift, stream, key)
-                if tile >= start and tile + count <= stop:
-                    values(drawn[:count], out[position : position + count], numbers, anchor)
-                    position += count
-                else:
-                    low = start - tile if tile < start else u64(0)
-                    high = stop - tile
-                    high = count if count < high else high
-                    values(drawn[:count], edge[:count], numbers, anchor)
-                    for i in range(high - low):  # a slice would compile for four seconds more: it checks its shape
-                        out[position + u64(i)] = edge[low + u64(i)]
-                    position += high - low
-                tile += count
-            start, more = next_run(start, index, counts, strides)
-
-    return fill
 
 
 def gathered_runs(parts: Parts) -> Any:
@@ -231,8 +196,9 @@ def gathered_runs(parts: Parts) -> Any:
                 filled += count
                 runs += u64(1)
                 next_start += u64(1)
-            words_at(words, blocks[:filled], stream, key)
-            values(drawn[: filled << shift], tile[: filled << shift], numbers, anchor)
+            words_at(words, part_of(blocks, u64(0), filled), stream, key)
+            made = filled << shift
+            values(part_of(drawn, u64(0), made), part_of(tile, u64(0), made), numbers, anchor)
             for r in range(runs):
                 offset = offsets[u64(r)]
                 for i in range(run):
@@ -249,47 +215,87 @@ def list_starts(starts, start, stride):
         starts[u64(i)] = start + u64(i) * stride
 
 
-# Every kernel takes (out, size, start, listed, count, run, tail, scratch): where its values go, one after another, and
-# how many; three numbers and a list of uint64, see each; stream, key, anchor and the numbers of a native.Tail; memory
-# of sizes.SCRATCH bytes. Each kind of region has a kernel of its own, so that a call compiles only what it needs.
+# Every kernel takes (out, size, start, listed, count, run, mode, tail, scratch): where values go, one after another,
+# and how many; four numbers and a list of uint64, see each; stream, key, anchor and the numbers of a native.Tail; memory of
+# sizes.SCRATCH bytes. Short runs have kernels of their own, so that a call compiles only what it needs.
 
 
 def long_kernel(parts: Parts) -> Any:
-    """The kernel that fills a region of one run, or of runs of at least SHORT elements.
+    """The kernel that fills runs that are worth tiles of their own: of at least SHORT elements, or a single one.
 
-    start: the flat index of the region's first element. listed: how many steps along each of `count` outer axes, and
-    then how many elements a step is along each. run: the length of a run.
+    run: the length of a run. In the mode REGION they are those of a region: start is the flat index of its first
+    element; listed how many steps along each of `count` outer axes, and then how many elements a step is along each. In
+    the mode STARTS they start where `listed` says; in the mode STREAMS each is the start of the stream that it says.
     """
-    fill_long, numbers_of = long_runs(parts), parts.numbers
+    values, words_of, drawn_of, tile_of, shift = parts.values, parts.words, parts.drawn, parts.tile, parts.shift
+    numbers_of = parts.numbers
 
-    def kernel(out, size, start, listed, count, run, tail, scratch):
-        outer = array_at(listed, count << u64(1))
+    def kernel(out, size, start, listed, count, run, mode, tail, scratch):
         fixed = array_at(tail, u64(3))
         numbers = numbers_of(tail, u64(3))
-        made = array_at(out, size)
-        index = index_of(scratch)[:count]
         stream, key, anchor = fixed[u64(0)], fixed[u64(1)], fixed[u64(2)]
-        fill_long(made, start, outer[:count], outer[count:], index, run, stream, key, numbers, anchor, scratch)
+        made = array_at(out, size)
+        lists = array_at(listed, count << u64(1))
+        per_tile = u64(BLOCKS) << shift
+        mask = (u64(1) << shift) - u64(1)
+        words = words_of(scratch)
+        drawn = drawn_of(scratch)
+        edge = tile_of(scratch)
+        position = u64(0)
+        number = u64(0)
+        while position < size:
+            first = start
+            if mode == u64(STARTS):
+                first = lists[number]
+            elif mode == u64(STREAMS):
+                stream = lists[number]
+            else:
+                rest = number
+                for i in range(count):
+                    axis = count - u64(i) - u64(1)
+                    above = rest // lists[axis]
+                    first += (rest - above * lists[axis]) * lists[count + axis]
+                    rest = above
+            number += u64(1)
+            tile = first & ~mask
+            stop = first + run
+            while tile < stop:
+                together = (stop - tile + mask) & ~mask
+                together = per_tile if per_tile < together else together
+                words_from(part_of(words, u64(0), (together >> shift) << u64(2)), tile >> shift, stream, key)
+                source = part_of(drawn, u64(0), together)
+                if tile >= first and tile + together <= stop:
+                    values(source, part_of(made, position, together), numbers, anchor)
+                    position += together
+                else:
+                    low = first - tile if tile < first else u64(0)
+                    high = stop - tile
+                    high = together if together < high else high
+                    values(source, part_of(edge, u64(0), together), numbers, anchor)
+                    for i in range(high - low):
+                        made[position + u64(i)] = edge[low + u64(i)]
+                    position += high - low
+                tile += together
 
     return kernel
 
 
 def short_kernel(parts: Parts) -> Any:
-    """The kernel that fills a region of shorter runs, whose starts are listed some at a time. Else as long_kernel."""
+    """The kernel that fills a region of shorter runs, whose starts are listed some at a time; see long_kernel."""
     gathered, numbers_of = gathered_runs(parts), parts.numbers
 
-    def kernel(out, size, start, listed, count, run, tail, scratch):
+    def kernel(out, size, start, listed, count, run, mode, tail, scratch):
         fixed = array_at(tail, u64(3))
         numbers = numbers_of(tail, u64(3))
         stream, key, anchor = fixed[u64(0)], fixed[u64(1)], fixed[u64(2)]
         outer = count - u64(1) if count else u64(0)
         lists = array_at(listed, count << u64(1))
-        counts = lists[:outer]
-        strides = lists[count : count + outer]
+        counts = part_of(lists, u64(0), outer)
+        strides = part_of(lists, count, outer)
         inner_count = lists[outer] if count else u64(1)
         inner_stride = lists[count + outer] if count else u64(0)
         starts = starts_of(scratch)
-        index = index_of(scratch)
+        index = part_of(index_of(scratch), u64(0), outer)
         for i in range(outer):
             index[u64(i)] = u64(0)
         made = array_at(out, size)
@@ -301,43 +307,24 @@ def short_kernel(parts: Parts) -> Any:
             while more and found < u64(LISTED):
                 some = inner_count - done
                 some = u64(LISTED) - found if u64(LISTED) - found < some else some
-                list_starts(starts[found : found + some], start + done * inner_stride, inner_stride)
+                list_starts(part_of(starts, found, some), start + done * inner_stride, inner_stride)
                 found += some
                 done += some
                 if done == inner_count:
                     done = u64(0)
-                    start, more = next_run(start, index[:outer], counts, strides)
-            part = made[position : position + found * run]
-            gathered(part, starts[:found], run, stream, key, numbers, anchor, scratch)
+                    start, more = next_run(start, index, counts, strides)
+            part = part_of(made, position, found * run)
+            gathered(part, part_of(starts, u64(0), found), run, stream, key, numbers, anchor, scratch)
             position += found * run
 
     return kernel
 
 
 def gather_kernel(parts: Parts) -> Any:
-    """The kernel that fills `count` runs of one length, of at least SHORT elements, that start where `listed` says."""
-    fill_long, numbers_of = long_runs(parts), parts.numbers
-
-    def kernel(out, size, start, listed, count, run, tail, scratch):
-        fixed = array_at(tail, u64(3))
-        numbers = numbers_of(tail, u64(3))
-        stream, key, anchor = fixed[u64(0)], fixed[u64(1)], fixed[u64(2)]
-        starts = array_at(listed, count)
-        none = starts[:0]
-        made = array_at(out, size)
-        for i in range(count):
-            place = u64(i) * run
-            part = made[place : place + run]
-            fill_long(part, starts[u64(i)], none, none, none, run, stream, key, numbers, anchor, scratch)
-
-    return kernel
-
-
-def gather_short_kernel(parts: Parts) -> Any:
-    """The kernel that fills shorter runs of one length; otherwise as gather_kernel."""
+    """The kernel that fills shorter runs of one length, which start where `listed` says."""
     gathered, numbers_of = gathered_runs(parts), parts.numbers
 
-    def kernel(out, size, start, listed, count, run, tail, scratch):
+    def kernel(out, size, start, listed, count, run, mode, tail, scratch):
         fixed = array_at(tail, u64(3))
         numbers = numbers_of(tail, u64(3))
         starts = array_at(listed, count)
@@ -354,7 +341,7 @@ def keyed_kernel(parts: Parts) -> Any:
     values, words_of, drawn_of, tile_of, shift = parts.values, parts.words, parts.drawn, parts.tile, parts.shift
     numbers_of = parts.numbers
 
-    def kernel(out, size, start, listed, count, run, tail, scratch):
+    def kernel(out, size, start, listed, count, run, mode, tail, scratch):
         fixed = array_at(tail, u64(3))
         numbers = numbers_of(tail, u64(3))
         key, anchor = fixed[u64(1)], fixed[u64(2)]
@@ -379,12 +366,12 @@ def keyed_kernel(parts: Parts) -> Any:
                 for i in range(blocks_in_row):
                     own[u64(r) * blocks_in_row + u64(i)] = stream
             filled = rows * blocks_in_row
-            words_keyed(words, blocks[:filled], own[:filled], key)
-            source = drawn[: filled << shift]
+            words_keyed(words, part_of(blocks, u64(0), filled), part_of(own, u64(0), filled), key)
+            source = part_of(drawn, u64(0), filled << shift)
             if run & mask == u64(0):
-                values(source, made[row * run : (row + rows) * run], numbers, anchor)
+                values(source, part_of(made, row * run, rows * run), numbers, anchor)
             else:
-                values(source, tile[: filled << shift], numbers, anchor)
+                values(source, part_of(tile, u64(0), filled << shift), numbers, anchor)
                 for r in range(rows):
                     for i in range(run):
                         made[(row + u64(r)) * run + u64(i)] = tile[((u64(r) * blocks_in_row) << shift) + u64(i)]
@@ -393,32 +380,11 @@ def keyed_kernel(parts: Parts) -> Any:
     return kernel
 
 
-def keyed_long_kernel(parts: Parts) -> Any:
-    """The kernel that fills longer rows; otherwise as keyed_kernel."""
-    fill_long, numbers_of = long_runs(parts), parts.numbers
-
-    def kernel(out, size, start, listed, count, run, tail, scratch):
-        fixed = array_at(tail, u64(3))
-        numbers = numbers_of(tail, u64(3))
-        key, anchor = fixed[u64(1)], fixed[u64(2)]
-        streams = array_at(listed, count)
-        none = streams[:0]
-        made = array_at(out, size)
-        for i in range(count):
-            place = u64(i) * run
-            part = made[place : place + run]
-            fill_long(part, u64(0), none, none, none, run, streams[u64(i)], key, numbers, anchor, scratch)
-
-    return kernel
-
-
 KINDS = {
     "long": long_kernel,
     "short": short_kernel,
     "gather": gather_kernel,
-    "gather-short": gather_short_kernel,
     "keyed": keyed_kernel,
-    "keyed-long": keyed_long_kernel,
 }
 
 
@@ -429,14 +395,6 @@ def compiled(kind: str, distribution: str, dtype: str, count: int) -> Code:
     kernel = KINDS[kind](parts)
     kernel.__qualname__ = f"kernel[{label}]"
     word, pointer = types.uint64, types.CPointer
-    arguments = (
-        pointer(from_dtype(parts.out)),
-        word,
-        word,
-        pointer(word),
-        word,
-        word,
-        pointer(word),
-        pointer(types.uint8),
-    )
+    lists, bytes_ = pointer(word), pointer(types.uint8)
+    arguments = (pointer(from_dtype(parts.out)), word, word, lists, word, word, word, lists, bytes_)
     return machine_code(kernel, arguments)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from functools import cache
+from struct import pack_into
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ import numpy as np
 from bigin.core.compiling import clock
 from bigin.kernels import files
 from bigin.kernels.files import Code
-from bigin.kernels.sizes import SCRATCH
+from bigin.kernels.sizes import OUTER, REGION, SCRATCH
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FINISHED = (0, -2)  # Numba's status of a function that has returned
-LIST, COUNT, ADDRESS = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p
-# status = function(result, error, out, its size, start, list, how many, run, tail, scratch)
+COUNT, ADDRESS = ctypes.c_uint64, ctypes.c_void_p
+# status = function(result, error, out, its size, start, list, how many, run, mode, tail, scratch)
 Function = ctypes.CFUNCTYPE(
-    ctypes.c_int32, ADDRESS, ADDRESS, ADDRESS, COUNT, COUNT, ADDRESS, COUNT, COUNT, ADDRESS, ADDRESS
+    ctypes.c_int32, ADDRESS, ADDRESS, ADDRESS, COUNT, COUNT, ADDRESS, COUNT, COUNT, COUNT, ADDRESS, ADDRESS
 )
 
 
@@ -33,7 +34,7 @@ class Tail:
     numbers: of the float type that is drawn. anchor: for trunc_normal.
     """
 
-    def __init__(self, stream: int, key: int, numbers: tuple[Any, ...], anchor: int) -> None:
+    def __init__(self, stream: Any, key: Any, numbers: tuple[Any, ...], anchor: Any) -> None:
         self.count = len(numbers)
         self.data = np.zeros(3 + self.count, np.uint64)
         self.data[:3] = stream, key, anchor
@@ -47,9 +48,10 @@ class Scratch(threading.local):
     """Memory that kernels of one thread use while they run."""
 
     def __init__(self) -> None:
-        self.data = np.zeros(SCRATCH + 64, np.uint8)
-        self.address = self.data.ctypes.data
-        self.address += -self.address % 64
+        memory = np.zeros(SCRATCH + 64, np.uint8)
+        first = -memory.ctypes.data % 64
+        self.data = memory[first : first + SCRATCH]
+        self.address = int(self.data.ctypes.data)
 
 
 scratch = Scratch()
@@ -58,7 +60,7 @@ scratch = Scratch()
 class Kernel:
     """A kernel, which is loaded or compiled at its first call.
 
-    kind: a key of cpu.KINDS, which say what `start`, `listed` and `run` are.
+    kind: a key of cpu.KINDS.
     """
 
     def __init__(self, kind: str, distribution: str, dtype: str) -> None:
@@ -67,22 +69,26 @@ class Kernel:
         self._lock = threading.Lock()
         self._function: Any = None
 
-    def __call__(self, out: Array, start: int, listed: Array | None, count: int, run: int, tail: Tail) -> None:
-        """Fills a contiguous array of one axis, of the storage type, with a tensor's values."""
+    def fill(self, out: Array, start: int, counts: Any, strides: Any, run: int, tail: Tail) -> None:
+        """Fills a contiguous array, not empty, of one axis and the storage type with a region: for "long" and "short".
+
+        start: the flat index of the region's first element. counts, strides: how many steps along each outer axis, and
+        how many elements a step is. run: the length of a run.
+        """
+        axes = len(counts)
+        if axes:
+            pack_into(f"{2 * axes}Q", scratch.data, OUTER, *counts, *strides)
+        self._call(address_of(out), out.size, start, scratch.address + OUTER, axes, run, REGION, tail)
+
+    def fill_runs(self, out: Array, listed: Array, run: int, mode: int, tail: Tail) -> None:
+        """Fills the same with runs of one length: from the flat indices (STARTS), or of the streams, of a list."""
+        listed = np.ascontiguousarray(listed, np.uint64)
+        self._call(address_of(out), out.size, 0, address_of(listed), len(listed), run, mode, tail)
+
+    def _call(self, out: int, size: int, start: int, listed: int, count: int, run: int, mode: int, tail: Tail) -> None:
         function = self._function or self.load(tail.count)
         memory = scratch.address
-        status = function(
-            memory,
-            memory + 8,
-            out.ctypes.data,
-            out.size,
-            start,
-            None if listed is None else listed.ctypes.data,
-            count,
-            run,
-            tail.address,
-            memory,
-        )
+        status = function(memory, memory + 8, out, size, start, listed, count, run, mode, tail.address, memory)
         if status not in FINISHED:
             raise RuntimeError(f"expected the kernel {self.label} to end, got its status {status}")
 
@@ -102,7 +108,7 @@ class Kernel:
             code = self._compiled(numbers)
             if path:
                 files.write(path, code)
-        return Function(address(code))
+        return Function(loaded(code))
 
     def _compiled(self, numbers: int) -> Code:
         clock.begin()
@@ -114,10 +120,17 @@ class Kernel:
             clock.end()
 
 
+def address_of(array: Array) -> int:
+    """Where an array's data begins; a microsecond less than array.ctypes.data, where it may be written."""
+    if array.flags.writeable:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    return int(array.ctypes.data)
+
+
 ENGINES: list[Any] = []  # which own the code that is loaded
 
 
-def address(code: Code) -> int:
+def loaded(code: Code) -> int:
     """Where a function begins, after its object file was loaded into memory."""
     import llvmlite.binding as llvm
 

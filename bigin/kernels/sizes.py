@@ -1,4 +1,4 @@
-"""The sizes of what a kernel of independent draws works on."""
+"""The sizes and modes of kernels of independent draws."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ STEP = 512  # elements that a draw in two steps makes at once
 SHORT = 512  # runs shorter than this many elements share a tile; 512 elements never need more than BLOCKS blocks
 AXES = 64  # of an array, which numpy allows
 
+REGION, STARTS, STREAMS = range(3)  # what the list of cpu.long_kernel is
+
 # Where a kernel's buffers begin in its thread's scratch memory. The first bytes are Numba's, for a result and an error.
 WORDS = 64
 TILE = WORDS + 16 * BLOCKS  # up to four elements of 4 bytes, or two of 8, for each block
 LIST_A = TILE + 16 * BLOCKS  # lists of one number for each block
 LIST_B = LIST_A + 8 * BLOCKS
-STARTS = LIST_B + 8 * BLOCKS
-INDEX = STARTS + 8 * LISTED
-SCRATCH = INDEX + 8 * AXES
+STARTING = LIST_B + 8 * BLOCKS
+INDEX = STARTING + 8 * LISTED
+OUTER = INDEX + 8 * AXES  # a region's counts and strides
+SCRATCH = OUTER + 16 * AXES

@@ -13,21 +13,19 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from bigin.kernels.compile import inner
 from bigin.rng.instructions import instruction_set
-from bigin.rng.philox import HALF, LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1, philox
-from bigin.rng.portable import u64
+from bigin.rng.philox import HALF, LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 GROUPS = 2  # vectors side by side
 LANES = {"avx512": 8, "avx2": 4, "neon": 2}  # 64-bit lanes in a vector
 
 
 def word_maker(listed: bool, instructions: str | None = None, keyed: bool = False) -> Any:
-    """The intrinsic make(words, blocks, stream, key) -> how many blocks were made, as many as whole steps hold.
+    """The intrinsic make(words, blocks, stream, key), which writes the words of blocks, four for each.
 
-    words: uint32 array, four to a block. blocks: a uint64 array of block indices if `listed`, else the first index.
-    stream: a uint64 array of each block's stream if `keyed`, else the stream of all. instructions: a key of LANES; the
-    CPU's own by default.
+    words: uint32 array, which may be longer where blocks are listed. blocks: a uint64 array of block indices if
+    `listed`, else the first of consecutive ones. stream: a uint64 array of each block's stream if `keyed`, else the
+    stream of all. instructions: a key of LANES; the CPU's own by default.
     """
 
     @intrinsic
@@ -37,22 +35,30 @@ def word_maker(listed: bool, instructions: str | None = None, keyed: bool = Fals
             return None
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            array = context.make_array(words)(context, builder, args[0])
-            source = context.make_array(blocks)(context, builder, args[1]).data if listed else args[1]
+            array, word = context.make_array(words)(context, builder, args[0]), ir.IntType(64)
+            source, count = args[1], builder.lshr(array.nitems, word(2))
+            if listed:
+                indices = context.make_array(blocks)(context, builder, args[1])
+                source, count = indices.data, indices.nitems
             streams = context.make_array(stream)(context, builder, args[2]).data if keyed else args[2]
             lanes = LANES[instructions or instruction_set()]
-            count = builder.and_(builder.udiv(array.nitems, ir.IntType(64)(4)), ir.IntType(64)(-GROUPS * lanes))
-            emit(builder, array.data, (source, listed), (streams, keyed), count, args[3], lanes)
-            return count
+            whole = builder.and_(count, word(-GROUPS * lanes))
+            inputs = (source, listed), (streams, keyed)
+            emit(builder, array.data, inputs, (word(0), whole), args[3], (GROUPS, lanes))
+            emit(builder, array.data, inputs, (whole, count), args[3], (1, 1))  # what fills no step, one by one
+            return context.get_dummy_value()
 
-        return types.intp(words, blocks, stream, key), generate
+        return types.void(words, blocks, stream, key), generate
 
     return make_words
 
 
-def emit(builder: Any, out: Any, blocks: Any, streams: Any, count: Any, key: Any, lanes: int) -> None:
-    """The loop over `count` blocks, a multiple of a step. Blocks and streams say whether they are listed."""
-    (source, listed), (stream, keyed) = blocks, streams
+def emit(builder: Any, out: Any, inputs: Any, span: Any, key: Any, step: tuple[int, int]) -> None:
+    """The loop over a span of blocks that is whole steps, of so many vectors of so many lanes.
+
+    inputs: the blocks, and the streams, each with whether they are listed.
+    """
+    ((source, listed), (stream, keyed)), (start, stop), (groups, lanes) = inputs, span, step
     word, half = ir.IntType(64), ir.IntType(32)
     vector, pair = ir.VectorType(word, lanes), ir.VectorType(word, 2 * lanes)
     nothing, first_lane = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(half, lanes), [0] * lanes)
@@ -75,16 +81,16 @@ def emit(builder: Any, out: Any, blocks: Any, streams: Any, count: Any, key: Any
     round_keys = list(zip(keys(key, WEYL_0), keys(builder.lshr(key, word(32)), WEYL_1), strict=True))
     same = None if keyed else (spread(builder.and_(stream, word(int(LOW)))), spread(builder.lshr(stream, word(32))))
     before, body, after = builder.block, builder.append_basic_block("words"), builder.append_basic_block("made")
-    builder.cbranch(builder.icmp_signed(">", count, word(0)), body, after)
+    builder.cbranch(builder.icmp_unsigned("<", start, stop), body, after)
     builder.position_at_end(body)
     i = builder.phi(word)
-    i.add_incoming(word(0), before)
+    i.add_incoming(start, before)
 
     def load(array: Any, at: Any) -> Any:
         return builder.load(builder.bitcast(builder.gep(array, [at]), vector.as_pointer()), align=8)
 
     states = []
-    for group in range(GROUPS):
+    for group in range(groups):
         at = builder.add(i, word(group * lanes))
         if listed:
             block = load(source, at)
@@ -109,50 +115,10 @@ def emit(builder: Any, out: Any, blocks: Any, streams: Any, count: Any, key: Any
         at = builder.mul(builder.add(i, word(group * lanes)), word(4))
         place = builder.bitcast(builder.gep(out, [at]), pair.as_pointer())
         builder.store(builder.shuffle_vector(left, right, order), place, align=4)
-    following = builder.add(i, word(GROUPS * lanes))
+    following = builder.add(i, word(groups * lanes))
     i.add_incoming(following, body)
-    builder.cbranch(builder.icmp_signed("<", following, count), body, after)
+    builder.cbranch(builder.icmp_unsigned("<", following, stop), body, after)
     builder.position_at_end(after)
 
 
-make_words_from, make_words_at = word_maker(listed=False), word_maker(listed=True)
-make_words_keyed = word_maker(listed=True, keyed=True)
-
-
-@inner
-def words_from(words, first_block, stream, key):
-    """The words of consecutive blocks."""
-    made = make_words_from(words, first_block, stream, key)
-    for i in range(u64(made), u64(words.shape[0]) >> u64(2)):
-        a, b, c, d = philox(u64(first_block + u64(i)), stream, key)
-        j = u64(u64(i) << u64(2))
-        words[j] = a
-        words[j + u64(1)] = b
-        words[j + u64(2)] = c
-        words[j + u64(3)] = d
-
-
-@inner
-def words_at(words, blocks, stream, key):
-    """The words of any blocks; `words` may be longer."""
-    made = make_words_at(words[: blocks.shape[0] << 2], blocks, stream, key)
-    for i in range(u64(made), u64(blocks.shape[0])):
-        a, b, c, d = philox(blocks[u64(i)], stream, key)
-        j = u64(u64(i) << u64(2))
-        words[j] = a
-        words[j + u64(1)] = b
-        words[j + u64(2)] = c
-        words[j + u64(3)] = d
-
-
-@inner
-def words_keyed(words, blocks, streams, key):
-    """The words of any blocks, each of a stream of its own; `words` may be longer."""
-    made = make_words_keyed(words[: blocks.shape[0] << 2], blocks, streams, key)
-    for i in range(u64(made), u64(blocks.shape[0])):
-        a, b, c, d = philox(blocks[u64(i)], streams[u64(i)], key)
-        j = u64(u64(i) << u64(2))
-        words[j] = a
-        words[j + u64(1)] = b
-        words[j + u64(2)] = c
-        words[j + u64(3)] = d
+words_from, words_at, words_keyed = word_maker(False), word_maker(True), word_maker(True, keyed=True)

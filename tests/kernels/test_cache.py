@@ -37,7 +37,7 @@ def test_kernels_of_many_processes_do_not_take_each_others_code():
     """Each compiled as the first of its process, where Numba's counters give all of them the same symbols."""
     cases = ["normal-float16", "normal-bfloat16", "uniform-float16", "uniform-float8_e5m2", "uniform-float8_e4m3fn"]
     apart = [line for case in cases for line in run(case)]
-    files = sorted(path.name for path in Path("cache").rglob("*.nbc"))
+    files = sorted(Path("cache").rglob("code"))
     assert len(files) == len(cases)
     assert run(*cases) == apart
     assert run(*reversed(cases)) == apart[::-1]
@@ -46,13 +46,48 @@ def test_kernels_of_many_processes_do_not_take_each_others_code():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", ["truncate", "garbage", "swap"])
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "empty", "flip"])
 def test_a_damaged_cache_is_compiled_anew(damage):
     (expected,) = run("uniform-float32")
-    for path in Path("cache").rglob("*.nb[ic]"):
+    for path in Path("cache").rglob("code"):
         data = path.read_bytes()
-        path.write_bytes({"truncate": data[:100], "garbage": os.urandom(len(data)), "swap": b""}[damage])
+        flipped = data[:5000] + bytes([data[5000] ^ 1]) + data[5001:]
+        damaged = {"truncate": data[:-1], "garbage": os.urandom(len(data)), "empty": b"", "flip": flipped}
+        path.write_bytes(damaged[damage])
     assert run("uniform-float32") == [expected]
+    assert path.read_bytes() == data
+
+
+@pytest.mark.slow
+def test_what_is_compiled_is_called_without_numba_and_needs_nothing_of_it():
+    code = f"{CODE}\nassert ('numba' in sys.modules) == (sys.argv[-1].endswith('32')), sorted(sys.modules)"
+    env = {**os.environ, "BIGIN_CACHE_DIR": "cache", "NUMBA_DISABLE_JIT": "0"}
+    for case in ("trunc_normal-float32", "trunc_normal-float32-"):
+        subprocess.run(
+            [sys.executable, "-c", code.replace('case.split("-")', 'case.split("-")[:2]'), case], env=env, check=True
+        )
+    (path,) = Path("cache").rglob("code")
+    symbols = path.read_bytes()
+    for prefix in (b"NRT_", b"Py", b"numba_", b"_Py"):
+        assert prefix not in symbols.replace(b"_ZN08NumbaEnv", b"")
+
+
+@pytest.mark.slow
+def test_processes_that_compile_one_kernel_at_once_keep_one_file():
+    env = {**os.environ, "BIGIN_CACHE_DIR": "cache"}
+    command = [sys.executable, "-c", CODE, "uniform-float32"]
+    running = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    lines = {process.communicate(timeout=300)[0] for process in running}
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert len(lines) == 1
+    assert [path.name for path in Path("cache").rglob("*") if path.is_file()] == ["code"]
+
+
+@pytest.mark.slow
+def test_a_process_that_numba_may_not_compile_in_says_so():
+    env = {**os.environ, "BIGIN_CACHE_DIR": "cache", "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", CODE, "uniform-float32"], capture_output=True, text=True, env=env)
+    assert "InputError: expected numba's compiler, got NUMBA_DISABLE_JIT" in done.stderr
 
 
 @pytest.mark.slow
@@ -95,8 +130,8 @@ bigin.fill(np.zeros((100, 3), np.float32), "uniform", shape=(100, 9), region=(sl
 """
     env = {**os.environ, "BIGIN_CACHE_DIR": "cache"}
     subprocess.run([sys.executable, "-c", code], env=env, check=True)
-    names = sorted(path.relative_to("cache").parts[1] for path in Path("cache").rglob("*.nbc"))
-    assert names == ["short-uniform-float32", "uniform-float32"]
+    names = sorted(path.relative_to("cache").parts[1] for path in Path("cache").rglob("code"))
+    assert names == ["long-uniform-float32", "short-uniform-float32"]
 
 
 def test_numba_still_compiles_linear_algebra():

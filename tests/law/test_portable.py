@@ -22,7 +22,7 @@ import hashlib, json
 import numpy as np
 from bigin.core import dtypes
 from bigin.fillers.families import plan
-from bigin.kernels.cache import fingerprint
+from bigin.kernels.files import fingerprint
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
 
 shape = (2**50, 7)
