@@ -216,8 +216,8 @@ def list_starts(starts, start, stride):
 
 
 # Every kernel takes (out, size, start, listed, count, run, mode, tail, scratch): where values go, one after another,
-# and how many; four numbers and a list of uint64, see each; stream, key, anchor and the numbers of a native.Tail; memory of
-# sizes.SCRATCH bytes. Short runs have kernels of their own, so that a call compiles only what it needs.
+# and how many; four numbers and a list of uint64, see each; stream, key, anchor and the numbers of a native.Tail;
+# memory of sizes.SCRATCH bytes. Short runs have kernels of their own, so that a call compiles only what it needs.
 
 
 def long_kernel(parts: Parts) -> Any:
