@@ -17,7 +17,6 @@ from bigin.core.text import parse_shape
 from bigin.core.threads import after_stragglers
 from bigin.jobs.retries import Retries, explain
 from bigin.spec.record import spec_of
-from bigin.targets.objects.open import raw_record
 from bigin.targets.objects.urls import is_cloud
 from bigin.targets.open import open_target
 from bigin.targets.paths import is_url, local_path, split_names
@@ -135,6 +134,8 @@ class as_fill_error:  # noqa: N801
 def recorded_layout(target: Any) -> tuple[Shape, Any, int]:
     """Shape, dtype and offset of the values in a raw file, as its record says."""
     if is_cloud(target):
+        from bigin.targets.objects.open import raw_record
+
         record = raw_record(os.fsdecode(target))
     else:
         record = None if (path := local_path(target)) is None else read_sidecar(path)

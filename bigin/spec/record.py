@@ -1,4 +1,7 @@
-"""From a record that was read from a store to the specification that it tells."""
+"""From a record that was read from a store to the specification that it tells.
+
+The kinds of specifications are imported when a record is read: a new target has none.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,13 @@ from typing import Any
 from bigin.core.errors import RecordError, SourceError
 from bigin.core.regions import parse_region
 from bigin.core.text import parse_shape
-from bigin.spec.keyed import KeyedSpec
-from bigin.spec.model import ModelSpec, values_of
-from bigin.spec.part import FlatSliceSpec, RegionSpec
 from bigin.spec.spec import Spec
 
 
 def described(record: Mapping[str, Any]) -> str:
     """The values that a record tells, in words; those of a keyed table's dump, too."""
+    from bigin.spec.keyed import KeyedSpec
+
     return str(KeyedSpec.from_record(record) if record.get("keys") is not None else spec_of(record))
 
 
@@ -24,6 +26,9 @@ def spec_of(record: Mapping[str, Any]) -> Spec:
 
     Raises RecordError where the record says nothing that could be filled. People may have edited it.
     """
+    from bigin.spec.model import ModelSpec, values_of
+    from bigin.spec.part import FlatSliceSpec, RegionSpec
+
     try:
         if "tensors" in record:
             return ModelSpec.from_record(record)
