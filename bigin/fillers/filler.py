@@ -141,16 +141,20 @@ class DrawnFiller(Filler):
         self.storage = dtypes.storage(dtype)
         self.kind = scalars.kind
         self.dtype = dtype
-        self.tail = (*stream.words(), tuple(map(drawn_as(dtype), scalars.values)), np.uint64(scalars.anchor))
-        self.shared = Tail(*self.tail)
+        numbers = tuple(map(drawn_as(dtype), scalars.values))
+        self._take((*stream.words(), numbers, np.uint64(scalars.anchor)))
         self.kernel = self._kernel("long")
         self.kernel.load(self.shared.count)  # here and now, so that no worker waits for it and no clock counts it
 
     def with_stream(self, stream: Stream) -> DrawnFiller:
         """The filler of a tensor that differs in its stream alone."""
         other = object.__new__(DrawnFiller)
-        other.__dict__.update(self.__dict__, tail=stream.words() + self.tail[2:])
+        other.__dict__.update(self.__dict__)
+        other._take(stream.words() + self.tail[2:])
         return other
+
+    def _take(self, tail: tuple[np.uint64, np.uint64, tuple[Any, ...], np.uint64]) -> None:
+        self.tail, self.shared = tail, Tail(*tail)  # always both: the same for CUDA and for the CPU
 
     def __call__(self, region: Region, out: Array) -> None:
         if out.size == 0:
