@@ -155,8 +155,9 @@ def test_growth_compares_like_with_like(tmp_path):
 def test_ways_from_a_configuration_are_measured(tmp_path):
     pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     pytest.importorskip("transformers", reason="transformers is not installed: pip install 'bigin[test-models]'")
-    seconds, peak, nbytes = configurations.measured("bigin.torch.Configuration", 0, tmp_path)
+    seconds, cpu, peak, nbytes = configurations.measured("bigin.torch.Configuration", 0, tmp_path)
     assert seconds > 0
+    assert 0 < cpu < 120
     assert peak > 1 << 27
     assert nbytes > 2 * 2 * 32000 * 2048
     assert not list(tmp_path.iterdir())
