@@ -44,9 +44,15 @@ def parse_sharding(sharding: Any, shape: Shape) -> Sharding | None:
         mesh = _mesh_in_force()
         if mesh.empty:
             raise InputError(f"expected a NamedSharding with its mesh, got {sharding} and no mesh; use jax.set_mesh")
-        sharding = NamedSharding(mesh, sharding if isinstance(sharding, PartitionSpec) else sharding.spec)
+        said = sharding if isinstance(sharding, PartitionSpec) else sharding.spec
+        try:
+            sharding = NamedSharding(mesh, said)
+        except ValueError:
+            raise InputError(f"expected axes of the mesh, {', '.join(mesh.axis_names)}, got {said}") from None
     if not isinstance(sharding, Sharding):
         raise InputError(f"expected a jax.sharding.Sharding, a PartitionSpec or a device, got {sharding!r}")
+    if isinstance(sharding, NamedSharding) and len(sharding.spec) > len(shape):
+        raise InputError(f"expected a sharding of at most {len(shape)} axes for shape {shape}, got {sharding.spec}")
     try:
         sharding.shard_shape(shape)
     except ValueError as error:

@@ -108,12 +108,29 @@ def test_an_array_is_trained_and_donated(mesh):
     assert same(bigin.jax.array((64, 16), "normal", name="w", sharding=sharding), expected)
 
 
+def in_mesh(mesh, call):
+    with jax.set_mesh(mesh):
+        return call()
+
+
+def test_rows_keep_their_values_where_a_shape_is_padded(mesh):
+    """For shapes that a mesh does not divide: make more rows than are used."""
+    sharding = NamedSharding(mesh, P("x", "y"))
+    with pytest.raises(ValueError, match="not evenly divide"):
+        jax.device_put(np.zeros((30, 8), np.float32), sharding)  # as jax says itself
+    for method in ("normal", "uniform", "truncated_normal"):
+        padded = bigin.jax.array((32, 8), method, sharding=sharding, name="w")
+        assert same(np.asarray(padded)[:30], bigin.jax.array((30, 8), method, name="w"))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda mesh: bigin.jax.array((10, 3), "normal", sharding=NamedSharding(mesh, P("x"))), "equal shards: .*10"),
         (lambda mesh: bigin.jax.array((4, 3), "normal", sharding=P("x")), "no mesh; use jax.set_mesh"),
         (lambda mesh: bigin.jax.array((4, 3), "normal", sharding="x"), "PartitionSpec or a device, got 'x'"),
+        (lambda mesh: bigin.jax.array((8,), "normal", sharding=NamedSharding(mesh, P("x", "y"))), "at most 1 axes for"),
+        (lambda mesh: in_mesh(mesh, lambda: bigin.jax.array((8,), "normal", sharding=P("z"))), "mesh, x, y, got P"),
         (lambda mesh: bigin.jax.array((4, 3), "normal", dtype="float64"), "jax_enable_x64"),
         (lambda mesh: bigin.jax.array((4, 3), "normall"), "did you mean normal"),
         (lambda mesh: bigin.jax.array((4, 3), "normal", std=1), "normal of jax.nn.initializers does not take 'std'"),
