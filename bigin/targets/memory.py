@@ -86,11 +86,13 @@ class TensorTarget(MemoryTarget):
         if not tensor.is_cpu or tensor.layout != torch.strided:
             raise InputError(f"expected a dense tensor on the CPU, got one of {tensor.layout} on {tensor.device}")
         dtype = dtypes.parse_dtype(tensor.dtype)
-        plain = tensor.detach()
-        if dtypes.name_of(dtype) in dtypes.ML_DTYPES:  # numpy has no name for these: pass their bits
-            plain = plain.view(torch.uint8 if dtype.itemsize == 1 else torch.int16)
+        plain = tensor.detach() if tensor.requires_grad else tensor
         try:
-            super().__init__(plain.numpy().view(dtype))
+            if dtypes.name_of(dtype) in dtypes.ML_DTYPES:  # numpy has no name for these: pass their bits
+                bits = plain.view(torch.uint8 if dtype.itemsize == 1 else torch.int16)
+                super().__init__(bits.numpy().view(dtype))
+            else:
+                super().__init__(plain.numpy())
         except (RuntimeError, TypeError) as error:
             raise InputError(
                 f"expected a tensor whose memory numpy can share: {str(error).partition('.')[0]}"
