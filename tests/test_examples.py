@@ -82,6 +82,20 @@ def test_a_table_larger_than_its_memory(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_managed_collisions_of_torchrec():
+    """Rows of evicted ids, in two processes: those of another rank's part have numbers of their own."""
+    apart = (ROOT / "out" / "torchrec" / "torchrec").exists()
+    if not apart and importlib.util.find_spec("torchrec") is None:
+        pytest.skip("torchrec is not installed: docs/torchrec.md says how")
+    assert sorted(lines_of("torchrec_collisions.py")) == [
+        "rank 0 of 2: rows 0 to 7 are what the law says",
+        "rank 0 of 2: trained; the rows of evicted ids are what the law says again",
+        "rank 1 of 2: rows 8 to 15 are what the law says",
+        "rank 1 of 2: trained; the rows of evicted ids are what the law says again",
+    ]
+
+
 def test_tables_of_torchrec():
     pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     apart = (ROOT / "out" / "torchrec" / "torchrec").exists()

@@ -8,7 +8,7 @@ from typing import Any
 
 from bigin.api.matching import by_recipe, check_alone, verify_model
 from bigin.api.opening import existing, record_of
-from bigin.core.errors import InputError, RecordError
+from bigin.core.errors import InputError, NotFoundError, RecordError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
@@ -154,6 +154,8 @@ def folder_at(source: str | os.PathLike[str]) -> str:
         url = os.fsdecode(source).rstrip("/")
         return os.path.dirname(url) if url.endswith((SUFFIX, NPY, ".json")) else url
     path = os.path.abspath(str(expand(source)))
+    if not os.path.exists(path):
+        raise NotFoundError(f"{source}: expected the folder of the checkpoint that was copied, got nothing")
     return path if os.path.isdir(path) else os.path.dirname(path)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
+from bigin.api.virtual_array import VirtualArray
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
@@ -18,9 +20,9 @@ from bigin.jobs.job import FillOptions, Job
 from bigin.spec.part import RegionSpec
 from bigin.spec.tensor import TensorSpec
 from bigin.targets.open import open_target
-from bigin.torch.distributed import part_jobs
+from bigin.torch.distributed import is_distributed, local_parts, part_jobs
 from bigin.torch.modules import Pairs, Rule, Rules, parse, parse_rules
-from bigin.torch.sharding import calling_modules, sharded_weights
+from bigin.torch.sharding import calling_modules, evicted_rows, sharded_weights
 
 BLOCK = 1 << 20  # elements of rows that are made as floats before they are quantized
 
@@ -57,15 +59,33 @@ class InitFn:
         if tensor.is_meta:  # as functions of torch.nn.init
             return tensor
         with default_modes(), torch.no_grad():
+            if (evicted := evicted_rows()) is not None and evicted[0] is not tensor:
+                return self._reset(tensor, *evicted)
             table = self._table_of(tensor)
-            dtype = dtypes.parse_dtype(table.dtype)
-            shape = tuple(table.shape)
-            spec = TensorSpec.parse(
-                self.method, self.parameters, self.seed, self.name, shape, dtype, self.padding_idx, "caller"
-            )
-            for job in part_jobs(table, spec, self.limits):
+            for job in part_jobs(table, self._spec(table), self.limits):
                 job.fill(FillOptions())
         return tensor
+
+    def _spec(self, table: Any) -> TensorSpec:
+        """What the values of a whole table are."""
+        shape, dtype = tuple(table.shape), dtypes.parse_dtype(table.dtype)
+        return TensorSpec.parse(
+            self.method, self.parameters, self.seed, self.name, shape, dtype, self.padding_idx, "caller"
+        )
+
+    def _reset(self, tensor: Any, part: Any, numbers: Any) -> Any:
+        """Fill rows that managed collisions evict, by their numbers in this rank's part of the table."""
+        table = self._table_of(part)
+        parts = local_parts(table) if is_distributed(table) else [(table, tuple(map(slice, table.shape)))]
+        region = next((region for held, region in parts if held.data_ptr() == part.data_ptr()), None)
+        if region is None or len(numbers) != len(tensor):
+            raise InputError(
+                f"{self.name}: expected rows of a part of the table that lies here, got {tuple(tensor.shape)}; call "
+                "bigin.torch.init_ with the sharded module"
+            )
+        rows = numbers.detach().cpu().numpy().astype(np.int64) + (region[0].start or 0)
+        made = VirtualArray(self._spec(table), self.limits)[rows, region[1]]
+        return tensor.copy_(torch.from_numpy(made.view(f"i{made.itemsize}")).view(tensor.dtype))
 
     def _table_of(self, tensor: Any) -> Any:
         """The sharded table of which a tensor is this rank's part, or the tensor itself, which is whole.

@@ -9,6 +9,7 @@ from typing import Any
 
 TABLES = "_model_parallel_name_to_sharded_tensor"  # of a sharded module: its tables, by name
 CONTAINERS = ("embedding_bags", "embeddings")  # where a module of TorchRec has the parameters of its tables
+EVICTED, PARAMETER = "evictions_indices_for_table", "table_weight_param"  # of the method that evicts rows
 FRAMES = 8  # callers that are looked at: TorchRec calls its init_fn directly
 
 
@@ -45,3 +46,18 @@ def calling_modules() -> Iterator[Any]:
         owner = frame.f_locals.get("self")
         inner = getattr(owner, "__dict__", {}).get("_modules", {}).get("_embedding_module")  # of managed collisions
         yield from (module for module in (owner, inner) if TABLES in getattr(module, "__dict__", {}))
+
+
+def evicted_rows() -> tuple[Any, Any] | None:
+    """(the parameter of a table, the numbers of its rows) that managed collisions evict; None where nothing does.
+
+    TorchRec calls init_fn with a copy of the rows; their numbers are in a variable of its method `_evict`.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(FRAMES):
+        frame = None if frame is None else frame.f_back
+        if frame is None:
+            return None
+        if frame.f_code.co_name == "_evict" and {EVICTED, PARAMETER} <= frame.f_locals.keys():
+            return frame.f_locals[PARAMETER], frame.f_locals[EVICTED]
+    return None

@@ -249,6 +249,7 @@ def test_a_source_that_is_gone_or_another_is_told_in_one_line():
     assert "expected the file of which tensors were copied" in done.stderr
     assert "--from" in done.stderr
     assert "equal" in run("verify", "new", "--from", "moved").stdout
+    assert "nowhere: expected the folder of the checkpoint" in run("verify", "new", "--from", "nowhere", code=2).stderr
     data = bytearray(Path("moved", "model-00001-of-00002.safetensors").read_bytes())
     data[-1] ^= 1
     Path("moved", "model-00001-of-00002.safetensors").write_bytes(data)
