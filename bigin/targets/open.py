@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,20 +13,20 @@ from bigin.core.errors import InputError, NotFoundError
 from bigin.core.paths import is_path
 from bigin.core.regions import Shape
 from bigin.targets.device import device_target
-from bigin.targets.distcp import existing_distcp, is_distcp
 from bigin.targets.file_ledger import raw_target
 from bigin.targets.memmap import memmap_target
 from bigin.targets.memory import memory_target, refuse_cut
 from bigin.targets.model import ModelTarget
-from bigin.targets.models import Model, open_model, open_whole
 from bigin.targets.npy import npy_target
-from bigin.targets.objects.open import names_objects, open_array, open_raw, raw_record
 from bigin.targets.objects.urls import is_cloud
 from bigin.targets.paths import check_path, is_url, local_file, local_path, split_names
 from bigin.targets.records import read_sidecar
 from bigin.targets.safetensors.folder import SUFFIX, is_checkpoint, is_index, tensor_files
 from bigin.targets.safetensors.tensor import tensor_target
 from bigin.targets.target import Target
+
+if TYPE_CHECKING:
+    from bigin.targets.models import Model
 
 Blocks = tuple[Shape | None, Shape | None]  # chunks, shards
 MAGIC = b"\x93NUMPY"
@@ -90,6 +90,8 @@ def _raw(target: Any, shape: Shape | None, dtype: np.dtype[Any] | None, offset: 
     if offset < 0:
         raise InputError(f"expected an offset that is not negative, got {offset}")
     if is_cloud(target):
+        from bigin.targets.objects.open import open_raw
+
         return open_raw(os.fsdecode(target), shape, dtype, offset)
     return raw_target(local_file(target), shape, dtype, offset)
 
@@ -98,10 +100,16 @@ def _named(
     target: Any, shape: Shape | None, dtype: np.dtype[Any] | None, *, damaged: bool, models: bool
 ) -> Target | None:
     """What a path or a URL names; None for a zarr array."""
-    if models and (model := open_model(target)) is not None:
-        return model
-    if is_url(target) and names_objects(os.fsdecode(target)):
-        return open_array(os.fsdecode(target), shape, dtype, damaged=damaged)
+    if models:
+        from bigin.targets.models import open_model
+
+        if (model := open_model(target)) is not None:
+            return model
+    if is_url(target):
+        from bigin.targets.objects.open import names_objects, open_array
+
+        if names_objects(os.fsdecode(target)):
+            return open_array(os.fsdecode(target), shape, dtype, damaged=damaged)
     if (member := distcp_tensor(target)) is not None:
         return member
     if (tensor := tensor_path(target)) is not None:
@@ -164,8 +172,10 @@ def tensor_path(target: Any) -> tuple[Path, str] | None:
 
 def open_compared(target: Any) -> tuple[Model, ModelTarget]:
     """A checkpoint, a group or one array that is there, with all of its tensors; raises NotFoundError for else."""
+    from bigin.targets import models
+
     try:
-        return open_whole(target)
+        return models.open_whole(target)
     except NotFoundError as error:
         if not is_path(target):
             raise
@@ -182,7 +192,7 @@ def open_compared(target: Any) -> tuple[Model, ModelTarget]:
     name = array.name or "values"
     whole = ModelTarget(array.label, {name: array})
     whole.remote, whole.ledger = array.remote, array.ledger
-    return Model(array.label, {"": {name: (array.dtype.name, array.shape)}}), whole
+    return models.Model(array.label, {"": {name: (array.dtype.name, array.shape)}}), whole
 
 
 def distcp_tensor(target: Any) -> Target | None:
@@ -192,6 +202,8 @@ def distcp_tensor(target: Any) -> Target | None:
     """
     if local_path(target) is None:
         return None
+    from bigin.targets.distcp import existing_distcp, is_distcp
+
     for path, name in split_names(target):
         if is_distcp(path):
             members = existing_distcp(path).members
@@ -216,6 +228,8 @@ def is_npy(target: Any) -> bool:
 def is_recorded_raw(target: Any) -> bool:
     """Whether a path is that of a file without a header that a fill has left a record of."""
     if is_cloud(target):
+        from bigin.targets.objects.open import raw_record
+
         held = raw_record(os.fsdecode(target))
         return held is not None and "shape" in held
     path = local_path(target)
