@@ -239,7 +239,7 @@ def test_what_is_asked_for_is_checked():
     _, init = recorded()
     for arguments, options, message in [
         ((3,), {}, "got int"),
-        (("gpt2",), {}, "expected like= beside a recipe"),
+        (("gpt2",), {"variables": {"n_layers": 2}}, "expected like= beside a recipe"),
         ((init,), {"seed": 3}, "no seed beside a recording"),
         ((Model(),), {}, "expected rules beside a Model"),
         (("gpt2", {}), {"like": "x"}, "no rules beside a recipe"),
