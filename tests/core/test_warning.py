@@ -43,6 +43,6 @@ def test_a_warning_names_its_caller(call, kind, monkeypatch):
 
 def test_all_warnings_but_the_kernels_go_through_it():
     """The cache of kernels has one of its own: its sources are part of what names a kernel's folder."""
-    own = {"bigin/core/warning.py", "bigin/kernels/cache.py", "bigin/cli/__init__.py"}
+    own = {"bigin/core/warning.py", "bigin/kernels/files.py", "bigin/cli/__init__.py"}
     used = {str(path.relative_to(ROOT)) for path in ROOT.glob("bigin/**/*.py") if "warnings.warn(" in path.read_text()}
     assert used <= own

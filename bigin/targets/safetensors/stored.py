@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +22,10 @@ from bigin.targets.safetensors.tensor import stored_dtype
 class StoredTensor(FileTarget):
     """A tensor of a file that a checkpoint writes, which opens the file and reserves its space."""
 
-    nbytes: int = 0  # type: ignore[assignment]  # computed once, as a model asks each tensor several times
+    @cached_property
+    def nbytes(self) -> int:  # type: ignore[override]
+        """As any target's; computed once, as a model asks each tensor several times."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def at(self, name: str, shape: Shape, dtype: np.dtype[Any], offset: int) -> StoredTensor:
         """Another tensor of the same file. Fields are copied: a model may have 100,000 small tensors."""
