@@ -202,6 +202,7 @@ def test_readers_of_computed_and_stored_arrays():
     assert "tensorstore, bigin serve" in done.stdout
 
 
+@pytest.mark.slow
 def test_shards_beside_those_of_jax(tmp_path):
     if importlib.util.find_spec("jax") is None:
         pytest.skip("jax is not installed: pip install 'bigin[test-jax]'")

@@ -96,6 +96,7 @@ def test_managed_collisions_of_torchrec():
     ]
 
 
+@pytest.mark.slow
 def test_tables_of_torchrec():
     pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     apart = (ROOT / "out" / "torchrec" / "torchrec").exists()

@@ -230,6 +230,7 @@ def with_its_code(folder="own", **said):
     return path
 
 
+@pytest.mark.slow
 def test_code_that_comes_with_a_model_is_run_where_it_is_trusted():
     folder = with_its_code()
     for command in (["init", "--config", folder, "out"], ["recipe", "--config", folder]):
@@ -309,6 +310,7 @@ def test_without_transformers_a_line_says_what_to_install(monkeypatch):
         Configuration(folder)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_was_saved_again_is_verified_by_its_configuration():
     """save_pretrained drops the record; a tied tensor may lie there under both of its names."""
     safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")

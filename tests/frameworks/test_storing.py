@@ -203,6 +203,7 @@ def test_what_is_killed_at_any_call_loads_nothing_and_goes_on(tmp_path):
 RECIPE = '[[rule]]\nmatch = "*"\nmethod = "normal"\nstd = 0.5\n'
 
 
+@pytest.mark.slow
 def test_the_command_line():
     Path("recipe.toml").write_text(RECIPE)
     bigin.torch.materialize(nn.Linear(8, 4), "like.safetensors", {nn.Linear: "ones"})
@@ -251,6 +252,7 @@ def test_a_recipe_that_copies():
         bigin.torch.save_dcp("another.toml", "x")
 
 
+@pytest.mark.slow
 def test_a_configuration_by_the_command_line(tmp_path):
     pytest.importorskip("transformers", reason="transformers is not installed: pip install 'bigin[transformers]'")
     Path("config.json").write_text(

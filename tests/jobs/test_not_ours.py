@@ -88,6 +88,7 @@ def test_it_is_not_tried_again(monkeypatch):
         signal.signal(signal.SIGUSR1, before)
 
 
+@pytest.mark.slow
 def test_numpys_floating_point_errors_do_not_reach_a_fill():
     """np.seterr(all="raise"): a record is not told to make no sense, and the values are the same."""
 

@@ -38,6 +38,7 @@ def held(url: str) -> list[str]:
     return [stat.key for stat in store.list(f"{path.rpartition('/')[0]}/")]
 
 
+@pytest.mark.slow
 def test_a_plan_in_s3(url):
     plan = bigin.plan(url, "normal", shape=SHAPE, chunks=(64, 100), parts=4)
     for part in (2, 0, 2):
