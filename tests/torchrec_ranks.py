@@ -135,6 +135,7 @@ def rank_main(rank: int, ranks: int, folder: str) -> None:
         bigin.torch.load_tables(model, tables)
         for cut, (_, tensor) in tables_of(model).items():
             found[f"load {kind} {cut}"] = same(tensor, whole(cut))
+        dist.barrier()  # all have read the files that are written next
         bigin.torch.init_(model, {"tables.*": "ones", "*": None})
         bigin.torch.save_tables(model, tables, sync=False)
         dist.barrier()

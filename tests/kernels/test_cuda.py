@@ -20,7 +20,7 @@ if importlib.util.find_spec("numba_cuda") is None:
 def test_under_the_simulator():
     """Numba reads the variable when it is imported, so these tests cannot run beside the others."""
     paths = [TESTS / name for name in ("on_device.py", "on_device_fills.py")]
-    command = [sys.executable, "-m", "pytest", *map(str, paths), "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *map(str, paths), "-q", "-m", "not slow", "-p", "no:cacheprovider"]
     done = subprocess.run(
         command,
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},

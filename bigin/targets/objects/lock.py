@@ -39,7 +39,7 @@ class StoreLock:
         self._held: Stat | None = None
         self._end = threading.Event()
         try:
-            now = self._probe()
+            honoured = self._take()
         except PermissionError as error:
             raise InputError(
                 f"{label}: expected the right to write there, got: {error.strerror}; check the credentials"
@@ -50,40 +50,35 @@ class StoreLock:
             if error.passes:
                 raise
             raise InputError(f"{label}: expected a store that takes objects, got: {error}") from None
-        if now is None:
+        if not honoured:
             warn(
                 f"{label}: this store does not honour create-only requests (If-None-Match), so no lock keeps other "
                 "writers away; see that there is one",
                 LockWarning,
             )
             return
-        self._take(now)
         self._thread = threading.Thread(target=self._renew, name="bigin-lock", daemon=True)
         self._thread.start()
-
-    def _probe(self) -> Stat | None:
-        """An object that was just made, whose time is the store's own; None where it could be made twice."""
-        key = f"{self.key}.{self.owner}"
-        try:
-            first, second = self.store.create(key, b"bigin"), self.store.create(key, b"twice")
-            return self.store.head(key) if first and not second else None
-        finally:
-            self.store.delete(key)
 
     def _text(self) -> bytes:
         told = {"owner": self.owner, **_here(), "process": os.getpid(), "expires": EXPIRES}
         return json.dumps(told).encode()
 
-    def _take(self, now: Stat) -> None:
+    def _take(self) -> bool:
+        """Whether it is taken; not where the store makes an object that is there already once more."""
         for _ in range(3):  # the other may let go between two requests
             if self.store.create(self.key, self._text()):
+                if self.store.create(self.key, self._text()):
+                    self.store.delete(self.key)
+                    return False
                 break
             held = self.store.head(self.key)
             if held is None:
                 continue
-            if self._expired(held, now) and self.store.update(self.key, self._text(), held):
+            told = self._told()
+            if told.get("owner") == self.owner:  # an answer was lost, and obstore has asked again
                 break
-            if self._owner() == self.owner:  # an answer was lost, and obstore has asked again
+            if (_dead(told) or self._expired(held, told)) and self.store.update(self.key, self._text(), held):
                 break
             raise LockedError(
                 f"{self.label}: expected no other writer, got one that is at work{self._who()}; wait until it has "
@@ -92,12 +87,16 @@ class StoreLock:
         self._held = self.store.head(self.key)
         if self._owner() != self.owner:
             raise LockedError(f"{self.label}: expected no other writer, got one that has just begun; rerun the command")
+        return True
 
-    def _expired(self, held: Stat, now: Stat) -> bool:
-        told = self._told()
-        if _dead(told):
-            return True
-        if held.modified is None or now.modified is None:
+    def _expired(self, held: Stat, told: dict[str, object]) -> bool:
+        """Whether a lock is too old, by the store's time: that of an object that is made for it."""
+        key = f"{self.key}.{self.owner}"
+        try:
+            now = self.store.head(key) if self.store.create(key, b"bigin") else None
+        finally:
+            self.store.delete(key)
+        if now is None or held.modified is None or now.modified is None:
             return False
         expires = told.get("expires", EXPIRES)
         seconds = float(expires) if isinstance(expires, int | float) else EXPIRES
