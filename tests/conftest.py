@@ -45,3 +45,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _empty_folder(tmp_path, monkeypatch):
     """Every test stands in an empty folder of its own."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def moto():
+    """An S3 on this machine."""
+    from servers import SERVERS, missing
+
+    if reason := missing("moto"):
+        pytest.skip(reason)
+    with SERVERS["moto"]() as held:
+        yield held

@@ -107,14 +107,20 @@ def rules() -> None:
     print("rules", flush=True)
 
 
-def recorded() -> None:
-    """What deferred recorded, also while the parameters are gathered; nothing is sent in between."""
+def filled() -> tuple[Any, Any, Any]:
+    """A recording, and what it fills: a model of this process alone, and one that is cut."""
     with bigin.torch.deferred(seed=SEED) as init:
         alone = Model()
     alone.to_empty(device="cpu")
     bigin.torch.init_(alone, init)
     model = cut()
     bigin.torch.init_(model, init)
+    return init, alone, model
+
+
+def recorded() -> None:
+    """What deferred recorded, also while the parameters are gathered; nothing is sent in between."""
+    init, alone, model = filled()
     same(model, parameters(alone), "recorded")
     model = cut()
     with deepspeed().zero.GatheredParameters(list(model.parameters())):
@@ -181,12 +187,7 @@ def refused() -> None:
 
 def trained() -> None:
     """The engine takes them over, and its loss is that of one process."""
-    with bigin.torch.deferred(seed=SEED) as init:
-        alone = Model()
-    alone.to_empty(device="cpu")
-    bigin.torch.init_(alone, init)
-    model = cut()
-    bigin.torch.init_(model, init)
+    _, alone, model = filled()
     engine, *_ = deepspeed().initialize(model=model, config=CONFIG)
     tokens = torch.arange(8)
     loss, expected = engine(tokens), alone(tokens)

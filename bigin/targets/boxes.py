@@ -269,6 +269,3 @@ def _of_safetensors(path: Path) -> Stored:
             boxes = tuple(box for _, box in held if math.prod(box.shape))
             tensors[name] = Boxed(dtype, tuple(map(max, zip(*ends, strict=True))), boxes)
     return Stored(tensors, tuple(name for name in parts if name not in tensors))
-
-
-__all__ = ["Box", "Boxed", "Stored", "is_written_by_torch", "read_stored"]

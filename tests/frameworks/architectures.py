@@ -217,10 +217,10 @@ def with_vision() -> None:
     try:
         importlib.import_module("torchvision")
     except RuntimeError:
-        from torch.library import define
+        from torch import library
 
         for name in ("nms", "qnms"):
-            define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
         importlib.import_module("torchvision")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from executors import Here
-from servers import SERVERS, missing
 
 import bigin
 from bigin.core.errors import FillError, InputError, NotFoundError
@@ -15,21 +14,12 @@ SHAPE = (700, 100)
 pytestmark = pytest.mark.filterwarnings("ignore::bigin.core.errors.LockWarning")
 
 
-@pytest.fixture(scope="module")
-def server():
-    """An S3 on this machine."""
-    if reason := missing("moto"):
-        pytest.skip(reason)
-    with SERVERS["moto"]() as held:
-        yield held
-
-
 @pytest.fixture
-def url(server, monkeypatch, tmp_path):
+def url(moto, monkeypatch, tmp_path):
     """The URL of an array that is still to be made."""
-    for name, value in server.environment.items():
+    for name, value in moto.environment.items():
         monkeypatch.setenv(name, value)
-    return server.url(f"{tmp_path.name}/t.zarr")
+    return moto.url(f"{tmp_path.name}/t.zarr")
 
 
 def held(url: str) -> list[str]:

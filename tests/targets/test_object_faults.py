@@ -22,22 +22,14 @@ ROWS = 5000
 SHAPE = (ROWS, 1000)  # 20 MB: four parts of 5 MiB
 
 
-@pytest.fixture(scope="module")
-def server():
-    if reason := missing("moto"):
-        pytest.skip(reason)
-    with SERVERS["moto"]() as held:
-        yield held
-
-
 @pytest.fixture
-def proxy(server, monkeypatch, tmp_path):
+def proxy(moto, monkeypatch, tmp_path):
     """A proxy, in the environment; `proxy.url(key)` is that of an object of this test."""
-    with proxied(server.port) as held:
-        for name, value in server.through(held.port).items():
+    with proxied(moto.port) as held:
+        for name, value in moto.through(held.port).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(layout, "PART", 5 << 20)
-        held.url = lambda key: server.url(f"{tmp_path.name}/{key}")
+        held.url = lambda key: moto.url(f"{tmp_path.name}/{key}")
         yield held
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import zarr
 from common import bits, run
-from servers import SERVERS, missing
 
 import bigin
 from bigin.core import source as sources
@@ -136,14 +135,6 @@ def test_chunks_of_a_group_are_decoded_once(monkeypatch):
     assert np.array_equal(safetensors.load_file("again.safetensors")["w"], values)
     assert sum(read) < 2.5 * values.nbytes  # the digest, and the copy
     assert array.shape == values.shape
-
-
-@pytest.fixture(scope="module")
-def moto():
-    if reason := missing("moto"):
-        pytest.skip(reason)
-    with SERVERS["moto"]() as held:
-        yield held
 
 
 @pytest.fixture
