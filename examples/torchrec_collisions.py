@@ -9,6 +9,7 @@ that it had at the start.
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -56,6 +57,14 @@ def model() -> torch.nn.Module:
     )
 
 
+def say(line: str) -> None:
+    """Prints a line of each rank, from one process: lines of two would run into each other."""
+    lines: list[Any] = [None] * RANKS
+    dist.all_gather_object(lines, line)
+    if dist.get_rank() == 0:
+        print(*lines, sep="\n", flush=True)
+
+
 def train(rank: int, port: int) -> None:
     """Shards the table, and sends it ids that it has not seen."""
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS)
@@ -75,7 +84,7 @@ def train(rank: int, port: int) -> None:
     first, last = rank * ROWS // RANKS, (rank + 1) * ROWS // RANKS
     law = torch.from_numpy(bigin.virtual((ROWS, WIDTH), **METHOD)[first:last])
     assert torch.equal(weight.detach(), law)
-    print(f"rank {rank} of {RANKS}: rows {first} to {last - 1} are what the law says", flush=True)
+    say(f"rank {rank} of {RANKS}: rows {first} to {last - 1} are what the law says")
 
     trained = again = False
     for step in range(STEPS):
@@ -88,7 +97,7 @@ def train(rank: int, port: int) -> None:
         out.values().sum().backward()
     assert trained
     assert again
-    print(f"rank {rank} of {RANKS}: trained; the rows of evicted ids are what the law says again", flush=True)
+    say(f"rank {rank} of {RANKS}: trained; the rows of evicted ids are what the law says again")
     dist.destroy_process_group()
 
 
