@@ -39,8 +39,8 @@ def serve(
 
     Args:
         model, like, seed, variables, strict, dtype, chunks, shards: as in `virtual_store`.
-        host: the address to listen at; by default only this machine reaches it.
-        port: the port to listen at; 0 for any that is free.
+        host: the address to listen on; by default it is reachable only from this machine.
+        port: the port to listen on; 0 for any free port.
         origin: the site whose pages may read in a browser, such as "https://example.org" (CORS); "*" for all, None for
             none.
         threads: how many responses are made at once. By default as many as this process may use cores.

@@ -15,12 +15,12 @@ from bigin.cli.options import PATH, ByOptions, RunOptions, by_choices, gathered,
 from bigin.cli.printing import listed
 from bigin.core.text import counted
 
-HELP = """Write a manifest of CHECKPOINT: a digest of every tensor, and the law by which its values are made.
+HELP = """Write a manifest of CHECKPOINT: a digest of every tensor, and the specification of its values.
 
-Anyone can check it again, from the values of a checkpoint or from the law alone, with no checkpoint. The values are
-compared with the record, the recipe or the configuration before they are attested.
+Values are compared with the record, the recipe or the configuration before the manifest is written. --check compares
+a manifest with a checkpoint, or without one, with values that are computed again.
 
-The exit code is 0 if all is equal, and 1 if something differs.
+The exit code is 0 if all tensors are equal, and 1 otherwise.
 
 \b
 bigin attest checkpoint/ -o manifest.json
@@ -53,9 +53,9 @@ attest_options = gathered(
     AttestOptions.of,
     *by_choices,
     click.option("--seed", type=int, help="Seed, from 0 to 2^64 - 1.  [default: the recipe's, else 0]"),
-    click.option("--output", "-o", type=PATH, help="File of the manifest.  [default: standard output]"),
+    click.option("--output", "-o", type=PATH, help="File to write the manifest to.  [default: standard output]"),
     click.option("--check", type=PATH, help="Manifest to check, instead of writing one."),
-    click.option("--values", is_flag=True, help="Attest the digests alone, as of a trained model."),
+    click.option("--values", is_flag=True, help="Write digests without comparing the values: for a trained model."),
     json_option,
 )
 

@@ -30,14 +30,13 @@ from bigin.core.text import counted
 if TYPE_CHECKING:
     from bigin.inspect.model_check import ModelCheck
 
-HELP = """List the tensors of MODEL that do not look as RECIPE says, whatever code and seed initialized it.
+HELP = """List the tensors of MODEL that do not look like RECIPE, whatever code and seed initialized them.
 
-Found are values that were never written (zeros, NaN, memory's leftovers), wrong standard deviations, fans and
-distributions, rows, shards and tensors that are equal though they are drawn, and tensors that are missing or unknown.
-A model that is right is said to be wrong once in a million times. RECIPE may be left out beside --config, and where
-MODEL has a record.
+The check finds values that were never written (zeros, NaN, leftover memory), wrong standard deviations, fans and
+distributions, rows, shards and tensors that are equal although they are random, and tensors that are missing or
+unknown. One correct model in a million fails. RECIPE may be omitted with --config, or if MODEL has a record.
 
-The exit code is 0 if all is right, and 1 if something was found.
+The exit code is 0 if nothing is wrong, and 1 otherwise.
 
 \b
 bigin check checkpoint/ recipe.toml
@@ -66,16 +65,12 @@ check_options = gathered(
     CheckOptions.of,
     *by_choices[1:],
     click.option("--dtype", help="With --like or --config: data type of all floats."),
-    click.option(
-        "--all", "every", is_flag=True, help="Print every tensor, and not only those with which something is wrong."
-    ),
+    click.option("--all", "every", is_flag=True, help="Print every tensor, not only those with findings."),
     json_option,
 )
 
 
-@click.command(
-    cls=Command, no_args_is_help=True, help=HELP, short_help="List tensors that do not look as a recipe says."
-)
+@click.command(cls=Command, no_args_is_help=True, help=HELP, short_help="List tensors that do not look like a recipe.")
 @click.argument("model", type=PATH)
 @click.argument("recipe", type=PATH, required=False)
 @check_options

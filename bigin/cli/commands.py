@@ -26,7 +26,7 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        said = "Log each step on standard error; twice: those of the libraries, too."
+        said = "Log each step on standard error; -vv: also the messages of libraries."
         verbose = click.Option(["-v", "--verbose"], count=True, expose_value=False, is_eager=True, help=said)
         verbose.callback = log_to_stderr
         self.params.append(verbose)

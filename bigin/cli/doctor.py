@@ -15,8 +15,8 @@ from bigin.core.text import size_text
 
 HELP = """Show what this machine offers: versions, CPU, GPU, memory, the cache of kernels, disk, stores.
 
-The disk is measured in FOLDER, by default the current one: a file is written for two seconds and removed. FOLDER may
-be the URL of a store, such as s3://bucket/folder: credentials and rights are checked, and its speed is measured.
+The disk speed is measured in FOLDER, by default the current folder, by writing a file for two seconds. FOLDER may be
+the URL of a store, such as s3://bucket/folder: then its credentials, permissions and speed are checked.
 """
 
 

@@ -62,7 +62,7 @@ how_options = gathered(
         "--executor",
         help="Fill in other processes: processes:8, dask://HOST:PORT, or mpi under mpirun.  [default: none]",
     ),
-    click.option("--dry-run", is_flag=True, help="Only print what would be done, and how long it would take."),
+    click.option("--dry-run", is_flag=True, help="Print what would be done and how long it would take; write nothing."),
     json_option,
 )
 

@@ -34,7 +34,7 @@ LINES = 1 << 16  # keys of a text file that are read together
 KEYS_HELP = """Print the initial rows of KEYS in a table whose rows are named by 64-bit keys.
 
 KEYS are integers such as 5,0xDEADBEEF, @FILE for a text file with a key on each line, or - for standard input. With
---text they are texts, whose hashes are the keys. Nothing is stored: `bigin table dump` writes rows.
+--text they are strings, which are hashed to keys. Nothing is stored; `bigin table dump` writes rows to files.
 
 \b
 bigin table keys 5,0xDEADBEEF --embedding-dim 4 --method normal --name users
@@ -44,8 +44,8 @@ bigin table keys user:1234 --text \\
 DUMP_HELP = """Write the initial rows of KEYS into FOLDER: files of keys and of values for each rank.
 
 KEYS is a .npy file of integers, a file of int64, @FILE for a text file with a key on each line, or - for standard
-input; it may be larger than memory. The row of a key lies in the files of rank key % WORLD_SIZE. `bigin verify FOLDER`
-compares them.
+input. It may be larger than memory. The row of a key is in the files of rank key % WORLD_SIZE. `bigin verify FOLDER`
+verifies them.
 
 \b
 bigin table dump keys.npy dump/ --world-size 8 \\
@@ -71,9 +71,9 @@ class KeyedOptions:
 keyed_options = gathered(
     "rows",
     KeyedOptions,
-    click.option("--embedding-dim", type=int, required=True, help="Elements in a row."),
+    click.option("--embedding-dim", type=int, required=True, help="Number of columns."),
     dtype_option,
-    click.option("--text", is_flag=True, help="The keys are texts, of which the hash is taken."),
+    click.option("--text", is_flag=True, help="The keys are strings, which are hashed."),
 )
 
 

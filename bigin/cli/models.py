@@ -42,8 +42,8 @@ INIT_HELP = """Fill every tensor of a model, each by the first rule of RECIPE th
 
 RECIPE is the path of a TOML file, or the name of a recipe that `bigin recipes` lists. OUT is an existing zarr group,
 which is filled in place. With --like or --config, OUT is created: a folder for a safetensors checkpoint, x.safetensors
-for one file, x.zarr for a zarr group. With --config, RECIPE may be left out: then all values are those that the model's
-own code in transformers makes, and else those that no rule is for.
+for one file, x.zarr for a zarr group. With --config, tensors without a rule get the values that the model's own code
+in transformers makes, and RECIPE may be omitted.
 
 \b
 bigin init gpt2 --var n_layers=12 --like gpt2/ --dry-run
@@ -55,7 +55,7 @@ bigin init --config config.json out/ --format orbax
 bigin init --config config.json out/ --format dcp
 bigin init --dummy --like quantized/ out/
 """
-RECIPE_HELP = """Print what a model's own code in transformers does, as a recipe to read and to change.
+RECIPE_HELP = """Print a recipe that initializes a model as its own code in transformers does.
 
 \b
 bigin recipe --config config.json > my.toml
@@ -63,7 +63,7 @@ bigin init my.toml --config config.json out/
 """
 RECIPES_HELP = """List the recipes that ship with bigin, or print one.
 
-Save and change a printed recipe to make your own:
+Save a printed recipe and edit it to make your own:
 
 \b
 bigin recipes gpt2 > my.toml
@@ -109,21 +109,21 @@ model_options = gathered(
         "--max-shard-size", help="Bytes in one file of a checkpoint: 5GB.  [default: the files of --like, else 5GiB]"
     ),
     click.option(
-        "--weights-only", is_flag=True, help="Leave out config.json, generation_config.json and tokenizer files."
+        "--weights-only", is_flag=True, help="Do not copy config.json, generation_config.json and tokenizer files."
     ),
     click.option(
         "--original-names",
         is_flag=True,
-        help="With --config: names as in files on the hub, and experts one by one, where transformers stacks them.",
+        help="With --config: tensor names as in files on the Hugging Face Hub, with experts as separate tensors.",
     ),
     click.option(
-        "--dummy", is_flag=True, help="No RECIPE: fill a copy of --like, quantized or not, to measure a server with."
+        "--dummy", is_flag=True, help="Fill a copy of --like, quantized or not, for benchmarks. Takes no RECIPE."
     ),
     click.option(
         "--format",
         type=click.Choice(["safetensors", "orbax", *DCP]),
-        help="Form of a checkpoint's folder; orbax: for orbax.checkpoint; dcp and "
-        "dcp-safetensors: for torch.distributed.checkpoint.  [default: safetensors]",
+        help="Format of a checkpoint folder: orbax is for orbax.checkpoint; dcp and dcp-safetensors are for "
+        "torch.distributed.checkpoint.  [default: safetensors]",
     ),
     click.option(
         "--from",
@@ -141,7 +141,7 @@ model_options = gathered(
 @click.argument("recipe", type=PATH, required=False)
 @click.argument("out", type=PATH, required=False)
 @recipe_options(like_required=False)
-@click.option("--dry-run", is_flag=True, help="Only print what each tensor would be filled with.")
+@click.option("--dry-run", is_flag=True, help="Print what each tensor would be filled with; write nothing.")
 @model_options
 @write_options
 @planned
@@ -373,7 +373,9 @@ def configuration(config: str, **given: Any) -> Configuration:
     return Configuration(config, **given)
 
 
-@click.command(cls=Command, no_args_is_help=True, help=RECIPE_HELP, short_help="Print a model's own code as a recipe.")
+@click.command(
+    cls=Command, no_args_is_help=True, help=RECIPE_HELP, short_help="Print a recipe of a transformers model."
+)
 @config_option
 @architecture_option
 @trust_option
@@ -403,7 +405,7 @@ def print_rows(rows: Sequence[Row], says: str) -> None:
     print_table(total, ("tensor", "shape", *([says] if says else []), "values", "bytes"), cells, wrapped="values")
 
 
-@click.command(cls=Command, help=RECIPES_HELP, short_help="List the recipes that ship, or print one.")
+@click.command(cls=Command, help=RECIPES_HELP, short_help="List the recipes that ship with bigin, or print one.")
 @click.argument("name", required=False)
 @json_option
 def recipes(name: str | None, as_json: bool) -> None:
@@ -424,4 +426,4 @@ def recipes(name: str | None, as_json: bool) -> None:
         )
         for row in outlines()
     ]
-    print_entries(entries, "`bigin recipes NAME` prints a recipe, `bigin init NAME` fills a model by it.")
+    print_entries(entries, "`bigin recipes NAME` prints a recipe; `bigin init NAME` fills a model with it.")

@@ -240,7 +240,7 @@ layout_options = gathered(
     click.option("--shape", type=SHAPE, help="Shape of a new or raw target: 1000,256."),
     dtype_option,
     click.option("--raw", is_flag=True, help="The target is a file of values without a header."),
-    click.option("--offset", default=0, show_default=True, help="Where the values of a raw file begin, in bytes."),
+    click.option("--offset", default=0, show_default=True, help="Byte at which the values of a raw file begin."),
 )
 
 
@@ -317,7 +317,7 @@ run_options = gathered(
     click.option(
         "--requests",
         type=int,
-        help="Number of chunks of a store on a network that are under way at once.  [default: adapted to the store]",
+        help="Number of chunks of a network store that are in flight at once.  [default: adapted to the store]",
     ),
     click.option("--quiet", "-q", is_flag=True, help="Print only errors."),
     storage_option,
@@ -387,7 +387,7 @@ class WriteOptions:
 write_options = gathered(
     "write",
     WriteOptions,
-    click.option("--overwrite", is_flag=True, help="Fill a target that holds other data."),
+    click.option("--overwrite", is_flag=True, help="Replace the data of a target that is already filled."),
     sync_option,
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -437,7 +437,7 @@ class ByOptions:
     def check(self) -> None:
         """Raise UsageError for options that do not go together."""
         if self.config is not None and self.like is not None:
-            raise click.UsageError("expected --config or --like, got both: each says names, shapes and dtypes")
+            raise click.UsageError("expected --config or --like, got both: each gives names, shapes and dtypes")
         needs_config(self)
         if self.config is not None and self.recipe is None and self.variables:
             raise click.UsageError("expected --var only beside --recipe")
@@ -450,7 +450,7 @@ architecture_option = click.option(
     "--architecture", help="Class of transformers.  [default: the first that --config names]"
 )
 trust_option = click.option(
-    "--trust-remote-code", is_flag=True, help="Run the code beside --config, which its auto_map names."
+    "--trust-remote-code", is_flag=True, help="Run the model's own code that comes with --config (auto_map)."
 )
 
 
@@ -461,11 +461,11 @@ def needs_config(options: Any) -> None:
 
 
 by_choices = (
-    click.option("--recipe", type=PATH, help="Recipe that says what a whole model should hold: its path or name."),
+    click.option("--recipe", type=PATH, help="Recipe with the expected values of a whole model: its path or name."),
     click.option(
         "--like",
         type=PATH,
-        help="With --recipe: model that gives names, shapes and dtypes.  [default: those of TARGET]",
+        help="With --recipe: model that gives names, shapes and dtypes.  [default: the model itself]",
     ),
     click.option(
         "--var", "variables", multiple=True, help="Set a variable of the recipe: n_layers=32. May be repeated."
@@ -473,7 +473,9 @@ by_choices = (
     config_option,
     architecture_option,
     trust_option,
-    click.option("--original-names", is_flag=True, help="With --config: names as in files on the hub."),
+    click.option(
+        "--original-names", is_flag=True, help="With --config: tensor names as in files on the Hugging Face Hub."
+    ),
 )
 by_options = gathered("by", ByOptions.of, *by_choices)
 
@@ -520,7 +522,5 @@ def recipe_options(*, like_required: bool) -> Decorator:
             "--var", "variables", multiple=True, help="Set a variable of the recipe: n_layers=32. May be repeated."
         ),
         click.option("--seed", type=int, help="Seed, from 0 to 2^64 - 1.  [default: the recipe's, else 0]"),
-        click.option(
-            "--strict", is_flag=True, help="Refuse a recipe with a rule that matches no tensor, instead of warning."
-        ),
+        click.option("--strict", is_flag=True, help="Fail, instead of warning, if a rule matches no tensor."),
     )

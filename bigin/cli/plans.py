@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from bigin.api.plans import Plan
     from bigin.jobs.plans.work import Done
 
-PLAN_HELP = """Cut the fill of TARGET into parts, which many machines may do, and create TARGET.
+PLAN_HELP = """Create TARGET, and cut its fill into parts for many machines.
 
-The plan is a small file. Every machine runs `bigin work` for its parts, in any order and as often as it likes, and
-`bigin finish` marks TARGET as complete when all is stored.
+The plan is a small file. Each machine runs `bigin work` for its parts. Parts may run in any order, and more than once.
+`bigin finish` marks TARGET as complete when everything is stored.
 
 \b
 bigin plan table.zarr --method normal --std 0.02 --shape 10000000000,256 \\
@@ -44,16 +44,16 @@ bigin work plan.json --part 17
 bigin status plan.json
 bigin finish plan.json
 """
-WORK_HELP = """Do parts of PLAN: --part, or what a scheduler's environment says.
+WORK_HELP = """Do parts of PLAN: those of --part, or those that the environment of a scheduler gives.
 
 \b
 SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX (Kubernetes),
 AWS_BATCH_JOB_ARRAY_INDEX, SGE_TASK_ID, PBS_ARRAY_INDEX:
-    the part of that number; with a step, those up to the next task's
+    the part with that number; with a step, also those up to the next task
 RANK with WORLD_SIZE (torchrun), OMPI_COMM_WORLD_RANK with _SIZE:
-    every WORLD_SIZE-th part, from RANK on
+    every WORLD_SIZE-th part, starting at RANK
 
-Parts that are done are skipped. Two attempts at a part, even at once, write the same bytes.
+Finished parts are skipped. Two attempts at a part write the same bytes, even at the same time.
 """
 
 
@@ -66,16 +66,20 @@ class Planning:
 
 
 planning_options = (
-    click.option("--parts", type=int, help="Only plan it, in so many parts for `bigin work`; see `bigin plan`."),
-    click.option("--output", "-o", type=PATH, help="File that the plan is written to.  [default: plan.json]"),
+    click.option(
+        "--parts",
+        type=int,
+        help="Write a plan with this number of parts for `bigin work`, and do nothing else; see `bigin plan`.",
+    ),
+    click.option("--output", "-o", type=PATH, help="File to write the plan to.  [default: plan.json]"),
 )
 planned = gathered("planning", Planning, *planning_options)
 cut = gathered(
     "planning",
     Planning,
-    click.option("--parts", type=int, required=True, help="Number of parts, of whole chunks or shards."),
+    click.option("--parts", type=int, required=True, help="Number of parts; each has whole chunks or shards."),
     click.option(
-        "--output", "-o", type=PATH, default="plan.json", show_default=True, help="File that the plan is written to."
+        "--output", "-o", type=PATH, default="plan.json", show_default=True, help="File to write the plan to."
     ),
 )
 
@@ -92,7 +96,7 @@ def keep(plan: Plan, output: str | None, quiet: bool, *, as_json: bool = False) 
         return
     click.echo(f"{path}: {counted(plan.parts, 'part')} of {plan.target}, plan {plan.fingerprint}")
     for name, count in plan.rounds.items():
-        click.echo(f"first: bigin work {path} --round {name} --part 0-{count - 1}    (by as many machines as you like)")
+        click.echo(f"first: bigin work {path} --round {name} --part 0-{count - 1}    (on any number of machines)")
     click.echo(f"then:  bigin work {path} --part 0-{plan.parts - 1}, and bigin finish {path}")
 
 
@@ -102,7 +106,9 @@ def keep(plan: Plan, output: str | None, quiet: bool, *, as_json: bool = False) 
 @layout_options
 @block_options
 @cut
-@click.option("--overwrite", is_flag=True, help="Fill a target that holds other data, or that another plan has begun.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace a target that is already filled, or that another plan has begun."
+)
 @json_option
 @click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 def plan(
@@ -135,10 +141,10 @@ plan_argument = click.argument("path", metavar="PLAN", type=PATH)
 
 @click.command(cls=Command, no_args_is_help=True, help=WORK_HELP, short_help="Do parts of a plan.")
 @plan_argument
-@click.option("--part", help="Parts to do: 17 or 17,40-60.  [default: what the environment says]")
-@click.option("--one-based", is_flag=True, help="The parts of --part or of the scheduler are counted from 1.")
+@click.option("--part", help="Parts to do: 17 or 17,40-60.  [default: from the environment]")
+@click.option("--one-based", is_flag=True, help="--part, or the scheduler, counts parts from 1.")
 @click.option("--round", default="fill", show_default=True, help="Round of preparation: see `bigin status`.")
-@click.option("--again", is_flag=True, help="Do parts that are marked as done, too.")
+@click.option("--again", is_flag=True, help="Also do parts that are marked as done.")
 @sync_option
 @run_options
 @json_option
@@ -176,7 +182,7 @@ def said(done: Done) -> str:
 @json_option
 @click.pass_context
 def status(context: click.Context, path: str, as_json: bool) -> None:
-    """Count the parts of PLAN that are done: bytes, rate and what is left.
+    """Count the parts of PLAN that are done, with bytes, rate and remaining time.
 
     The exit code is 0 if all parts are done, and 1 otherwise.
     """
@@ -196,7 +202,7 @@ def status(context: click.Context, path: str, as_json: bool) -> None:
 def finish(context: click.Context, path: str, run: RunOptions, as_json: bool) -> None:
     """Complete PLAN: check what is stored, and mark the target as complete if nothing is missing.
 
-    It lists parts that are missing or short and then changes nothing. It may be repeated.
+    If parts are missing or short, the command lists them and changes nothing. It may be repeated.
     """
     found = bigin.Plan.read(path).finish(**run.arguments())
     if as_json:

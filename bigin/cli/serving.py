@@ -25,11 +25,11 @@ from bigin.cli.options import (
 )
 from bigin.core.text import counted, parse_shape, size_text
 
-HELP = """Serve initial values as a zarr store over HTTP. They are computed when they are asked for, and stored nowhere.
+HELP = """Serve initial values as a zarr store over HTTP. Values are computed on request and never stored.
 
 With RECIPE and --like, the store has an array for every tensor of the model. With --method and --shape, it is one
-array. zarr, tensorstore, zarrita.js and all that reads zarr format 3 over HTTP open the URL that is printed.
-Ctrl-C ends the server.
+array. zarr, tensorstore, zarrita.js and any other reader of zarr format 3 over HTTP can open the printed URL. Press
+Ctrl-C to stop the server.
 
 \b
 bigin serve gpt2 --like gpt2/ --port 8000
@@ -66,25 +66,27 @@ BLOCK = Parsed("text", block)
 serve_options = gathered(
     "how",
     ServeOptions,
-    click.option("--shape", type=SHAPE, help="Shape of the single tensor of --method: 1000,256."),
-    click.option("--dtype", help="Data type of the single tensor, or of all tensors of floats: float32, bfloat16, ..."),
+    click.option("--shape", type=SHAPE, help="With --method: shape of the tensor: 1000,256."),
+    click.option("--dtype", help="Data type of the tensor, or of all float tensors of a model: float32, ..."),
     click.option("--chunks", type=BLOCK, help="Size of a chunk: 4MiB, or its shape: 1024,256.  [default: 16 MiB]"),
     click.option("--shards", type=BLOCK, help="Size of a shard of whole chunks: 1GiB, or its shape.  [default: none]"),
-    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 for all."),
-    click.option("--port", type=int, default=8000, show_default=True, help="Port to listen at; 0 for any free one."),
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all."),
+    click.option("--port", type=int, default=8000, show_default=True, help="Port to listen on; 0 for any free port."),
     click.option(
         "--origin",
         default="*",
         show_default=True,
         callback=lambda context, option, value: None if value == "none" else value,
-        help="Site whose pages may read in a browser: https://example.org; `none` for no page.",
+        help="Site whose web pages may read the store: https://example.org; `none` for no site.",
     ),
-    click.option("--threads", type=int, help="Number of responses made at once.  [default: the cores of the process]"),
+    click.option("--threads", type=int, help="Number of concurrent responses.  [default: the cores of the process]"),
     max_memory_option,
 )
 
 
-@click.command(cls=Command, no_args_is_help=True, help=HELP, short_help="Serve initial values as a zarr store by HTTP.")
+@click.command(
+    cls=Command, no_args_is_help=True, help=HELP, short_help="Serve initial values as a zarr store over HTTP."
+)
 @click.argument("recipe", type=PATH, required=False)
 @recipe_options(like_required=False)
 @tensor_options

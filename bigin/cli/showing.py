@@ -27,7 +27,7 @@ from bigin.cli.options import (
 from bigin.cli.plans import Planning, keep, planning_options
 from bigin.cli.printing import print_table, progress_bar
 
-HELP = """Describe TARGET: its layout, its provenance record, and the statistics of its values beside the expected ones.
+HELP = """Describe TARGET: its layout, its provenance record, and the statistics of its values with the expected ones.
 
 The exit code is 0 if the values look as expected or nothing is known about them, and 1 otherwise. Statistics detect
 another method, other parameters and trained values. They do not detect another seed or a few wrong values; use `bigin
@@ -52,7 +52,13 @@ class ShowOptions(Planning):
 show_options = gathered(
     "how",
     ShowOptions,
-    click.option("--no-statistics", "statistics", flag_value=False, default=True, help="Do not read the values."),
+    click.option(
+        "--no-statistics",
+        "statistics",
+        flag_value=False,
+        default=True,
+        help="Do not read the values; show layout and record only.",
+    ),
     *planning_options,
 )
 

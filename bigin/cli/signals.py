@@ -35,8 +35,8 @@ HELP = """Propagate a random batch through the layers of a model that RECIPE wou
 
 The command prints the variance of each layer's outputs (activations, before the nonlinearity) and of the gradient with
 respect to them. A good initialization keeps both near 1, or at least steady. A wrong gain makes them vanish or explode.
-With --config, the model's own code in transformers is run, forward and backward, on random tokens or pixels: attention
-and residual streams are measured as they are. RECIPE may then be left out.
+With --config, the model's own code in transformers runs forward and backward on random tokens or pixels, with its
+attention and residual streams, and RECIPE may be omitted.
 
 \b
 bigin signal lenet5 --like lenet.safetensors --nonlinearity tanh
@@ -58,8 +58,8 @@ class Inputs:
 inputs_options = gathered(
     "inputs",
     Inputs,
-    click.option("--batch", type=click.IntRange(1), help="Number of samples.  [default: 64, with --config 4]"),
-    click.option("--length", default=64, show_default=True, help="Number of tokens of a sample, with --config."),
+    click.option("--batch", type=click.IntRange(1), help="Number of samples.  [default: 64; 4 with --config]"),
+    click.option("--length", default=64, show_default=True, help="With --config: number of tokens per sample."),
     click.option("--batch-seed", default=0, show_default=True, help="Seed of the batch."),
 )
 

@@ -24,10 +24,10 @@ from bigin.cli.options import (
 from bigin.cli.printing import outcome, progress_bar
 from bigin.core.text import counted
 
-HELP = """Write a copy of CHECKPOINT to OUT, with more rows in its embeddings of tokens.
+HELP = """Write a copy of CHECKPOINT to OUT, with more rows in its token embeddings.
 
-The input and the output embeddings grow together, and so do biases of the outputs. config.json gets the new vocab_size,
-and all else is copied bit for bit. The checkpoint may be larger than memory.
+The input embeddings, the output embeddings and the output biases grow together. config.json gets the new vocab_size.
+Everything else is copied bit for bit. The checkpoint may be larger than memory.
 
 \b
 bigin grow-vocab llama/ out/ --rows 128512
@@ -57,26 +57,26 @@ class VocabularyOptions:
 vocabulary_options = gathered(
     "growth",
     VocabularyOptions,
-    click.option("--rows", type=int, help="Number of rows of the embeddings.  [default: what --multiple asks for]"),
+    click.option("--rows", type=int, help="New number of rows of the embeddings.  [default: the next --multiple]"),
     click.option("--multiple", type=int, default=1, show_default=True, help="Round the rows up to a multiple of this."),
     click.option(
         "--new",
         default="mean",
         show_default=True,
-        help="What new rows are: mean, mean+covariance, row:17 for copies of a row, or a method.",
+        help="Values of new rows: mean, mean+covariance, row:17 for copies of a row, or a method.",
     ),
     click.option(
         "--tied",
         type=click.Choice(["auto", "yes", "no"]),
         default="auto",
         show_default=True,
-        help="Whether the output embeddings are the input embeddings; auto: as config.json says.",
+        help="Whether input and output embeddings are one tensor; auto: as in config.json.",
     ),
     click.option(
         "--tensor",
         "tensors",
         multiple=True,
-        help="Name of a tensor to grow. May be repeated.  [default: those known by their names and rows]",
+        help="Name of a tensor to grow. May be repeated.  [default: found by name and number of rows]",
     ),
     click.option("--seed", default=0, show_default=True, help="Seed, from 0 to 2^64 - 1."),
     click.option("--max-shard-size", help="Bytes in one file: 5GB.  [default: the files of CHECKPOINT]"),

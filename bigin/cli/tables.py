@@ -45,14 +45,13 @@ bigin table create users.zarr \\
 """
 GROW_HELP = """Add rows to the table PATH until it has NUM_EMBEDDINGS rows.
 
-The rows that are there keep their values, also trained ones. If the command is killed, the table stays valid; rerun
-the command.
+Existing rows keep their values, trained or not. If the command is killed, the table stays valid; rerun the command.
 
 \b
 bigin table grow users.zarr 250000000
 bigin table grow users.zarr 250000000 --parts 500 -o plan.json
 """
-IDS_HELP = """IDS are 5,7,10 or 5:9 (without 9), @FILE for a file of them (text, or .npy), or - for standard input."""
+IDS_HELP = """IDS are 5,7,10 or 5:9 (without 9), @FILE for a text or .npy file of ids, or - for standard input."""
 ROWS_HELP = f"""Print the rows IDS of the table PATH, in the given order, or write them to a file.
 
 {IDS_HELP}
@@ -63,12 +62,13 @@ bigin table rows users.zarr @ids.txt -o rows.npy
 """
 UPDATE_HELP = f"""Write rows, such as trained ones, into the table PATH.
 
-{IDS_HELP} ROWS is a .npy file with a row for each. If the command is killed, the table stays valid; rerun the command.
+{IDS_HELP} ROWS is a .npy file with a row for each id. If the command is killed, the table stays valid; rerun the
+command.
 
 \b
 bigin table update users.zarr @ids.txt rows.npy
 """
-RESET_HELP = f"""Give the rows IDS of the table PATH their initial values again.
+RESET_HELP = f"""Reset the rows IDS of the table PATH to their initial values.
 
 {IDS_HELP}
 
@@ -76,15 +76,15 @@ RESET_HELP = f"""Give the rows IDS of the table PATH their initial values again.
 bigin table reset users.zarr 5,7,10
 bigin table reset users.zarr @cold.txt
 """
-VERIFY_HELP = """Compare the table PATH with its initial values, bit for bit, and print which rows differ.
+VERIFY_HELP = """Compare the table PATH with its initial values, bit for bit, and print the rows that differ.
 
-The exit code is 1 if rows have changed.
+The exit code is 1 if rows have changed, and 0 otherwise.
 
 \b
 bigin table verify users.zarr
 bigin table verify users.zarr --changed changed.npy
 """
-STATS_HELP = """Count the rows of the table PATH that were trained: those that no longer hold their initial values.
+STATS_HELP = """Count the trained rows of the table PATH: those that differ from their initial values.
 
 \b
 bigin table stats users.zarr
@@ -117,11 +117,11 @@ table_options = gathered(
     "rows",
     TableOptions,
     click.option("--num-embeddings", type=int, required=True, help="Number of rows."),
-    click.option("--embedding-dim", type=int, required=True, help="Elements in a row."),
+    click.option("--embedding-dim", type=int, required=True, help="Number of columns."),
     dtype_option,
-    click.option("--padding-idx", type=int, help="Row that is zero; a negative one counts from the end."),
-    click.option("--chunks", type=int, help="Rows in a chunk of a zarr array.  [default: 16 MiB of rows]"),
-    click.option("--shards", type=int, help="Rows in a shard of a zarr array.  [default: no shards]"),
+    click.option("--padding-idx", type=int, help="Row of zeros; a negative number counts from the end."),
+    click.option("--chunks", type=int, help="Rows per chunk of a zarr array.  [default: 16 MiB of rows]"),
+    click.option("--shards", type=int, help="Rows per shard of a zarr array.  [default: no shards]"),
 )
 
 
@@ -187,7 +187,7 @@ LINES = 10_000  # rows that are read at once to be printed
 @table.command(cls=Command, no_args_is_help=True, help=ROWS_HELP)
 @click.argument("path", type=PATH)
 @click.argument("ids", type=IDS)
-@click.option("--output", "-o", type=PATH, help="New .npy or .csv file that the rows are written to.")
+@click.option("--output", "-o", type=PATH, help="New .npy or .csv file to write the rows to.")
 @json_option
 def rows(path: str, ids: Any, output: str | None, as_json: bool) -> None:
     """Print rows of a table."""
@@ -257,9 +257,7 @@ def reset(path: str, ids: Any, sync: bool, run: RunOptions, as_json: bool) -> No
 
 @table.command(cls=Command, no_args_is_help=True, help=VERIFY_HELP)
 @click.argument("path", type=PATH)
-@click.option(
-    "--changed", type=PATH, help="File that the numbers of the rows that differ are written to: .npy or text."
-)
+@click.option("--changed", type=PATH, help="File to write the numbers of the rows that differ to: .npy or text.")
 @sample_options
 @run_options
 @json_option

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 HELP = """Compute the values of TARGET again and compare them with the stored ones, bit for bit.
 
-They are computed as the provenance record says. A checkpoint that was saved again has no record; then --recipe or
---config says what it should hold, and tensors that are missing, unknown or of another shape are listed as well.
+The provenance record says how to compute them. A checkpoint that was saved again has no record; use --recipe or
+--config for it. Then tensors that are missing, unknown or of another shape are listed, too.
 
-The exit code is 0 if everything is equal or was repaired, and 1 if something differs.
+The exit code is 0 if everything is equal or was repaired, and 1 otherwise.
 
 \b
 bigin verify table.zarr
@@ -71,13 +71,13 @@ verify_options = gathered(
     "how",
     VerifyOptions.of,
     *by_choices,
-    click.option("--manifest", type=PATH, help="Compare with a manifest of bigin attest, as attest --check does."),
-    click.option("--repair", is_flag=True, help="Fill the chunks that differ again."),
+    click.option("--manifest", type=PATH, help="Compare with a manifest of bigin attest."),
+    click.option("--repair", is_flag=True, help="Fill chunks that differ again."),
     click.option(
         "--from",
         "source",
         type=PATH,
-        help="Folder of the checkpoint that tensors were copied from.  [default: as the provenance record says]",
+        help="Folder of the checkpoint that tensors were copied from.  [default: from the provenance record]",
     ),
     json_option,
 )

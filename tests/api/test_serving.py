@@ -327,7 +327,7 @@ def test_wrong_input_of_a_server() -> None:
     with bigin.serve(w, port=0) as server:
         port = urlsplit(server.url).port
         with pytest.raises(
-            bigin.InputError, match=f"free port to listen at, got 127.0.0.1:{port}: Address already in use"
+            bigin.InputError, match=f"free port to listen on, got 127.0.0.1:{port}: Address already in use"
         ):
             bigin.serve(w, port=port)
     for port in (-1, 1 << 16, "80", True):

@@ -51,7 +51,7 @@ class Server:
         except (OSError, OverflowError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(
-                f"expected an address and a free port to listen at, got {host}:{port}: {reason}; choose others, "
+                f"expected an address and a free port to listen on, got {host}:{port}: {reason}; choose others, "
                 "such as 127.0.0.1 and port 0, which takes any that is free"
             ) from None
         at = f"[{host}]" if ":" in host else host
