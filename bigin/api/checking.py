@@ -17,6 +17,7 @@ from bigin.jobs.compare import Sample
 from bigin.jobs.job import check_progress
 from bigin.targets.distcp import is_distcp
 from bigin.targets.objects.open import find_checkpoint
+from bigin.targets.orbax import written_by_orbax
 from bigin.targets.paths import is_url, local_path
 from bigin.targets.safetensors.folder import is_checkpoint
 
@@ -139,7 +140,7 @@ def is_model(target: Any) -> bool:
         return open_group(url, url, "r") is not None
     if path is None or not path.exists():
         return False
-    if is_checkpoint(path) or is_distcp(path):
+    if is_checkpoint(path) or is_distcp(path) or written_by_orbax(path):
         return True
     if not any((path / key).exists() for key in ("zarr.json", ".zgroup")):
         return False

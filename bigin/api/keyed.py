@@ -21,7 +21,7 @@ from bigin.core.text import counted
 from bigin.fillers.filler import Array
 from bigin.fillers.keyed import RowFiller
 from bigin.jobs.device import require_device
-from bigin.jobs.dumps import make_rows, write_dump
+from bigin.jobs.dumps import make_rows, parse_scores, write_dump
 from bigin.jobs.job import check_progress
 from bigin.jobs.report import Report
 from bigin.kernels.cuda.arrays import DeviceArray, c_strides, device_array_of
@@ -141,6 +141,7 @@ class KeyedTable:
         folder: str | Path,
         *,
         world_size: int = 1,
+        scores: Any = None,
         overwrite: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Report:
@@ -156,6 +157,9 @@ class KeyedTable:
                 file of int64 (as a dump has them), or an iterator of arrays.
             folder: where the files are written.
             world_size: the number of ranks.
+            scores: what decides which rows the table evicts first: an integer for all rows, or one for each key, in
+                their order (an array, or the path of a file as for keys). They are written as int64 into
+                NAME_emb_scores.rank_R.world_size_W. None writes none.
             overwrite: whether a dump of the table in the folder is replaced.
             progress: called with (bytes made, bytes in all); bytes in all are those made where the keys have no length.
 
@@ -178,9 +182,10 @@ class KeyedTable:
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(keys, torch.Tensor):
             keys = keys.detach().cpu().reshape(-1).numpy()
-        place = new_dump(expand(folder), self.specification.name, world_size, overwrite=overwrite)
+        given, name = parse_scores(scores), self.specification.name
+        place = new_dump(expand(folder), name, world_size, scored=given is not None, overwrite=overwrite)
         with default_modes():
-            return write_dump(self.specification, keys, place, self._limits, progress)
+            return write_dump(self.specification, keys, place, self._limits, progress, given)
 
     def _into(self, numbers: Array, target: MemoryTarget) -> None:
         """Fill memory that a caller has lent."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -16,8 +15,7 @@ from bigin.core.limits import Limits
 from bigin.core.names import dotted
 from bigin.core.paths import expand
 from bigin.core.source import Source
-from bigin.core.text import parse_size, size_text
-from bigin.fillers.grown import setup_memory
+from bigin.core.text import parse_size
 from bigin.jobs.job import FillOptions
 from bigin.jobs.report import Report
 from bigin.methods import table
@@ -96,7 +94,6 @@ def grow_vocabulary(
         vocabulary = find_vocabulary(source, model.tensors, config, tensors, parse_tied(tied))
         count = rounded_rows(vocabulary.rows if rows is None else rows, multiple)
         specs = specs_of(model.tensors, sources, vocabulary, count, fresh, parse_seed(seed))
-        check_memory(specs, limits)
         wanted = Out(place, grown_model(model, specs), shard, beside=grown_companions(beside, specs))
         return fill_model(specs, wanted, limits, options)
 
@@ -171,16 +168,3 @@ def of_vector(new: NewRows) -> NewRows:
     if new.method:
         return NewRows("method", method="zeros", parameters={})
     return new if new.kind == ROW else NewRows(MEAN)
-
-
-def check_memory(specs: Mapping[str, TensorValues], limits: Limits) -> None:
-    """Raises InputError where a covariance does not fit in memory."""
-    for name, spec in specs.items():
-        if isinstance(spec, GrownSpec) and spec.new.kind == COVARIANCE:
-            columns = math.prod(spec.as_rows[1:])
-            need = setup_memory(columns, spec.drawn, limits.threads)
-            if need > limits.memory:
-                raise InputError(
-                    f"{name}: expected memory for the covariance of {columns} columns, {size_text(need)}, got "
-                    f"{size_text(limits.memory)}; raise --max-memory (max_memory=), or take the mean alone"
-                )

@@ -99,6 +99,7 @@ def keys_command(keys: str, rows: KeyedOptions, spec: SpecOptions, as_json: bool
 @click.argument("keys", metavar="KEYS", type=PATH)
 @click.argument("folder", type=PATH)
 @click.option("--world-size", type=int, default=1, show_default=True, help="Number of ranks.")
+@click.option("--scores", help="What decides which rows are evicted first: an integer for all, or a file of integers.")
 @click.option("--overwrite", is_flag=True, help="Replace a dump of the table.")
 @keyed_options
 @filled_with
@@ -108,6 +109,7 @@ def dump_command(
     keys: str,
     folder: str,
     world_size: int,
+    scores: str | None,
     overwrite: bool,
     rows: KeyedOptions,
     spec: SpecOptions,
@@ -117,8 +119,9 @@ def dump_command(
     """Write rows by key."""
     table = rows.table(spec, run.arguments()["threads"])
     source: Any = lines_of(keys, text=rows.text) if keys == "-" or keys.startswith("@") else keys
+    given: Any = int(scores) if scores is not None and scores.lstrip("-").isdecimal() else scores
     with progress_bar(folder, run.quiet or as_json) as progress:
-        report = table.dump(source, folder, world_size=world_size, overwrite=overwrite, progress=progress)
+        report = table.dump(source, folder, world_size=world_size, scores=given, overwrite=overwrite, progress=progress)
     if as_json:
         click.echo(json.dumps(asdict(report), indent=2))
     elif not run.quiet:

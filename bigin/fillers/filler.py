@@ -51,18 +51,28 @@ class Cost:
     products: float = 0.0
 
 
+@dataclass(frozen=True)
+class Least:
+    """Memory that a setup cannot do without: bytes, and what they hold."""
+
+    nbytes: int = 0
+    what: str = ""
+
+
 class Filler(ABC):
     """Fills regions of one tensor, from several threads, in any order.
 
-    region_bytes: the smallest region worth filling at once, where the target is free to choose. worker_memory: bytes of
-    scratch memory per worker. needs_setup: whether nothing can be filled before the setup. near: up to this step
-    between elements it is cheaper to fill what lies between them than to fill each alone. on_device: the class, as
-    "module:name", that makes the same values on a CUDA device; it is imported where one is used.
+    region_bytes: the smallest region worth filling at once, where the target is free to choose. worker_memory:
+    bytes of scratch memory per worker. least: memory that the setup cannot do without. needs_setup: whether nothing
+    can be filled before the setup. near: up to this step between elements it is cheaper to fill what lies between
+    them than to fill each alone. on_device: the class, as "module:name", that makes the same values on a CUDA
+    device; it is imported where one is used.
     """
 
     shape: Shape
     region_bytes: int = 0
     worker_memory: int = 0
+    least: Least = Least()
     has_setup: bool = False
     needs_setup: bool = False
     near: int = 5

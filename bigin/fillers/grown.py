@@ -18,7 +18,7 @@ from bigin.core.regions import Region, Shape
 from bigin.core.threads import Stopping, map_threads, run_threads
 from bigin.fillers.computed import rounded
 from bigin.fillers.copied import BLOCK
-from bigin.fillers.filler import Array, Filler, Report
+from bigin.fillers.filler import Array, Filler, Least, Report
 from bigin.methods.scalars import drawn_as
 
 ROWS = 1024  # whose sums are made before they are added to those of the rows before
@@ -50,7 +50,7 @@ class GrownFiller(Filler):
         self.kept = old.shape[0]
         self.region_bytes = new.region_bytes
         self.worker_memory = old.worker_memory + new.worker_memory
-        self.has_setup = new.has_setup
+        self.has_setup, self.least = new.has_setup, new.least
 
     def setup(self, threads: int, max_memory: int, report: Report) -> None:
         self.new.setup(threads, max_memory, report)
@@ -117,16 +117,17 @@ class MultivariateFiller(MeanFiller):
         super().__init__(shape, dtype, source)
         self.standard, self.drawn = standard, drawn
         self.worker_memory = max(1, BLOCK // dtype.itemsize // max(1, self.columns)) * self.columns * 24
+        self.least = least_of(self.columns, drawn)
 
     def setup(self, threads: int, max_memory: int, report: Report) -> None:
         """The mean, the covariance and its factor, in one pass over the rows."""
         covariance = self._covariance(threads, report)
         factor(covariance, threads)
-        from bigin.kernels.matmul import Product
+        from bigin.kernels.matmul import DEPTH, Product
 
-        narrow = covariance.astype(self.drawn)
-        del covariance
-        self.blocks = Product(0, 0, self.drawn).pack(narrow)
+        product, self.blocks = Product(0, 0, self.drawn), []
+        for k in range(0, self.columns, DEPTH):  # a block at a time, as all in the type of the draws would be a copy
+            self.blocks += product.pack(covariance[k : k + DEPTH].astype(self.drawn))
 
     def _covariance(self, threads: int, report: Report) -> Array:
         """The upper triangle of the covariance; sets the mean. Values are shifted by the mean of the first rows."""
@@ -171,9 +172,11 @@ class MultivariateFiller(MeanFiller):
         out[...] = made[(slice(None), *(slice(*axis) for axis in rest))]
 
 
-def setup_memory(columns: int, drawn: np.dtype[Any], threads: int) -> int:
-    """The bytes that the covariance of so many columns takes while its factor is made, beside a factor that is kept."""
-    return columns * (columns * (8 + 2 * drawn.itemsize) + (3 * ROWS + 2 * PANEL * threads) * drawn.itemsize)
+def least_of(columns: int, drawn: np.dtype[Any]) -> Least:
+    """What the covariance of so many columns takes while its factor is made, beside one factor that is kept."""
+    square = columns * columns * (8 + 2 * drawn.itemsize)
+    rows = columns * (3 * ROWS + 2 * PANEL) * drawn.itemsize
+    return Least(square + rows, f'the covariance of {columns:,} columns (new rows by "mean" need none)')
 
 
 def groups(source: Held, count: int) -> Iterator[list[range]]:

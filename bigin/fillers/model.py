@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bigin.core.regions import Region
-from bigin.fillers.filler import Array, Filler, Report
+from bigin.fillers.filler import Array, Filler, Least, Report
 
 KEPT = 2  # fillers that stay set up: tensors are filled one after the other, and their ends overlap
 
@@ -58,7 +58,7 @@ class LateFiller(Filler):
         self.make = make
         self.shape = filler.shape
         self.region_bytes = filler.region_bytes
-        self.worker_memory = filler.worker_memory
+        self.worker_memory, self.least = filler.worker_memory, filler.least
         self.setups = setups
         self.set_up: SetUp = set_up_alone
 
@@ -87,6 +87,7 @@ class ModelFiller(Filler):
         self.sizes = [filler.region_bytes for filler in fillers]
         self.region_bytes = max(self.sizes, default=0)
         self.worker_memory = max((filler.worker_memory for filler in fillers), default=0)
+        self.least = max((filler.least for filler in fillers), key=lambda least: least.nbytes, default=Least())
         self.has_setup = True
 
     def setup(self, threads: int, max_memory: int, report: Report) -> None:

@@ -77,7 +77,7 @@ class PartFiller(Filler):
         self.shape = shape
         self.region_bytes = whole.region_bytes
         self.worker_memory = whole.worker_memory
-        self.has_setup, self.needs_setup = whole.has_setup, whole.needs_setup
+        self.has_setup, self.needs_setup, self.least = whole.has_setup, whole.needs_setup, whole.least
         self.near = whole.near
         self.cost = whole.cost
 

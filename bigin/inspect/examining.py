@@ -272,7 +272,7 @@ class Looking:
                 self.digest.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
             if rows is not None:
                 rows.add(region, values)
-            if self._repeatable() and region == self.grid[self.tasks[0]]:
+            if shape and self._repeatable() and region == self.grid[self.tasks[0]]:
                 self._shards(region, values)
             there = shifted(region, origin)
             for number, tally in enumerate(tallies):

@@ -23,9 +23,10 @@ from bigin.jobs.compare import Difference, Sample, Verification
 from bigin.jobs.report import Report
 from bigin.spec.keyed import KeyedSpec
 from bigin.spec.keys import parse_keys
-from bigin.targets.dumps import KEY, Dump, keep_record
+from bigin.targets.dumps import KEY, SCORE, Dump, keep_record
 from bigin.targets.memory import BLOCK
 
+GIVEN = "given"  # of scores in a record: each key has its own
 BATCH = 16 << 20  # bytes of rows that are made and written together
 
 Progress = Callable[[int, int], None]
@@ -59,7 +60,7 @@ def _pieces(keys: Any, step: int) -> Iterator[Array]:
         yield numbers[first : first + step]
 
 
-def keys_in(path: Path) -> Array:
+def keys_in(path: Path, what: str = "keys") -> Array:
     """The keys in a file, mapped into memory: a .npy file of integers, or int64 as a dump has them."""
     try:
         if path.suffix == ".npy":
@@ -67,19 +68,50 @@ def keys_in(path: Path) -> Array:
         else:
             size = path.stat().st_size
             if size % KEY.itemsize:
-                raise InputError(f"{path}: expected int64 keys, got {size} bytes, which is no multiple of 8")
+                raise InputError(f"{path}: expected int64 {what}, got {size} bytes, which is no multiple of 8")
             array = np.memmap(path, KEY, "r") if size else np.empty(0, KEY)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path}: expected a file of keys, got: {reason}") from None
+        raise InputError(f"{path}: expected a file of {what}, got: {reason}") from None
     if array.dtype.kind not in "iu":
-        raise InputError(f"{path}: expected integer keys, got {array.dtype.name}")
+        raise InputError(f"{path}: expected integer {what}, got {array.dtype.name}")
     return array
 
 
-def write_dump(spec: KeyedSpec, keys: Any, dump: Dump, limits: Limits, progress: Progress | None) -> Report:
+Scores = Array | int | None  # one for each key, in their order; the same for all; or none
+
+
+def parse_scores(scores: Any) -> Scores:
+    """Scores as a caller gives them; raises InputError for what is none."""
+    if scores is None:
+        return None
+    if isinstance(scores, str | Path):
+        held = keys_in(Path(scores), "scores").reshape(-1)
+    elif hasattr(scores, "__index__") and not isinstance(scores, bool | np.ndarray):
+        if not -(1 << 63) <= scores.__index__() < 1 << 63:
+            raise InputError(f"expected a score to be an int64, got {scores}")
+        return int(scores.__index__())
+    else:
+        held = np.asarray(scores).reshape(-1)
+    if held.dtype.kind not in "iu":
+        raise InputError(f"expected scores to be integers, got {type(scores).__name__} of {held.dtype.name}")
+    return held
+
+
+def scores_of(scores: Array | int, first: int, count: int) -> Array:
+    """The scores of so many keys from one on; raises InputError where there are fewer."""
+    if isinstance(scores, int):
+        return np.full(count, scores, SCORE)
+    if first + count > len(scores):
+        raise InputError(f"expected a score for each key, got {len(scores)} scores for at least {first + count} keys")
+    return scores[first : first + count].astype(SCORE)
+
+
+def write_dump(
+    spec: KeyedSpec, keys: Any, dump: Dump, limits: Limits, progress: Progress | None, scores: Scores = None
+) -> Report:
     """Writes the rows of keys, each to the rank key % world_size, in the order of the keys."""
     start, compiled = time.perf_counter(), clock.seconds
     filler = spec.plan()()
@@ -87,7 +119,7 @@ def write_dump(spec: KeyedSpec, keys: Any, dump: Dump, limits: Limits, progress:
     if isinstance(keys, str | Path):
         keys = keys_in(Path(keys))
     total = row * (keys.size if isinstance(keys, np.ndarray) else len(keys) if hasattr(keys, "__len__") else 0)
-    counts = np.zeros(dump.world_size, np.int64)
+    counts, done = np.zeros(dump.world_size, np.int64), 0
     try:
         with dump.writing() as files:
             for part in batches_of(keys, max(1, BATCH // row)):
@@ -96,22 +128,30 @@ def write_dump(spec: KeyedSpec, keys: Any, dump: Dump, limits: Limits, progress:
                 sizes = np.bincount(ranks, minlength=dump.world_size)
                 values = np.empty((len(part), spec.dim), spec.dtype)
                 make_rows(filler, np.ascontiguousarray(part[order]), values, limits.threads)
-                sorted_keys, first = part[order].astype(KEY), 0
+                columns: list[Array] = [part[order].astype(KEY), values.view(np.uint8)]
+                if scores is not None:
+                    columns.append(scores_of(scores, done, len(part))[order])
+                first = 0
                 for rank in np.flatnonzero(sizes):
                     stop = first + int(sizes[rank])
-                    files[rank][0].write(sorted_keys[first:stop].data)
-                    files[rank][1].write(values[first:stop].view(np.uint8).data)
+                    for file, column in zip(files[rank], columns, strict=True):
+                        file.write(column[first:stop].data)
                     first = stop
                 counts += sizes
+                done += len(part)
                 if progress is not None:
-                    progress(int(counts.sum()) * row, max(total, int(counts.sum()) * row))
+                    progress(done * row, max(total, done * row))
+            if isinstance(scores, np.ndarray) and len(scores) != done:
+                raise InputError(f"expected a score for each key, got {len(scores)} scores for {done} keys")
     except OSError as error:
         raise FillError(f"{dump.folder}: the dump could not be written: {error.strerror}") from error
     record = spec.record() | {"world_size": dump.world_size, "rows": counts.tolist(), "complete": True}
+    if scores is not None:
+        record["scores"] = scores if isinstance(scores, int) else GIVEN
     keep_record(dump, record)
     compiling = clock.seconds - compiled
     seconds = time.perf_counter() - start - compiling
-    return Report(str(dump.folder), int(counts.sum()) * row, seconds, record, compiling=compiling)
+    return Report(str(dump.folder), done * row, seconds, record, compiling=compiling)
 
 
 @dataclass(frozen=True)
@@ -143,7 +183,7 @@ def compare_dump(
     done, lock = [0], threading.Lock()
 
     def compare(block: Block) -> list[Difference]:
-        found = compare_block(dump, filler, block, int(record["rows"][block.rank]))
+        found = compare_block(dump, filler, block, record)
         with lock:
             done[0] += (block.stop - block.start) * row
             if progress is not None:
@@ -156,12 +196,15 @@ def compare_dump(
     return Verification(str(dump.folder), record, len(chosen), len(blocks), nbytes, seconds, differences)
 
 
-def compare_block(dump: Dump, filler: RowFiller, block: Block, rows: int) -> list[Difference]:
+def compare_block(dump: Dump, filler: RowFiller, block: Block, record: Record) -> list[Difference]:
     """What differs in a block: its keys that belong to another rank, its values, or files that are no dump's."""
+    rows = int(record["rows"][block.rank])
     count, unsigned = block.stop - block.start, dtypes.unsigned(filler.dtype)
     width = filler.dim * (filler.dtype.itemsize // unsigned.itemsize)
-    keys, values = dump.path("keys", block.rank), dump.path("values", block.rank)
-    for path, size in ((keys, rows * KEY.itemsize), (values, rows * width * unsigned.itemsize)):
+    paths = [dump.path(kind, block.rank) for kind in dump.kinds]
+    keys, values = paths[:2]
+    sizes = (KEY.itemsize, width * unsigned.itemsize, SCORE.itemsize)
+    for path, size in zip(paths, (rows * each for each in sizes), strict=False):
         try:
             got = path.stat().st_size
         except OSError as error:
@@ -173,14 +216,18 @@ def compare_block(dump: Dump, filler: RowFiller, block: Block, rows: int) -> lis
     stored = np.fromfile(values, unsigned, count * width, offset=block.start * size).reshape(count, width)
     made = np.empty((count, filler.dim), filler.dtype)
     filler(numbers, made)
-    found = []
-    for path, wrong in (
+    compared = [
         (keys, (numbers % np.uint64(dump.world_size) != np.uint64(block.rank))[:, None]),
         (values, stored != made.view(unsigned)),
-    ):
+    ]
+    if isinstance(record.get("scores"), int):
+        scores = np.fromfile(paths[2], SCORE, count, offset=block.start * SCORE.itemsize)
+        compared.append((paths[2], (scores != record["scores"])[:, None]))
+    found = []
+    for path, wrong in compared:
         if wrong.any():
             first, column = np.argwhere(wrong)[0].tolist()
-            at = (first + block.start,) if path is keys else (first + block.start, column)
+            at = (first + block.start, column) if path is values else (first + block.start,)
             where = f"{path.name}, rows {block.start}-{block.stop}"
             found.append(Difference(block.number, where, int(wrong.sum()), at))
     return found

@@ -72,6 +72,13 @@ def workers_within(target: Target, filler: Filler, limits: Limits, buffers: int 
 def required_memory(target: Target, filler: Filler, limits: Limits, buffers: int = 1) -> int:
     """The bytes of memory that one worker needs; InputError where the limits do not allow one."""
     need = buffers * worker_memory(target, filler)
+    least = filler.least
+    if least.nbytes and least.nbytes + need > limits.memory:
+        wanted = -(-(least.nbytes + need) >> 20)
+        raise InputError(
+            f"{target.label}: expected {wanted} MiB of memory for {least.what}, got {size_text(limits.memory)}; raise "
+            f"--max-memory (max_memory=) to {wanted}MiB"
+        )
     if need and need > limits.memory:
         block = "x".join(map(str, target.grid(filler.region_bytes).block))
         raise InputError(

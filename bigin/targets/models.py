@@ -99,6 +99,11 @@ def read_model(model: Any, *, in_place: bool = False) -> Model:
     group = open_group(path or model, str(model), "r+" if in_place else "r")
     if group is None:
         raise NotFoundError(f"{model}: expected a safetensors checkpoint or a zarr group, got neither")
+    if in_place and group.store_path.store.read_only:
+        raise InputError(
+            f"{model}: expected a model that can be filled in place, got one that is only read; write another: bigin "
+            f"init RECIPE --like {model} OUT"
+        )
     arrays = group_arrays(group)
     tensors = {name: (_name_of(array.dtype), array.shape) for name, array in arrays.items()}
     return Model(str(model), {"": tensors}, group=group, arrays=arrays)

@@ -1,7 +1,7 @@
 """What makes a zarr group an Orbax checkpoint: a folder of arrays with dots in their names, and files about the tree.
 
 The form is what `orbax.checkpoint.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=True)` writes; Orbax reads it by
-tensorstore. Nothing of Orbax is needed to write it.
+tensorstore. Nothing of Orbax is needed to write it. Orbax itself writes no metadata of a group around the arrays.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bigin.targets.safetensors.folder import SUFFIX
 
 FORMAT = "orbax"
 DICT = 2  # Orbax's type of a key of a dictionary
+TREE, STEP = "_METADATA", "_CHECKPOINT_METADATA"
 HANDLER = "orbax.checkpoint._src.handlers.pytree_checkpoint_handler.PyTreeCheckpointHandler"
 
 
@@ -64,8 +65,15 @@ def tree_files(names: Iterable[str]) -> Companions:
     }
     step = {"item_handlers": HANDLER, "metrics": {}, "performance_metrics": {}, "custom_metadata": {}}
     files: dict[str, Path | bytes] = {
-        "_METADATA": json.dumps(about).encode(),
-        "_CHECKPOINT_METADATA": json.dumps(step).encode(),
+        TREE: json.dumps(about).encode(),
+        STEP: json.dumps(step).encode(),
         "commit_success.txt": b"Checkpoint commit was successful\n",
     }
     return Companions(files)
+
+
+def written_by_orbax(path: Path) -> bool:
+    """Whether Orbax itself has written a folder: a checkpoint, or a step of several. bigin makes a group of its own."""
+    if not path.is_dir() or (path / "zarr.json").exists():
+        return False
+    return (path / TREE).is_file() or ((path / STEP).is_file() and any(path.glob(f"*/{TREE}")))

@@ -300,6 +300,29 @@ REFUSED = {
 }
 
 
+def test_a_covariance_takes_the_memory_that_is_named(tmp_path):
+    """By grow-vocab and by a recipe, to fill and to verify: one line with the number, and that number is enough."""
+    checkpoint()
+    (tmp_path / "grow.toml").write_text(
+        'from = "old"\n[[rule]]\nmatch = ["*embed_tokens.weight", "lm_head.weight"]\n'
+        'grow = {rows = 80, new = "mean+covariance"}\n[default]\ncopy = "*"\n'
+    )
+    needed = []
+    for make in (
+        lambda **options: bigin.grow_vocabulary("old", "new", 80, new="mean+covariance", **options),
+        lambda **options: bigin.initialize("grow.toml", "newer", **options),
+    ):
+        with pytest.raises(bigin.InputError, match=r"memory for the covariance of \d+ columns .* to \d+MiB$") as error:
+            make(max_memory="100kB")
+        assert not Path("new").exists() or needed
+        needed.append(str(error.value).rpartition(" ")[2])
+        make(max_memory=needed[-1])
+    assert held("new")["lm_head.weight"].tobytes() == held("newer")["lm_head.weight"].tobytes()
+    assert bigin.verify("newer", max_memory="64MiB").equal
+    with pytest.raises(bigin.InputError, match="memory for the covariance"):
+        bigin.verify("newer", max_memory="100kB")
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_grown_is_refused_before_anything_is_written(case):
     checkpoint()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,91 @@ def check(tree: Any) -> None:
         assert np.asarray(found).tobytes() == wanted.tobytes(), name
 
 
+def nested() -> Any:
+    """The tensors as a tree of dictionaries, without the empty one, which Orbax does not write."""
+    tree: Any = {"layers": {"0": {}, "1": {}}}
+    for name in TENSORS:
+        if name != "empty":
+            *above, last = name.split(".")
+            inner = tree
+            for part in above:
+                inner = inner[part]
+            inner[last] = expected(name)
+    return tree
+
+
+def check_read(theirs: Path, recipe: Path, tmp_path: Path) -> None:
+    """Everything that reads a model reads a checkpoint that has no record and no metadata of a group."""
+    names = sorted(set(TENSORS) - {"empty"})
+    before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
+    assert [each.tensor for each in bigin.show_model(theirs).tensors] == names
+    assert bigin.verify(theirs, recipe=recipe).equal
+    assert not bigin.verify(theirs, recipe=recipe, seed=5).equal
+    assert bigin.check(theirs, recipe).right
+    assert bigin.attest(theirs, recipe=recipe).check(theirs).equal
+    assert bigin.show(theirs / "layers.0.weight", "normal", std=0.02).looks_right
+    assert bigin.verify(theirs / "layers.0.weight", "normal", std=0.02, seed=4).equal
+    (tmp_path / "copy.toml").write_text(f'from = "{theirs}"\n[default]\ncopy = "*"\n')
+    bigin.initialize(tmp_path / "copy.toml", tmp_path / "copy")
+    assert bigin.verify(tmp_path / "copy", recipe=recipe).equal
+    assert bigin.verify(tmp_path / "copy").equal
+    bigin.initialize(recipe, tmp_path / "again", like=theirs, format="orbax")
+    assert bigin.verify(tmp_path / "again", recipe=recipe).equal
+    with pytest.raises(bigin.RecordError, match="expected a record of a fill, got none; give --recipe or --config"):
+        bigin.verify(theirs)
+    with pytest.raises(bigin.InputError, match="filled in place, got one that is only read"):
+        bigin.initialize(recipe, theirs)
+    assert before == {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_the_form_of_orbax_is_read(model: tuple[Path, Path], tmp_path: Path, zarr_format: Any) -> None:
+    """Arrays beside each other, in no group: what Orbax writes, without Orbax."""
+    theirs = tmp_path / "theirs"
+    for name in sorted(set(TENSORS) - {"empty"}):
+        zarr.create_array(theirs / name, data=expected(name), zarr_format=zarr_format, compressors=None)
+    (theirs / "_METADATA").write_text('{"use_ocdbt": false}')
+    (theirs / "array_metadatas").mkdir()
+    check_read(theirs, model[0], tmp_path)
+    (theirs / "_METADATA").write_text('{"use_ocdbt": true}')
+    with pytest.raises(bigin.InputError, match="in its database OCDBT"):
+        bigin.show_model(theirs)
+
+
+def test_the_form_of_orbax_is_read_from_a_store(
+    model: tuple[Path, Path], tmp_path: Path, moto: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bigin.targets.objects.open import store_at
+
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    theirs = tmp_path / "theirs"
+    for name in sorted(set(TENSORS) - {"empty"}):
+        zarr.create_array(theirs / name, data=expected(name))
+    (theirs / "_METADATA").write_text('{"use_ocdbt": false}')
+    url = moto.url(f"orbax-{os.getpid()}")
+    store, key = store_at(url)
+    for path in theirs.rglob("*"):
+        if path.is_file():
+            store.put(f"{key}/0/default/{path.relative_to(theirs)}", path.read_bytes())
+    store.put(f"{key}/0/_CHECKPOINT_METADATA", b"{}")
+    place = f"{url}/0/default"
+    assert len(bigin.show_model(place).tensors) == 4
+    assert bigin.verify(place, recipe=model[0]).equal
+    assert bigin.check(place, model[0]).right
+    assert bigin.attest(place, recipe=model[0]).check(theirs).equal
+    assert "layers.0.weight" in run("show", place).stdout
+    with pytest.raises(bigin.InputError, match=r"got a step of Orbax with items; name one, such as s3://.*/0/default"):
+        bigin.show_model(f"{url}/0")
+    with pytest.raises(bigin.InputError, match="expected a model that can be filled in place"):
+        bigin.initialize(model[0], place)
+    with pytest.raises(bigin.NotFoundError, match="got none"):
+        bigin.show_model(f"{url}/1")
+    store.put(f"{key}/0/default/manifest.ocdbt", b"")
+    with pytest.raises(bigin.InputError, match="in its database OCDBT"):
+        bigin.check(place, model[0])
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_orbax_restores_it(model: tuple[Path, Path], tmp_path: Path, ocp: Any) -> None:
@@ -106,19 +192,41 @@ def test_orbax_restores_it(model: tuple[Path, Path], tmp_path: Path, ocp: Any) -
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("zarr3", [True, False])
+def test_what_orbax_has_written_is_read(model: tuple[Path, Path], tmp_path: Path, ocp: Any, zarr3: bool) -> None:
+    theirs = tmp_path / "theirs"
+    ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=zarr3)).save(theirs, nested())
+    check_read(theirs, model[0], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_what_orbax_writes_by_default_is_refused(model: tuple[Path, Path], tmp_path: Path, ocp: Any) -> None:
+    tree = {"a": {"w": np.ones((3, 2), np.float32)}}
+    ocp.PyTreeCheckpointer().save(tmp_path / "database", tree)
+    with ocp.CheckpointManager(tmp_path / "run") as manager:
+        manager.save(0, args=ocp.args.StandardSave(tree))
+        manager.wait_until_finished()
+    for folder, message in (
+        ("database", "got an Orbax checkpoint in its database OCDBT; restore it and save it again"),
+        ("run/0", "got a step of Orbax with items; name one, such as run/0/default"),
+        ("run/0/default", "in its database OCDBT"),
+    ):
+        for command in (("show",), ("verify",), ("check",), ("attest", "--values", "-o", "m.json")):
+            told = [command[0], folder, *command[1:], *([model[0]] if command == ("check",) else [])]
+            said = run(*told, code=2).stderr
+            assert message in said
+            assert said.count("\n") == 1
+    assert not (tmp_path / "m.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_it_has_the_form_of_orbaxs_own(model: tuple[Path, Path], tmp_path: Path, ocp: Any) -> None:
     recipe, like = model
     bigin.initialize(recipe, tmp_path / "ours", like=like, format="orbax")
-    tree: Any = {"layers": {"0": {}, "1": {}}}
-    for name in TENSORS:
-        if name != "empty":  # which Orbax does not write
-            *above, last = name.split(".")
-            inner = tree
-            for part in above:
-                inner = inner[part]
-            inner[last] = expected(name)
     theirs = tmp_path / "theirs"
-    ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=True)).save(theirs, tree)
+    ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=True)).save(theirs, nested())
     ours = json.loads((tmp_path / "ours/_METADATA").read_text())
     held = json.loads((theirs / "_METADATA").read_text())
     del ours["tree_metadata"]["('empty',)"]

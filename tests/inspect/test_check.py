@@ -356,3 +356,15 @@ def test_false_alarms_are_as_rare_as_they_should_be():
     found = false_alarms(models, alarms)
     print(f"{found} of {models} right models are said to be wrong, at most {alarms * models:g} expected")
     assert found <= alarms * models + 3 * math.sqrt(alarms * models), found
+
+
+def test_tensors_without_axes_are_checked():
+    """A scale or a temperature is one drawn value, which has no rows and no shards."""
+    Path("recipe.toml").write_text('[[rule]]\nmatch = "*"\nmethod = "uniform"\n')
+    group = zarr.create_group("model.zarr")
+    for name in ("a", "b"):
+        group.create_array(name, data=np.asarray(bigin.virtual((), "uniform", name=name, dtype="float64")))
+    assert bigin.check("model.zarr", "recipe.toml").right
+    group["b"][...] = 2.0
+    (wrong,) = bigin.check("model.zarr", "recipe.toml").wrong
+    assert wrong.tensor == "b"

@@ -31,7 +31,8 @@ def test_the_files_are_those_of_dynamicemb(users, tmp_path):
     report = users.dump(KEYS, tmp_path / "dump", world_size=3)
     assert report.nbytes == 8 * 6 * 4
     expected = [f"users_emb_{kind}.rank_{rank}.world_size_3" for kind in ("keys", "values") for rank in range(3)]
-    assert files(tmp_path / "dump") == sorted(["users_bigin.json", *expected])
+    assert files(tmp_path / "dump") == sorted(["users_bigin.json", "users_opt_args.json", *expected])
+    assert json.loads((tmp_path / "dump" / "users_opt_args.json").read_text()) == {}
     for rank in range(3):
         of_rank = [key for key in KEYS.tolist() if key % 3 == rank]
         stored = np.fromfile(tmp_path / "dump" / expected[rank], np.int64)
@@ -96,9 +97,48 @@ def test_a_dump_is_dumped_again_for_another_number_of_ranks(users, tmp_path):
     with pytest.raises(bigin.ExistsError, match="got a dump of users; choose another folder, or overwrite it"):
         users.dump(KEYS, tmp_path, world_size=2)
     users.dump(tmp_path / "users_emb_keys.rank_0.world_size_1", tmp_path, world_size=2, overwrite=True)
-    assert len(files(tmp_path)) == 5
+    assert len(files(tmp_path)) == 6
     assert not any("world_size_1" in name for name in files(tmp_path))
     assert bigin.verify(tmp_path).equal
+
+
+def as_dynamicemb_reads(folder, name, dim, rank, world_size):
+    """Keys, rows and scores of a rank as dynamicemb's key_value_table.py reads them, and what its .json says."""
+    said = json.loads((folder / f"{name}_opt_args.json").read_text())  # nothing is loaded without it
+
+    def held(item, dtype):
+        path = folder / f"{name}_emb_{item}.rank_{rank}.world_size_{world_size}"
+        return np.fromfile(path, dtype) if path.exists() else None
+
+    keys, rows, scores = held("keys", np.int64), held("values", np.float32), held("scores", np.int64)
+    assert len(keys) == len(rows) // dim
+    assert scores is None or len(scores) == len(keys)
+    return said, keys, rows.reshape(-1, dim), scores
+
+
+@pytest.mark.parametrize("given", [None, 7, "each"])
+def test_scores_are_those_of_the_keys(users, tmp_path, monkeypatch, given):
+    monkeypatch.setattr(dumps, "BATCH", 24 * 3)  # three keys at once
+    scores = np.arange(100, 108) if given == "each" else given
+    users.dump(KEYS, tmp_path, world_size=3, scores=scores)
+    for rank in range(3):
+        said, keys, rows, stored = as_dynamicemb_reads(tmp_path, "users", 6, rank, 3)
+        assert said == {}
+        assert (rows == users[keys.view(np.uint64)]).all()
+        if given is None:
+            assert stored is None
+        else:
+            of_rank = KEYS % np.uint64(3) == rank
+            assert stored.tolist() == np.broadcast_to(scores, 8)[of_rank].tolist()
+    assert bigin.verify(tmp_path).equal
+    if given is not None:
+        path = tmp_path / "users_emb_scores.rank_1.world_size_3"
+        np.full(path.stat().st_size // 8, 8).tofile(path)
+        assert bigin.verify(tmp_path).equal is (given == "each")  # scores that were given are not computed again
+        os.truncate(path, 4)
+        assert "users_emb_scores.rank_1" in str(bigin.verify(tmp_path).differences[0])
+        users.dump(KEYS, tmp_path, world_size=2, overwrite=True)
+        assert not any("scores" in name for name in files(tmp_path))
 
 
 def test_memory_is_bounded(users, tmp_path, monkeypatch):
@@ -163,6 +203,24 @@ def test_a_dump_that_fails_leaves_nothing(users, tmp_path):
     assert bigin.verify(tmp_path).equal  # the old one is as it was
 
 
+def test_scores_that_are_none(users, tmp_path):
+    users.dump(KEYS, tmp_path)
+    np.save("scores.npy", np.arange(8.0))
+    for scores, error in (
+        (np.arange(7), "expected a score for each key, got 7 scores for at least 8 keys"),
+        (np.arange(9), "expected a score for each key, got 9 scores for 8 keys"),
+        (1.5, "expected scores to be integers, got float of float64"),
+        (True, "expected scores to be integers, got bool of bool"),
+        (1 << 63, "expected a score to be an int64, got 9223372036854775808"),
+        ("scores.npy", "scores.npy: expected integer scores, got float64"),
+        ("none.npy", "none.npy: expected a file of scores, got: No such file"),
+    ):
+        with pytest.raises(bigin.InputError, match=error):
+            users.dump(KEYS, tmp_path, scores=scores, overwrite=True)
+        assert bigin.verify(tmp_path).equal  # the old one is as it was
+        assert len(files(tmp_path)) == 5
+
+
 def test_several_tables_in_a_folder(users, tmp_path):
     other = bigin.KeyedTable(3, "zeros", name="a/b")
     users.dump(KEYS, tmp_path)
@@ -222,6 +280,8 @@ def test_the_commands(tmp_path):
     assert "choose another folder, or overwrite it" in done.stderr
     done = run("table", "dump", "keys.npy", "dump", "--world-size", "2", "--overwrite", "--json", *FLAGS)
     assert json.loads(done.stdout)["record"]["rows"] == [50, 50]
+    done = run("table", "dump", "keys.npy", "scored", "--scores", "1", *FLAGS)
+    assert np.fromfile("scored/users_emb_scores.rank_0.world_size_1", np.int64).tolist() == [1] * 100
     values = np.memmap("dump/users_emb_values.rank_0.world_size_2", np.float32, "r+")
     values[7] = 9
     values.flush()

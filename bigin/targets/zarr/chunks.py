@@ -27,7 +27,7 @@ from zarr.storage import LocalStore
 
 from bigin.core import dtypes
 from bigin.core.disk import open_file, read_all, read_file, reserve, start_writeback, write_all
-from bigin.core.errors import DamagedError, FillError, InputError
+from bigin.core.errors import DamagedError, FillError
 from bigin.core.regions import Grid, Region, Shape, Stretches, block_of_rows, extent, runs, slices, within
 from bigin.targets.target import BATCH, MANY, Array, Parts, Scratch
 from bigin.targets.zarr.cloud import CloudZarr
@@ -578,11 +578,6 @@ def open_new(path: str) -> int:
 
 def writer(array: zarr.Array[Any], *, local: bool, cloud: bool = False) -> Writer:
     """The fastest writer that the array's layout allows where it is or will be: locally, by obstore or elsewhere."""
-    if array.metadata.zarr_format == 2 and array.dtype.name in dtypes.ML_DTYPES and not stores_plain_bytes(array):
-        raise InputError(
-            f"{array.store_path}: expected {array.dtype.name} in zarr format 3, or in format 2 without compressor, "
-            "filters and Fortran order, got such a layout, which numcodecs cannot encode; make the array in format 3"
-        )
     if not stores_plain_bytes(array):
         codec = plain_codec(array) if local else None
         return AssignWriter(array, cloud=cloud) if codec is None else EncodedWriter(array, codec)

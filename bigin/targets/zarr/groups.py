@@ -13,11 +13,13 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from bigin.core.errors import ExistsError, InputError, TargetError
 from bigin.core.regions import Shape
+from bigin.targets.orbax import written_by_orbax
 from bigin.targets.paths import check_ending
-from bigin.targets.zarr.cloud import resolved
+from bigin.targets.zarr.cloud import CloudZarr, resolved
 from bigin.targets.zarr.endpoint import check_endpoint
 from bigin.targets.zarr.group import GroupTarget
 from bigin.targets.zarr.group_ledger import GroupLedger
+from bigin.targets.zarr.loose import orbax_group
 from bigin.targets.zarr.make import ZarrLayout, new_array
 from bigin.targets.zarr.names import hierarchy_name, local_root
 from bigin.targets.zarr.zip import as_store
@@ -27,6 +29,8 @@ def open_group(group: Any, label: str, mode: str = "r+") -> zarr.Group | None:
     """The group at a path, a URL or the root of a store; None where there is something else, or nothing."""
     if isinstance(group, Path) and not group.exists():
         return None
+    if isinstance(group, Path) and written_by_orbax(group):
+        return orbax_group(group, label)
     group = resolved(group)
     if isinstance(group, str):
         check_endpoint(group)
@@ -36,7 +40,7 @@ def open_group(group: Any, label: str, mode: str = "r+") -> zarr.Group | None:
     except PermissionError as error:
         raise TargetError(f"{label}: expected a store that can be read and written: {error.strerror}") from None
     except (ImportError, ValueError, TypeError, KeyError, OSError, NotImplementedError):
-        return None
+        return orbax_group(store, label) if isinstance(store, CloudZarr) else None
 
 
 def group_arrays(group: zarr.Group) -> dict[str, zarr.Array[Any]]:

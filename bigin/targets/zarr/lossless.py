@@ -18,12 +18,17 @@ ELEMENTS = 1024  # of a chunk that is tried: a codec that rounds changes nearly 
 
 
 def check_lossless(array: zarr.Array[Any], label: str) -> None:
-    """Raises InputError for an array whose codecs change values.
+    """Raises InputError for an array whose codecs change values, or cannot be written.
 
     A list of codecs would never be whole, so a small chunk of random values is stored in memory and read back.
     """
     if stores_plain_bytes(array):
         return
+    if array.metadata.zarr_format == 2 and array.dtype.name in dtypes.ML_DTYPES:  # what others have encoded can be read
+        raise InputError(
+            f"{label}: expected {array.dtype.name} in zarr format 3, or in format 2 without compressor, filters and "
+            "Fortran order, got such a layout, which numcodecs cannot encode; make the array in format 3"
+        )
     dtype = dtypes.parse_dtype(array.dtype)
     shape = tuple(min(size, max(1, chunk)) for size, chunk in zip(_small(array.chunks), array.chunks, strict=True))
     values = _random(shape, dtype)

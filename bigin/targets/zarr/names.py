@@ -15,6 +15,7 @@ from zarr.storage import FsspecStore, LocalStore, ZipStore
 from bigin.core.disk import read_small
 from bigin.core.errors import InputError
 from bigin.core.names import dotted, file_name
+from bigin.targets.orbax import written_by_orbax
 from bigin.targets.zarr.cloud import CloudZarr
 from bigin.targets.zarr.private import get_bytes, wait
 
@@ -54,6 +55,8 @@ def hierarchy_name(store: Store, path: str) -> str:
     """An array's path below the outermost group that it lies in, however it was opened; empty for a root array."""
     if isinstance(store, LocalStore):
         full = (store.root / path).resolve()
+        if written_by_orbax(full.parent):
+            return full.name
         for folder in reversed(full.parents):
             if local_group(folder):
                 return full.relative_to(folder).as_posix()

@@ -14,6 +14,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.dtype.common import HasEndianness, HasItemSize
+from zarr.core.group import GroupMetadata
 from zarr.core.sync import sync
 from zarr.storage import StorePath
 
@@ -60,6 +61,11 @@ def moved(array: zarr.Array[Any], store: Store) -> zarr.Array[Any]:
     """The same array in another store, which holds the same metadata under the same path."""
     old = array._async_array
     return zarr.Array(zarr.AsyncArray(old.metadata, StorePath(store, old.store_path.path), old.config))
+
+
+def group_around(store: Store, zarr_format: Any) -> zarr.Group:
+    """The arrays of a format at the root of a store as a group, where the store has no metadata of one."""
+    return zarr.Group(zarr.AsyncGroup(GroupMetadata(zarr_format=zarr_format), StorePath(store)))
 
 
 def reshaped(array: zarr.Array[Any], shape: Shape) -> zarr.Array[Any]:
