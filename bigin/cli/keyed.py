@@ -77,6 +77,31 @@ keyed_options = gathered(
 )
 
 
+@dataclass(frozen=True)
+class DumpOptions:
+    """The options of a dump alone."""
+
+    world_size: int
+    scores: str | None
+    overwrite: bool
+
+    def arguments(self) -> dict[str, Any]:
+        """What KeyedTable.dump takes."""
+        number = self.scores is not None and self.scores.lstrip("-").isdecimal()
+        return {**vars(self), "scores": int(self.scores) if number and self.scores else self.scores}
+
+
+dump_options = gathered(
+    "how",
+    DumpOptions,
+    click.option("--world-size", type=int, default=1, show_default=True, help="Number of ranks."),
+    click.option(
+        "--scores", help="What decides which rows are evicted first: an integer for all, or a file of integers."
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace a dump of the table."),
+)
+
+
 @click.command("keys", cls=Command, no_args_is_help=True, help=KEYS_HELP)
 @click.argument("keys", metavar="KEYS")
 @keyed_options
@@ -98,9 +123,7 @@ def keys_command(keys: str, rows: KeyedOptions, spec: SpecOptions, as_json: bool
 @click.command("dump", cls=Command, no_args_is_help=True, help=DUMP_HELP)
 @click.argument("keys", metavar="KEYS", type=PATH)
 @click.argument("folder", type=PATH)
-@click.option("--world-size", type=int, default=1, show_default=True, help="Number of ranks.")
-@click.option("--scores", help="What decides which rows are evicted first: an integer for all, or a file of integers.")
-@click.option("--overwrite", is_flag=True, help="Replace a dump of the table.")
+@dump_options
 @keyed_options
 @filled_with
 @run_options
@@ -108,9 +131,7 @@ def keys_command(keys: str, rows: KeyedOptions, spec: SpecOptions, as_json: bool
 def dump_command(
     keys: str,
     folder: str,
-    world_size: int,
-    scores: str | None,
-    overwrite: bool,
+    how: DumpOptions,
     rows: KeyedOptions,
     spec: SpecOptions,
     run: RunOptions,
@@ -119,14 +140,13 @@ def dump_command(
     """Write rows by key."""
     table = rows.table(spec, run.arguments()["threads"])
     source: Any = lines_of(keys, text=rows.text) if keys == "-" or keys.startswith("@") else keys
-    given: Any = int(scores) if scores is not None and scores.lstrip("-").isdecimal() else scores
     with progress_bar(folder, run.quiet or as_json) as progress:
-        report = table.dump(source, folder, world_size=world_size, scores=given, overwrite=overwrite, progress=progress)
+        report = table.dump(source, folder, **how.arguments(), progress=progress)
     if as_json:
         click.echo(json.dumps(asdict(report), indent=2))
     elif not run.quiet:
         made = f"{counted(sum(report.record['rows']), 'row')} of {spec.name or 'a table'}"
-        click.echo(f"{folder}: {made} for {counted(world_size, 'rank')}; {pace(report.nbytes, report.seconds)}")
+        click.echo(f"{folder}: {made} for {counted(how.world_size, 'rank')}; {pace(report.nbytes, report.seconds)}")
 
 
 def words(keys: str, *, text: bool) -> list[Any]:
