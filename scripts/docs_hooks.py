@@ -1,9 +1,10 @@
-"""What mkdocs asks while it builds the site: lists of public names and methods, and links to files outside docs/."""
+"""Hooks of mkdocs: lists of public names, methods and commands, and links to files outside docs/."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,50 @@ PICTURE = re.compile(r"!\[([^]]*)\]\(([\w./-]+)\.png\)")
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+def on_config(config: Any) -> None:
+    """Mark the examples in the help of commands as code."""
+    from bigin.cli import cli
+
+    for command in commands_of(cli):
+        command.help = with_code(command.help or "")
+
+
+def commands_of(group: Any) -> Iterator[Any]:
+    """Yield the commands of a group, and those of the groups in it."""
+    for command in group.commands.values():
+        yield command
+        if hasattr(command, "commands"):
+            yield from commands_of(command)
+
+
+def with_code(text: str) -> str:
+    """Return a help text in which the paragraphs that click does not wrap are blocks of code."""
+    parts = [part.strip("\n") for part in text.split("\n\n")]
+    mark = "\b\n"
+    return "\n\n".join(f"```\n{part.removeprefix(mark)}\n```" if part.startswith(mark) else part for part in parts)
+
+
 def on_page_markdown(markdown: str, **context: Any) -> str:
     """Return a page with its links to the repository's files, and with an entry for each public name."""
     if NAMES in markdown:
         from bigin import _HOMES
 
-        entries = [f"::: {home}.{name}" if home else f"::: bigin.{name}" for name, home in sorted(_HOMES.items())]
+        entries = [entry(f"{home or 'bigin'}.{name}", "bigin") for name, home in sorted(_HOMES.items())]
         markdown = markdown.replace(NAMES, "\n\n".join(entries))
     markdown = PICTURE.sub(in_both_styles, markdown)
     markdown = FILE.sub(lambda found: of_the_repository(found[1]), markdown)
-    markdown = ROOM.sub(lambda found: "\n\n".join(f"::: {name}" for name in names_of(found[1])), markdown)
+    markdown = ROOM.sub(
+        lambda found: "\n\n".join(entry(name, f"bigin.{found[1]}") for name in names_of(found[1])), markdown
+    )
     if METHODS in markdown:
         markdown = markdown.replace(METHODS, methods())
     return re.sub(r"\]\(\.\./(?=[A-Za-z.])", f"]({FILES}", markdown)
+
+
+def entry(home: str, room: str) -> str:
+    """Return the lines that mkdocstrings replaces: what is defined at `home`, under its public name."""
+    name = home.rpartition(".")[2]
+    return f"::: {home}\n    options:\n      heading: {room}.{name}\n      toc_label: {name}"
 
 
 def in_both_styles(found: re.Match[str]) -> str:

@@ -34,18 +34,30 @@ def test_the_site(tmp_path):
     assert {"init_", "reader", "deferred", "array", "initializer", "Initializer"} <= entries
     commands = (tmp_path / "reference" / "commands" / "index.html").read_text()
     assert all(re.search(rf'<h\d id="{name}"', commands) for name in cli.commands), commands[:2000]
+    assert "Sentinel" not in commands
+    assert re.search(r"<code>bigin attest checkpoint/ -o manifest.json\n", re.sub("<(?!/?code)[^>]*>", "", commands))
+    assert re.search(r"<h2[^>]*>\s*bigin\.Attestation", re.sub("<(?!/?h2)[^>]*>", "", python))
     assert (tmp_path / "law" / "index.html").exists()
     methods = (tmp_path / "methods" / "index.html").read_text()
     assert "methods.png#only-light" in methods
     assert "methods-dark.png#only-dark" in methods
 
 
+def script(name):
+    loader = SourceFileLoader(name, str(ROOT / "scripts" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
+
+
+def test_examples_in_help_are_code_on_the_page():
+    text = "Do it.\n\n\b\nbigin fill a\nbigin fill b\n\nMore.\n"
+    expected = "Do it.\n\n```\nbigin fill a\nbigin fill b\n```\n\nMore."
+    assert script("docs_hooks.py").with_code(text) == expected
+
+
 def test_the_diagrams_are_of_the_code_as_it_is():
-    path = str(ROOT / "scripts" / "diagrams")
-    drawing = importlib.util.module_from_spec(
-        importlib.util.spec_from_loader("diagrams", SourceFileLoader("diagrams", path))
-    )
-    drawing.__spec__.loader.exec_module(drawing)
+    drawing = script("diagrams")
     for name, drawn in (("law", drawing.law()), ("house", drawing.house())):
         assert (ROOT / "docs" / f"{name}.svg").read_text() == drawn, f"run scripts/diagrams: {name}.svg is an old one"
 

@@ -196,11 +196,13 @@ def by_record(target: ModelTarget, retries: Retries) -> Wanted:
     """What a model's record says; raises RecordError where there is none."""
     record = record_of(target, retries)
     if record is None:
-        raise RecordError(f"{target.label}: expected a record of a fill, got none; give a recipe or --config")
+        raise RecordError(f"{target.label}: expected a record of a fill, got none; give a recipe (recipe=) or --config")
     try:
         said = spec_of(record)
     except InputError as error:
-        raise RecordError(f"{target.label}: its record cannot be used: {error}; give a recipe or --config") from None
+        raise RecordError(
+            f"{target.label}: its record cannot be used: {error}; give a recipe (recipe=) or --config"
+        ) from None
     if isinstance(said, ModelSpec):
         return Wanted("its record", dict(said.tensors))
     if isinstance(said, TensorValues):  # of one array

@@ -474,7 +474,8 @@ def plan_verify_model(place: str, wanting: Wanting, parts: Any, chosen: Sample) 
         if wrong:
             raise InputError(
                 f"{found.target.label}: expected the tensors that {found.wanted.by} is for, in their shapes and "
-                f"dtypes, got others: {', '.join(wrong[:MENTIONED])}; verify it without --parts, which tells each"
+                f"dtypes, got others: {', '.join(wrong[:MENTIONED])}; verify it without --parts (bigin.verify), "
+                "which lists each"
             )
         spec = ModelSpec(dict(sorted(found.specs.items())))
         record = spec.record() | {"complete": True}

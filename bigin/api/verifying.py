@@ -133,7 +133,7 @@ def wanted(
     record = record_of(target, retries)
     if record is None:
         whole = isinstance(target, ModelTarget)
-        give = "--recipe or --config" if whole else "--method and its parameters"
+        give = "--recipe (recipe=) or --config" if whole else "--method (method=) and its parameters"
         raise RecordError(f"{target.label}: expected a record of a fill, got none; give {give}")
     try:
         spec = usable_spec(record if source is None else moved(record, folder_at(source)))
@@ -143,7 +143,7 @@ def wanted(
     except RecordError as error:
         raise RecordError(
             f"{target.label}: expected a record of what it holds ({target.shape} {target.dtype.name}): {error}; give "
-            "--method and its parameters"
+            "--method (method=) and its parameters"
         ) from None
     raise RecordError(f"{target.label}: {incomplete(target, record)}")
 
@@ -165,7 +165,7 @@ def check_record(target: Target, record: Record) -> None:
     if held is not None and (held.get("complete") is not True or values(held) != values(record)):
         raise RecordError(
             f"{target.label}: expected to repair what its record says, but it {describe(held, record)}; leave the "
-            "method out, or fill with --overwrite"
+            "method out, or fill with --overwrite (overwrite=True)"
         )
 
 

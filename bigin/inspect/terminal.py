@@ -277,7 +277,7 @@ def conclusion(overview: Overview) -> Text | None:
     right = overview.looks_right
     if right is None:
         why = overview.reason if not overview.wanted else "nothing was read"
-        return Text(f"not compared: {why}; give --method to compare") if overview.statistics else None
+        return Text(f"not compared: {why}; give --method (method=) to compare") if overview.statistics else None
     if right:
         return Text.assemble(
             ("looks like ", "green"),

@@ -123,8 +123,14 @@ def require_device_memory(placed: OnDevice, need: int, limit: int | None) -> Non
     free = placed.free_memory()
     most = free if limit is None else min(free, limit)
     if need > most:
-        bound = f"{size_text(most)} that are free" if most == free else f"the {size_text(most)} of --max-device-memory"
-        raise InputError(f"expected {size_text(need)} of the device's memory, got {bound}; use device cpu")
+        bound = (
+            f"{size_text(most)} that are free"
+            if most == free
+            else f"the {size_text(most)} of --max-device-memory (max_device_memory=)"
+        )
+        raise InputError(
+            f'expected {size_text(need)} of the device\'s memory, got {bound}; use --device cpu (device="cpu")'
+        )
 
 
 def _largest(target: Target, filler: Filler) -> int:

@@ -140,7 +140,10 @@ def recorded_layout(target: Any) -> tuple[Shape, Any, int]:
     else:
         record = None if (path := local_path(target)) is None else read_sidecar(path)
     if record is None:
-        raise RecordError(f"{target}: expected a record of a fill, got none; give --shape, --dtype and --method")
+        raise RecordError(
+            f"{target}: expected a record of a fill, got none; give --method (method=), --shape (shape=) and --dtype "
+            "(dtype=)"
+        )
     offset = record.get("offset", 0)
     order = record.get("byte_order", "=")
     dtype = dtypes.parse_dtype(record.get("dtype")).newbyteorder(order if order in ("<", ">") else "=")

@@ -246,7 +246,7 @@ def local_or_url(target: Any) -> Any:
         if path.is_file() and path.suffix != ".zip":
             raise InputError(
                 f"{path}: expected a .npy file or a zarr array, got another file; for values without a header give "
-                "--raw with --shape and --dtype"
+                "--raw (raw=True) with --shape (shape=) and --dtype (dtype=)"
             )
         return path
     if is_path(target):

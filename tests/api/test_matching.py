@@ -77,7 +77,7 @@ def saved_again(recipe: str) -> dict[str, np.ndarray]:
 
 def test_what_was_saved_again_is_verified_by_its_recipe(recipe):
     saved_again(recipe)
-    with pytest.raises(bigin.RecordError, match="--recipe or --config"):
+    with pytest.raises(bigin.RecordError, match=r"--recipe \(recipe=\) or --config"):
         bigin.verify("again.safetensors")
     result = bigin.verify("again.safetensors", recipe=recipe, seed=42)
     assert result.equal

@@ -318,5 +318,5 @@ def test_a_raw_file_is_known_by_the_record_beside_it(layout):
     assert not bigin.verify("w.bin").equal
     assert bigin.verify("w.bin", repair=True).repaired
     Path("w.bin.bigin.json").unlink()
-    with pytest.raises(bigin.InputError, match="--raw with --shape and --dtype"):
+    with pytest.raises(bigin.InputError, match=r"--raw \(raw=True\) with --shape"):
         bigin.verify("w.bin")

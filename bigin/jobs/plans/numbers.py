@@ -66,7 +66,7 @@ def parts_here(environment: Mapping[str, str], parts: int, *, one_based: bool = 
     if len(arrays) > 1:
         raise InputError(
             f"expected one scheduler in the environment, got {arrays[0].number} and {arrays[1].number}; say which "
-            "parts with --part"
+            "parts with --part (parts=)"
         )
     if not arrays and ranks is None:
         raise InputError(

@@ -165,7 +165,7 @@ class S3Connection(Connection):
             raise InputError(
                 f"{url}: expected credentials of S3 in the environment (AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE), got none; set them, or give --storage-option anonymous=true "
-                "for a public bucket"
+                "(bigin.storage_options) for a public bucket"
             )
         self.endpoint = str(self.client.meta.endpoint_url)
 
@@ -268,7 +268,7 @@ class AzureConnection(Connection):
             raise InputError(
                 f"{url}: expected an account of Azure in the environment (AZURE_STORAGE_ACCOUNT_NAME with "
                 "AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING), got none; set it, or give "
-                "--storage-option account_name=NAME"
+                "--storage-option account_name=NAME (bigin.storage_options)"
             )
         self.endpoint = self.config.get("endpoint") or f"https://{account}.blob.core.windows.net"
 

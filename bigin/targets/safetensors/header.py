@@ -301,6 +301,6 @@ def pack_header(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> by
     if len(data) > LARGEST:
         raise InputError(
             f"expected tensors whose header takes at most {LARGEST} bytes, got {len(entries)} that take {len(data)}; "
-            "use more files (--max-shard-size)"
+            "use more files: --max-shard-size (max_shard_size=)"
         )
     return len(data).to_bytes(8, "little") + data
