@@ -1,8 +1,8 @@
 """torch.nn.init's functions, with its names and parameters, for numpy and zarr arrays and torch tensors.
 
-Each fills its first argument in place and returns it. With neither a seed nor a name, every call draws other values, in
-the order of the calls, as torch's functions do: the n-th call draws from the stream `#n` of a generator (see
-`bigin.Generator` and `bigin.manual_seed`). With a seed or a name the values are a function of the arguments.
+Each function fills its first argument in place and returns it. Without a seed and a name, every call gives other
+values, as torch's functions do: the n-th call draws from the stream `#n` of a generator (see `bigin.Generator` and
+`bigin.manual_seed`). With a seed or a name the values are a function of the arguments.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def uniform_(
     """Fill with values from the uniform distribution U[a, b).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
-        a, b: lower bound, and upper bound, which no value reaches.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
+        a, b: lower bound, and upper bound, which is excluded.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -76,17 +76,17 @@ def normal_(
     """Fill with values from the normal distribution N(mean, std^2).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
-        mean, std: of the distribution.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
+        mean, std: mean and standard deviation of the distribution.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -118,19 +118,19 @@ def trunc_normal_(
     """Fill with values from N(mean, std^2) conditioned on [a, b].
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         mean, std: of the normal distribution before the truncation.
         a, b: bounds as values; -2 and 2 by default, as in torch.
         lower, upper: bounds in standard deviations from the mean, as in JAX, instead of a and b.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -159,7 +159,7 @@ def constant_(
     """Fill with a value.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         val: the value of every element.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
@@ -167,7 +167,7 @@ def constant_(
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -190,14 +190,14 @@ def ones_(
     """Fill with 1.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -218,14 +218,14 @@ def zeros_(
     """Fill with 0.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -253,18 +253,18 @@ def xavier_uniform_(
     """Fill with values from U[-x, x), x = gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
-        gain: a factor, or a nonlinearity, as calculate_gain takes it.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
+        gain: a factor, or a nonlinearity as in calculate_gain.
         in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -299,18 +299,18 @@ def xavier_normal_(
     """Fill with values from N(0, s^2), s = gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
-        gain: a factor, or a nonlinearity, as calculate_gain takes it.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
+        gain: a factor, or a nonlinearity as in calculate_gain.
         in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -347,20 +347,20 @@ def kaiming_uniform_(
     """Fill with values from U[-x, x), x = gain sqrt(3 / fan_mode) (He et al. 2015).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         a: the negative slope of leaky_relu.
         mode: fan_in keeps the variance of the forward pass, fan_out that of the backward pass.
-        nonlinearity: the function behind the layer, as calculate_gain takes it.
+        nonlinearity: the function after the layer, as in calculate_gain.
         in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -404,20 +404,20 @@ def kaiming_normal_(
     """Fill with values from N(0, s^2), s = gain / sqrt(fan_mode) (He et al. 2015).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         a: the negative slope of leaky_relu.
         mode: fan_in keeps the variance of the forward pass, fan_out that of the backward pass.
-        nonlinearity: the function behind the layer, as calculate_gain takes it.
+        nonlinearity: the function after the layer, as in calculate_gain.
         in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -458,17 +458,17 @@ def lecun_uniform_(
     """Fill with values from U[-x, x), x = sqrt(3 / fan_in) (LeCun et al. 1998).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -502,17 +502,17 @@ def lecun_normal_(
     """Fill with a normal truncated at two standard deviations, of variance 1 / fan_in (LeCun et al. 1998).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -549,20 +549,20 @@ def variance_scaling_(
     """Fill with a distribution around 0 of variance scale / fan_mode (jax.nn.initializers.variance_scaling).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         scale: a factor of the variance.
         mode: fan_in, fan_out, fan_avg or fan_geo_avg.
         distribution: truncated_normal, normal or uniform.
         in_axis, out_axis, batch_axis: the axes that the fans count; torch's layout by default, JAX's is -2 and -1.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -597,14 +597,14 @@ def eye_(
     """Fill a matrix with 1 on the diagonal and 0 elsewhere.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -626,15 +626,15 @@ def dirac_(
     """Fill a kernel of 3 to 5 axes with the Dirac delta, which passes channels on, in each of the groups.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
-        groups: of the convolution.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
+        groups: number of groups of the convolution.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((8, 8, 3), np.float32)
@@ -660,18 +660,18 @@ def sparse_(
     """Fill a matrix with exactly ceil(sparsity rows) zeros in every column, and N(0, std^2) elsewhere (Martens 2010).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         sparsity: the fraction of each column that is 0.
-        std: of the other values.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        std: standard deviation of the other values.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -700,18 +700,18 @@ def orthogonal_(
     """Fill with gain times a Haar-distributed matrix of orthonormal columns or rows (Saxe et al. 2013).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
-        gain: a factor, or a nonlinearity, as calculate_gain takes it.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
+        gain: a factor, or a nonlinearity as in calculate_gain.
         in_axis, out_axis: the layout, torch's by default; JAX's and Keras's is -2 and -1.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -745,18 +745,18 @@ def delta_orthogonal_(
     """Fill a kernel with 0, and its centre with gain times orthonormal columns (Xiao et al. 2018).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
-        gain: a factor, or a nonlinearity, as calculate_gain takes it.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
+        gain: a factor, or a nonlinearity as in calculate_gain.
         in_axis, out_axis: the layout, torch's by default; JAX's and Keras's is -2 and -1.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((8, 8, 3), np.float32)
@@ -790,18 +790,18 @@ def log_uniform_(
     """Fill with the exponential of values from U[ln a, ln b), at least floor.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         a, b: lower bound, and upper bound; both positive.
-        floor: values below it are it.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        floor: the smallest value; smaller values are set to it.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64,), np.float32)
@@ -828,17 +828,17 @@ def log_of_uniform_(
     """Fill with the logarithm of values from U[a, b], as A_log of Mamba-2.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         a, b: lower bound, which may be 0, and upper bound.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64,), np.float32)
@@ -866,18 +866,18 @@ def inverse_softplus_(
     """Fill with values whose softplus is log-uniform from a to b, as dt_bias of Mamba.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         a, b: lower bound, and upper bound, of the softplus.
-        floor: a softplus below it is it.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        floor: the smallest softplus; smaller ones are set to it.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64,), np.float32)
@@ -904,18 +904,18 @@ def identity_plus_noise_(
     """Fill a matrix with gain times the identity plus N(0, std^2).
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         gain: the mean of the diagonal.
         std: standard deviation of the noise.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)
@@ -942,17 +942,17 @@ def arange_(
     """Fill with start + step i along the last axis.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
-        start, step: the first value, and from one value to the next.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
+        start, step: the first value, and the difference between adjacent values.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64,), np.float32)
@@ -979,17 +979,17 @@ def linspace_(
     """Fill with equal steps from a to b along the last axis.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         a, b: the first and the last value.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64,), np.float32)
@@ -1015,17 +1015,17 @@ def log_arange_(
     """Fill with ln(start + i) along the last axis, as A_log of Mamba.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         start: the first value before the logarithm.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 16), np.float32)
@@ -1051,17 +1051,17 @@ def rotary_(
     """Fill with the inverse frequencies base^(-i / n) of rotary embeddings, along the last axis.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         base: base of the frequencies.
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((32,), np.float32)
@@ -1088,18 +1088,18 @@ def sinusoidal_(
     """Fill a matrix with the sinusoidal positions of Vaswani et al. 2017.
 
     Args:
-        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        tensor: a numpy or zarr array, a torch tensor, or another target of `bigin.fill`.
         base: base of the frequencies.
         order: sines and cosines side by side (interleaved), or in two halves (halves).
-        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
-        seed, name: of the stream, instead of the next one of the generator.
+        generator: the generator that gives the stream of this call; by default the one of `bigin.manual_seed`.
+        seed, name: seed and name of the stream, instead of those of the generator.
         threads, max_memory, overwrite: as in `bigin.fill`.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)

@@ -35,9 +35,9 @@ class Attestation:
     """A manifest of a model: a digest of each tensor, and the record that says how its values are computed.
 
     Attributes:
-        tensors: by the name of the law: dtype, shape and digest (blake2b).
-        law: the record of all tensors; None where only values are attested.
-        by: what said what the values are, or nothing.
+        tensors: for each name, the dtype, the shape and the digest (BLAKE2b).
+        law: the record of all tensors; None if only values are attested.
+        by: the recipe or configuration that the values were compared with, or an empty string.
     """
 
     tensors: Mapping[str, Mapping[str, Any]] = field(repr=False)
@@ -46,7 +46,7 @@ class Attestation:
 
     @property
     def digest(self) -> str:
-        """The digest of all: BLAKE2b-256 of a line for each tensor, in the order of the names: name, NUL, digest."""
+        """The digest of the manifest: BLAKE2b-256 of a line for each tensor (name, NUL, digest), sorted by name."""
         lines = (f"{name}\0{held['blake2b']}\n" for name, held in sorted(self.tensors.items()))
         return hashlib.blake2b("".join(lines).encode(), digest_size=32).hexdigest()
 
@@ -61,7 +61,7 @@ class Attestation:
 
     @property
     def text(self) -> str:
-        """The manifest, the same text each time."""
+        """The manifest as text; equal attestations have equal texts."""
         held = {
             "format": FORMAT,
             "bigin": bigin.__version__,
@@ -78,7 +78,7 @@ class Attestation:
         """Write the manifest to a file.
 
         Args:
-            path: the file, which is replaced.
+            path: the file; an existing file is replaced.
         """
         replace_file(Path(expand(path)), self.text.encode())
 
@@ -87,7 +87,7 @@ class Attestation:
         """Read a manifest.
 
         Args:
-            path: its file.
+            path: the file of the manifest.
 
         Returns:
             The attestation.
@@ -132,7 +132,7 @@ class Attestation:
             threads, max_memory: as in bigin.fill.
 
         Returns:
-            Which tensors have other values, are missing or are unknown.
+            The names of tensors that have other values, are missing or are unknown.
         """
         limits = Limits.parse(threads, max_memory)
         if target is None:
@@ -157,13 +157,13 @@ class Attestation:
 
 @dataclass(frozen=True)
 class AttestationCheck:
-    """What a comparison with a manifest found.
+    """The result of a comparison with a manifest.
 
     Attributes:
-        target: what was compared: a model's label, or the law.
-        total: the number of tensors that the manifest has.
-        different, missing, extra: names of tensors that have other values, dtypes or shapes, that are missing, and of
-            which the manifest says nothing.
+        target: what was compared: the label of a model, or "the law".
+        total: the number of tensors in the manifest.
+        different, missing, extra: names of tensors that have other values, dtypes or shapes; that are missing; and that
+            the manifest does not list.
     """
 
     target: str
@@ -174,7 +174,7 @@ class AttestationCheck:
 
     @property
     def equal(self) -> bool:
-        """Whether all tensors are those of the manifest."""
+        """Whether all tensors are equal to those of the manifest."""
         return not (self.different or self.missing or self.extra)
 
     def _repr_html_(self) -> str:
@@ -185,10 +185,10 @@ class AttestationCheck:
         return card(self.target, facts, listing(["tensor", "is"], rows) if rows else "")
 
     def as_dict(self) -> dict[str, Any]:
-        """The comparison as `bigin attest --check --json` prints it.
+        """Return the comparison as `bigin attest --check --json` prints it.
 
         Returns:
-            A dict of what JSON can hold.
+            A dict that can be written as JSON.
         """
         return {**vars(self), "equal": self.equal}
 
@@ -205,25 +205,25 @@ def attest(
     threads: int | None = None,
     max_memory: int | str | None = None,
 ) -> Attestation:
-    """Write a manifest of a model: a digest of every tensor, and the law by which its values are made.
+    """Write a manifest of a model: a digest of every tensor, and the specification of its values.
 
-    Nobody signs it. Anyone can check it: from the values of a checkpoint, or from the law with no checkpoint at all.
-    The values are compared with the law before it is attested.
+    The values are compared with their specification before the manifest is written. The manifest is not signed. It can
+    be checked against a checkpoint, or without one against values that are computed again.
 
     Args:
         target: a safetensors file, the folder or index of a checkpoint, a zarr group, or one array; here or in
             a store.
-        output: the manifest's file, which is replaced; None writes none.
-        recipe, like, variables, seed: what the values are, as in `verify`. By default what the record says.
-        values_only: attest the digests alone: of a trained model, or of one without a record.
-        threads, max_memory: as in `fill`. A thread reads or makes one tensor at a time.
+        output: file to write the manifest to; an existing file is replaced. If None, no file is written.
+        recipe, like, variables, seed: the expected values, as in `verify`. By default those of the record.
+        values_only: write digests only, without comparing values: for a trained model, or a model without a record.
+        threads, max_memory: as in `fill`. Each thread reads or computes one tensor at a time.
 
     Returns:
-        The attestation, whose `check` compares it again.
+        The attestation; its `check` method compares it again.
 
     Raises:
-        InputError: there is no such model, no record, or something is wrong with what was asked for.
-        DamagedError: the model does not hold what the record or the recipe says; nothing was written.
+        InputError: there is no such model or no record, or an argument is invalid.
+        DamagedError: the values differ from those of the record or the recipe; nothing was written.
 
     Example:
         >>> group = zarr.open_group("model.zarr", mode="w")

@@ -35,27 +35,28 @@ def check(
     max_memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ModelCheck:
-    """Find the tensors of a model that do not look as a recipe says, whatever code and seed initialized it.
+    """Find the tensors of a model that do not look like a recipe, whatever code and seed initialized them.
 
-    Values that were never written (zeros, NaN, what memory held before), a wrong standard deviation or distribution,
-    wrong fans, rows, shards or tensors that are equal though they are drawn, and tensors that are missing or that no
-    rule is for. All tests together are wrong about a model that is right once in a million times. They are statistics:
-    they do not see another seed, or a few values that were changed; `verify` compares bits.
+    The check finds values that were never written (zeros, NaN, leftover memory), wrong standard deviations,
+    distributions and fans, rows, shards and tensors that are equal although they are random, and tensors that are
+    missing or have no rule. One correct model in a million fails. The tests are statistical: they do not detect another
+    seed or a few changed values. Use `verify` to compare bits.
 
     Args:
-        model: a safetensors file, the folder or the index of a checkpoint, a zarr group, or one array; here or
+        model: a safetensors file, the folder or the index of a checkpoint, a zarr group, or one array; local or
             in a store.
-        recipe: the path of a recipe, or the name of one that ships. Without one, what the model's record says.
+        recipe: the path of a recipe, or the name of a recipe that ships with bigin. By default the model's record is
+            used.
         like, variables, dtype: as in `verify`.
-        sample: the share of each tensor that is read, above 0 and up to 1: some stretches of it, at least one.
-        sample_seed: which ones.
-        threads, max_memory, progress: as in `fill`. A thread reads one tensor at a time.
+        sample: the fraction of each tensor that is read, above 0 and up to 1, in one or more stretches.
+        sample_seed: seed that selects the stretches.
+        threads, max_memory, progress: as in `fill`. Each thread reads one tensor at a time.
 
     Returns:
-        Every tensor with what is wrong with it; `right` says whether nothing is.
+        Every tensor with its findings. The attribute `right` is True if there are none.
 
     Raises:
-        InputError: there is no such model or recipe, or something is wrong with what was asked for.
+        InputError: there is no such model or recipe, or an argument is invalid.
         FillError: the model could not be read.
 
     Example:
@@ -90,15 +91,15 @@ def show_model(
     """Describe every tensor of a model, and compare its values with the record, if there is one.
 
     Args:
-        model: a safetensors file, the folder or the index of a checkpoint, a zarr group, or one array; here or
+        model: a safetensors file, the folder or the index of a checkpoint, a zarr group, or one array; local or
             in a store.
         sample, sample_seed, threads, max_memory, progress: as in `check`.
 
     Returns:
-        Every tensor with the mean and the standard deviation of its values, and what is not as expected of them.
+        Every tensor with the mean and the standard deviation of its values, and its findings.
 
     Raises:
-        InputError: there is no such model, or something is wrong with what was asked for.
+        InputError: there is no such model, or an argument is invalid.
         FillError: the model could not be read.
 
     Example:

@@ -56,51 +56,54 @@ def fill(
 ) -> Report:
     """Fill a target with a method's initial values.
 
-    The value of an element depends on the seed, the name, the method, the global shape and its index alone.
+    The value of an element depends only on the seed, the name, the method, the global shape and the element's index.
 
     Args:
         target: a numpy array or memmap, a torch tensor or parameter, anything else with a writable buffer or
-            __array_interface__, or on a CUDA device with __cuda_array_interface__ or DLPack (all filled in place), the
-            path of a .npy file, a path, URL or store of a zarr array, a zarr.Array, or with `raw` the path of a file.
+            __array_interface__, or an array on a CUDA device with __cuda_array_interface__ or DLPack (all of these are
+            filled in place); the path of a .npy file; a path, URL or store of a zarr array; a zarr.Array; or with `raw`
+            the path of a file.
         method: a name that `bigin methods` lists, such as "xavier_uniform".
         seed: an integer from 0 to 2^64 - 1.
-        name: the name of the tensor in its model. By default an array's path in its zarr hierarchy; a root array, a
-            file and an array in memory have none. Tensors of other names draw other values.
-        shape, dtype: of a target that is made (float32 by default); those of an existing target must match. A raw file
-            needs both.
-        chunks, shards: shapes of those of a zarr array that is made, as in `create`; those of an existing one must
-            match.
-        region: the target is this part of a tensor of the global `shape`, as a rank's shard is: a slice or a pair of
-            (start, stop) for each axis, with steps if needed. Fans, std and structure come from the global shape.
-        padding_idx: the row that is zeros, as in torch.nn.Embedding.
-        raw, offset: the target is a file of values without a header, which begin at byte `offset`.
-        overwrite: whether a target that holds other data may be filled. A fill of the same values that was interrupted
-            continues, and a complete one is left as it is.
-        threads: number of threads. By default the cores that this process may use.
-        max_memory: bytes of buffers and preparation that the fill may add to what the process has, or a text such as
-            "2GiB". By default a quarter of what is available.
-        requests: number of chunks of a store on a network that are under way at once, as far as max_memory has room for
-            them. By default as many as the store bears: 16 at first, more while cores are idle, up to 64, and half as
-            many after each error.
-        sync: wait until the data is on the disk before the record says that the fill is complete.
-        device: where the values are made: "cpu", "cuda", "cuda:1", or "auto" for CUDA where that is faster. By default
-            the CPU for a target on the host, and its own device for one on a CUDA device. The values are the same.
-        max_device_memory: bytes of the CUDA device's memory that the fill may use, or a text such as "2GiB". By default
-            what is free.
-        progress: a function that is called from the calling thread, some ten times a second, with the bytes made so far
-            and the bytes in all; `bigin.ProgressBar()` is one that shows a bar.
+        name: the name of the tensor in its model. By default the path of an array in its zarr hierarchy, or the file
+            name of a file or a root array, without its ending. An array in memory has no name. Tensors with different
+            names have different values.
+        shape, dtype: of a new target (float32 by default); those of an existing target must match. A raw file needs
+            both.
+        chunks, shards: shapes of the chunks and shards of a new zarr array, as in `create`; those of an existing array
+            must match.
+        region: the part of a tensor of the global `shape` that the target is, such as the shard of a rank: a slice or a
+            pair (start, stop) for each axis. Slices may have steps. Fans, std and structure come from the global shape.
+        padding_idx: the row of zeros, as in torch.nn.Embedding.
+        raw, offset: whether the target is a file of values without a header, and the byte at which they begin.
+        overwrite: whether a target that holds other data may be filled. Without it, an interrupted fill of the same
+            values continues, and a complete one is left unchanged.
+        threads: number of threads; by default the number of cores that this process may use.
+        max_memory: bytes of buffers and preparation that the fill may add to the memory of the process, or a string
+            such as "2GiB". By default a quarter of what is available.
+        requests: number of chunks of a network store that are in flight at once, as far as max_memory allows. By
+            default the number adapts to the store: 16 at first, more while cores are idle, up to 64, and half as many
+            after each error.
+        sync: whether to wait until the data is on the disk before the record says that the fill is complete.
+        device: where the values are computed: "cpu", "cuda", "cuda:1", or "auto" for CUDA if that is faster. By default
+            the CPU for a target on the host, and its own device for a target on a CUDA device. The values are the same.
+        max_device_memory: bytes of the CUDA device's memory that the fill may use, or a string such as "2GiB". By
+            default all that is free.
+        progress: a function that is called about ten times a second, in the calling thread, with the bytes made so far
+            and the total bytes; `bigin.ProgressBar()` shows a bar.
         executor: runs the parts of the fill in other processes, which open the target by its path or URL: anything with
             submit(function, *arguments) -> Future, such as concurrent.futures.ProcessPoolExecutor, a dask Client, the
-            module ray, or a text, "processes:8" or "dask://scheduler:8786". By default threads of this process. The
-            values are the same. `bigin.plan` makes parts that any scheduler may run.
+            module ray, or a string such as "processes:8" or "dask://scheduler:8786". By default threads of this
+            process. The values are the same. `bigin.plan` makes parts that any scheduler can run.
         **parameters: the method's, with torch's names and defaults.
 
     Returns:
-        What was done: bytes, seconds, and the record.
+        A report: bytes, seconds and the record.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
-        FillError: the fill could not be finished; the record does not say complete, and the same call continues it.
+        InputError: an argument is invalid; nothing was changed.
+        FillError: the fill could not be finished; the record says that it is incomplete, and the same call continues
+            it.
         Interrupted: a KeyboardInterrupt that says how far the fill got.
 
     Example:
@@ -139,20 +142,20 @@ def fill_flat(
     max_memory: int | str | None = None,
     **parameters: Any,
 ) -> Report:
-    """Fill an array in memory with a slice of a flattened tensor, as a rank of FSDP holds one.
+    """Fill an array in memory with a slice of a flattened tensor, such as a rank of FSDP holds.
 
     Args:
-        target: as in `fill`, an array or tensor in memory. Its elements in C order are those of the tensor of the
-            global `shape`, flattened in C order, from the element `offset` on.
+        target: an array or tensor in memory, as in `fill`. Its elements in C order are those of the tensor of the
+            global `shape`, flattened in C order, starting at the element `offset`.
         method, seed, name, threads, max_memory, **parameters: as in `fill`.
         shape: of the whole tensor.
         offset: index of the first element in the flattened tensor.
 
     Returns:
-        What was done: bytes, seconds, and the record.
+        A report: bytes, seconds and the record.
 
     Raises:
-        InputError: something is wrong with what was asked for, or the slice does not fit; nothing was changed.
+        InputError: an argument is invalid, or the slice does not fit; nothing was changed.
 
     Example:
         >>> part = np.empty(1000, np.float32)
@@ -184,14 +187,14 @@ def create(
     shards: Any = None,
     zarr_format: int = 3,
 ) -> zarr.Array[Any] | np.memmap[Any, Any]:
-    """Make an empty array with a layout that suits a fill.
+    """Create an empty array with a layout that suits a fill.
 
     Args:
-        path: a path that ends in .npy makes a file; any other path or URL makes a zarr array without compression.
-            Inside a zarr group, missing groups on the way are made.
+        path: a path that ends in .npy creates a file; any other path or URL creates a zarr array without compression.
+            Inside a zarr group, missing groups are created.
         shape: the shape of the array.
         dtype: the name of a dtype, or a numpy dtype.
-        chunks: the shape of a chunk of a zarr array; by default whole rows of 16 MiB, and more for arrays that would
+        chunks: the shape of a chunk of a zarr array; by default 16 MiB of whole rows, and more for arrays that would
             have over 10,000 chunks.
         shards: the shape of a shard; by default there are none.
         zarr_format: 2 or 3.
@@ -200,7 +203,7 @@ def create(
         The opened array: a zarr.Array, or a np.memmap of the file.
 
     Raises:
-        InputError: an argument is invalid, or something exists at the path; nothing was made.
+        InputError: an argument is invalid, or something exists at the path; nothing was created.
 
     Example:
         >>> bigin.create("t.zarr", shape=(10**7, 256), dtype="float32").chunks

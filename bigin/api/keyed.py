@@ -36,25 +36,26 @@ class KeyedTable:
     """The initial rows of an embedding table whose rows are named by unsigned 64-bit keys.
 
     A value is a function of the seed, the table's name, the method, the row's key and the column, and of nothing else.
-    Nothing is stored. So a row is the same on every replica, whatever rows were made before it, and again when it
-    comes back after an eviction.
+    Nothing is stored. So a row is the same on every replica, after any other rows, and when it returns after an
+    eviction.
 
     Args:
-        dim: the elements of a row.
-        method: one whose values do not depend on the number of rows: normal, uniform, trunc_normal, constant, zeros,
-            ones, and those with the fan of the columns alone, such as kaiming_uniform.
+        dim: number of columns.
+        method: a method whose values do not depend on the number of rows: normal, uniform, trunc_normal, constant,
+            zeros, ones, and those that use only the fan of the columns, such as kaiming_uniform.
         seed: an integer from 0 to 2^64 - 1.
-        name: the table's. Tables of other names have other values.
+        name: the name of the table. Tables with different names have different values.
         dtype: of the values.
-        threads: for more than 4 MiB of rows; by default the cores that this process may use.
+        threads: number of threads for more than 4 MiB of rows; by default the number of cores that this process may
+            use.
         **parameters: the method's, as in `fill`.
 
     Raises:
-        InputError: something is wrong with what was asked for.
+        InputError: an argument is invalid.
 
     Attributes:
         dim, dtype: of the rows.
-        specification: what decides the values.
+        specification: the specification of the values.
 
     Example:
         >>> users = bigin.KeyedTable(64, "normal", std=0.01, seed=3, name="users")
@@ -95,17 +96,17 @@ class KeyedTable:
 
         Args:
             keys: integers of any dtype, shape and kind: a Python integer, a list, a numpy array, a torch tensor, an
-                array on a CUDA device. A negative one is its two's complement, as in an int64: -1 is the key 2^64 - 1.
-                Or texts, which are hashed to keys as docs/stream-v1.md defines it.
-            out: an array or tensor of shape (*keys.shape, dim) and the table's dtype that takes the values, on the
-                device of the keys.
+                array on a CUDA device. A negative integer stands for its two's complement, as in an int64: -1 is the
+                key 2^64 - 1. Or strings, which are hashed to keys as docs/stream-v1.md defines.
+            out: an array or tensor for the values, of shape (*keys.shape, dim) and the table's dtype, on the device of
+                the keys.
 
         Returns:
             The values, of shape (*keys.shape, dim): `out`, or a new torch tensor for a torch tensor of keys, an array
             on the device for another array there (torch.from_dlpack and cupy.from_dlpack take it), else a numpy array.
 
         Raises:
-            InputError: something is no key, or `out` does not suit.
+            InputError: a key is invalid, or `out` does not fit.
 
         Example:
             >>> items = bigin.KeyedTable(8, "uniform", a=-0.1, b=0.1, name="items", dtype="float16")
@@ -167,7 +168,7 @@ class KeyedTable:
             What was written.
 
         Raises:
-            InputError: something is no key, or something else is wrong with what was asked for.
+            InputError: a key or another argument is invalid.
             ExistsError: there is a dump of the table in the folder.
             FillError: the files could not be written.
 

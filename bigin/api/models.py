@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """What a recipe says of a tensor: the rule that matched, what it is filled with, and how many bytes it takes."""
+    """A tensor in an outline: the rule that matches it, the values that it gets, and its size in bytes."""
 
     tensor: str
     shape: tuple[int, ...]
@@ -73,7 +73,7 @@ def outline(
     dtype: Any = None,
     source: str | os.PathLike[str] | None = None,
 ) -> list[Row]:
-    """Describe what `initialize` would do, without doing it.
+    """Describe what `initialize` would write, without writing it.
 
     Args:
         recipe, like, seed, variables, strict, dtype, source: as in `initialize`.
@@ -82,7 +82,7 @@ def outline(
         A row for every tensor, in the order of the names.
 
     Raises:
-        InputError: something is wrong with the recipe, or with the model.
+        InputError: the recipe or the model is invalid.
 
     Example:
         >>> group = zarr.open_group("model.zarr", mode="w")
@@ -122,34 +122,35 @@ def initialize(
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Fill every tensor of a model by the rule of a recipe that matches it.
+    """Fill every tensor of a model, each by the first rule of a recipe that matches its name.
 
     Args:
-        recipe: the path of a TOML file, or the name of a recipe that ships, such as "gpt2"; see docs/recipes.md.
-        out: with `like`, where the new model goes: a folder for a safetensors checkpoint, a path that ends in
-            .safetensors for one file, or in .zarr for a group. Without, an existing zarr group, filled in place.
+        recipe: the path of a TOML file, or the name of a recipe that ships with bigin, such as "gpt2"; see
+            docs/recipes.md.
+        out: with `like`, the new model: a folder for a safetensors checkpoint, a path that ends in .safetensors for one
+            file, or in .zarr for a group. Without `like`, an existing zarr group, which is filled in place.
         like: a model whose names, shapes and dtypes the new one has: a safetensors file, the folder or the index of a
             checkpoint, or a zarr group. Its values are not read.
-        seed: instead of the recipe's.
+        seed: the seed, instead of the recipe's.
         variables: numbers or expressions that override those under the recipe's [vars].
-        strict: raise InputError, instead of warning, where a rule matches no tensor or a variable contradicts the
-            model.
-        dtype: the dtype of all tensors of floats, instead of those of `like`.
-        format: "orbax" for an Orbax checkpoint in the folder `out`, which restores as a tree of dictionaries: a tensor
-            `a.b` as `tree["a"]["b"]`. By default what the ending of `out` says.
-        source: the checkpoint that rules copy from, instead of the recipe's `from`. Where `like` is not given, the new
-            model is like it.
-        max_shard_size: the largest number of bytes in a file of a checkpoint, or a text such as "5GB". By default the
-            files are those of `like`, and 5 GiB where it has none.
-        weights_only: leave out what lies beside the weights of `like`, a checkpoint's folder: config.json,
+        strict: whether to raise InputError, instead of warning, if a rule matches no tensor or a variable contradicts
+            the model.
+        dtype: the dtype of all float tensors, instead of those of `like`.
+        format: "orbax" for an Orbax checkpoint in the folder `out`. It restores as a tree of dictionaries, in which the
+            tensor `a.b` is `tree["a"]["b"]`. By default the ending of `out` selects the format.
+        source: the checkpoint that rules copy from, instead of the recipe's `from`. Without `like`, the new model has
+            its names, shapes and dtypes.
+        max_shard_size: the largest number of bytes in a file of a checkpoint, or a string such as "5GB". By default the
+            files are those of `like`, or have up to 5 GiB.
+        weights_only: whether to leave out the other files in the checkpoint folder `like`: config.json,
             generation_config.json, and the files of tokenizers and processors.
         overwrite, threads, max_memory, requests, sync, progress: as in `fill`.
 
     Returns:
-        What was done: bytes, seconds, and the record of all tensors.
+        A report: bytes, seconds and the record of all tensors.
 
     Raises:
-        InputError: something is wrong with the recipe, or with what it is asked to fill; nothing was changed.
+        InputError: the recipe, the model or an argument is invalid; nothing was changed.
         FillError: the fill could not be finished; the same call continues where it stopped.
 
     Example:
@@ -210,8 +211,9 @@ def initialize_dummy(
 ) -> Report:
     """Write a checkpoint like another one, quantized or not, with weights that make finite activations.
 
-    This is for measuring the speed of servers. Scales and norms are 1, biases 0, matrices of floats N(0, 0.02^2).
-    Integers and floats of 4 bits that hold quantized weights are drawn: 0, and rarely the smallest of both signs.
+    Use it to measure the speed of servers. Scales and norms are 1, biases are 0, and float matrices are N(0, 0.02^2).
+    Integers and 4-bit floats that hold quantized weights are drawn. Most are 0, and a few are the smallest number of
+    either sign.
 
     Args:
         out, like, max_shard_size, weights_only: as in `initialize`.
@@ -219,10 +221,10 @@ def initialize_dummy(
         overwrite, threads, max_memory, requests, sync, progress: as in `fill`.
 
     Returns:
-        What was done: bytes, seconds, and the record of all tensors.
+        A report: bytes, seconds and the record of all tensors.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
         FillError: the fill could not be finished; the same call continues where it stopped.
 
     Example:
@@ -242,7 +244,7 @@ def initialize_dummy(
 
 
 def outline_dummy(like: Any, *, seed: int = 0) -> list[Row]:
-    """What `initialize_dummy` would do, without doing any of it.
+    """Describe what `initialize_dummy` would write, without writing it.
 
     Args:
         like, seed: as in `initialize_dummy`.

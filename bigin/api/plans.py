@@ -57,10 +57,10 @@ from bigin.targets.safetensors.companions import Companions
 
 
 class Plan:
-    """A job in parts, each of which any process on any machine may do, in any order and any number of times.
+    """A job in parts, which any process on any machine may do, in any order and any number of times.
 
-    The target is made by then, and its record says that it is not complete. `bigin.plan` makes a plan, `Plan.read`
-    reads one that was written to a file.
+    The target exists, and its record says that it is incomplete. `bigin.plan` makes a plan; `Plan.read` reads a plan
+    from a file.
 
     Example:
         >>> plan = bigin.plan("table.npy", "normal", std=0.02, shape=(40000, 64), parts=4)
@@ -83,21 +83,21 @@ class Plan:
         """Read a plan from a file.
 
         Args:
-            path: of what `write` or `bigin plan` has written.
+            path: the file that `write` or `bigin plan` has written.
 
         Returns:
             The plan.
 
         Raises:
-            InputError: there is no plan, or it was made by another version of bigin or of the stream.
+            InputError: the file is not a plan, or was made by another version of bigin or of the stream.
         """
         return cls(read_plan(expand(path)))
 
     def write(self, path: str | Path) -> None:
-        """Write the plan to a file, of about a kilobyte.
+        """Write the plan to a file of about one kilobyte.
 
         Args:
-            path: of the file, which is replaced.
+            path: the file; an existing file is replaced.
         """
         self._data.write(Path(expand(path)))
 
@@ -113,12 +113,12 @@ class Plan:
 
     @property
     def rounds(self) -> dict[str, int]:
-        """The rounds of preparation that come first, in their order, each with its number of parts."""
+        """The rounds of preparation that come first, in order, each with its number of parts."""
         return dict(self._data.rounds)
 
     @property
     def fingerprint(self) -> str:
-        """A hash that identifies the plan, also among plans of the same values in other parts."""
+        """A hash that identifies the plan. Plans of the same values in other parts have other hashes."""
         return self._data.fingerprint
 
     def __repr__(self) -> str:
@@ -136,14 +136,14 @@ class Plan:
         return card(self.target, facts)
 
     def parts_of(self, text: str | None = None, round: str = FILL, *, one_based: bool = False) -> Sequence[int]:
-        """The numbers of parts that a text names, or that the environment assigns to this process.
+        """Return the numbers of the parts that a string names, or that the environment assigns to this process.
 
         Args:
-            text: such as "17,40-60". Without, the number of a task of a job array (SLURM_ARRAY_TASK_ID,
+            text: a string such as "17,40-60". By default the number of a task of a job array (SLURM_ARRAY_TASK_ID,
                 JOB_COMPLETION_INDEX, AWS_BATCH_JOB_ARRAY_INDEX, SGE_TASK_ID, PBS_ARRAY_INDEX) or of a rank (RANK,
                 OMPI_COMM_WORLD_RANK) in the environment.
-            round: of which round.
-            one_based: whether the text, or the scheduler, counts from 1.
+            round: the round of preparation that the parts belong to.
+            one_based: whether the string, or the scheduler, counts from 1.
 
         Returns:
             The numbers, from 0.
@@ -171,17 +171,17 @@ class Plan:
         sync: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Done]:
-        """Do some parts, in this process. Any two attempts at a part write the same bytes.
+        """Do parts of the plan in this process. Any two attempts at a part write the same bytes.
 
         Args:
-            parts: numbers, or a text such as "17,40-60". Without, what the environment assigns to this process.
-            round: the round of preparation that the parts are of; by default the last, which fills.
-            again: do parts again that are marked as done.
-            threads, max_memory, requests, progress: as in `bigin.fill`; progress is that of a part.
+            parts: numbers, or a string such as "17,40-60". Without, what the environment assigns to this process.
+            round: the round that the parts belong to; by default the last, which fills.
+            again: whether to repeat parts that are marked as done.
+            threads, max_memory, requests, progress: as in `bigin.fill`; progress is called for each part.
             sync: bring a part to the disk before it is marked as done.
 
         Returns:
-            What was done, for each part.
+            A report for each part.
         """
         options = Options(Limits.parse(threads, max_memory, requests=requests), again, sync)
         check_progress(progress)
@@ -196,7 +196,7 @@ class Plan:
         """Count the parts that are done.
 
         Returns:
-            Their number, what is missing, bytes and rate.
+            The number of parts, the missing parts, the bytes and the rate.
         """
         return status_of(self._data)
 
@@ -211,7 +211,7 @@ class Plan:
             threads, max_memory, requests: as in `bigin.fill`.
 
         Returns:
-            What was done: a Report, or of a plan that reads, what it has found: a Verification, or an Overview.
+            A Report of a fill, the Verification of a plan that verifies, or the Overview of a plan that shows.
         """
         limits = Limits.parse(threads, max_memory, requests=requests)
         found = finish(self._data, limits)
@@ -231,14 +231,14 @@ class Plan:
 
         Args:
             executor: anything with submit(function, *arguments) -> Future: of concurrent.futures, mpi4py.futures, Parsl
-                or submitit; a dask.distributed Client; the module ray; or a text, "processes:8" or
-                "dask://scheduler:8786". Parts whose worker is lost are done again by others.
-            threads: of a worker at a part. By default one, or its share of this machine's cores where the executor's
-                processes are here.
-            max_memory: bytes of buffers that a worker may add to its process.
-            requests: as in `bigin.fill`, of a worker.
+                or submitit; a dask.distributed Client; the module ray; or a string such as "processes:8" or
+                "dask://scheduler:8786". If a worker is lost, other workers do its parts again.
+            threads: number of threads of a worker. By default one, or the worker's share of the cores if the executor
+                runs on this machine.
+            max_memory: bytes of buffers that a worker may add to the memory of its process.
+            requests: as in `bigin.fill`, for each worker.
             sync: bring a part to the disk before it is marked as done.
-            progress: called now and then with the work that is done and the work in all.
+            progress: a function that is called with the finished work and the total work.
 
         Returns:
             As `finish`.
@@ -270,19 +270,19 @@ def plan(
     overwrite: bool = False,
     **parameters: Any,
 ) -> Plan:
-    """Cut a fill into parts, and make its target, so that many machines may fill it.
+    """Create a target and cut its fill into parts, so that many machines can fill it.
 
     Args:
-        target: a path or a URL, which every machine sees: as in `fill`.
-        parts: how many; each has whole chunks or shards.
+        target: a path or a URL, as in `fill`, that every machine can access.
+        parts: number of parts; each has whole chunks or shards.
         method, seed, name, shape, dtype, chunks, shards, raw, offset, region, padding_idx, **parameters: as in `fill`.
-        overwrite: whether a target that holds other data, or that another plan has begun, may be filled.
+        overwrite: whether a target that holds other data, or that another plan has begun, may be replaced.
 
     Returns:
         The plan. The same call gives the same plan, and forgets no part that is done.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> plan = bigin.plan("table.npy", "normal", std=0.02, shape=(40000, 64), parts=4)
@@ -317,18 +317,19 @@ def plan_initialize(
     weights_only: bool = False,
     overwrite: bool = False,
 ) -> Plan:
-    """Cut the filling of a whole model into parts, and make its files, so that many machines may fill it.
+    """Create the files of a model and cut its fill into parts, so that many machines can fill it.
 
     Args:
         recipe, out, like, seed, variables, strict, dtype, format, source: as in `initialize`.
-        max_shard_size, weights_only, overwrite: as in `initialize`; `out` is a path or a URL, which every machine sees.
+        max_shard_size, weights_only, overwrite: as in `initialize`; `out` is a path or a URL that every machine can
+            access.
         parts: as in `plan`.
 
     Returns:
         The plan.
 
     Raises:
-        InputError: something is wrong with the recipe, or with what it is asked to fill; nothing was changed.
+        InputError: the recipe, the model or an argument is invalid; nothing was changed.
 
     Example:
         >>> group = zarr.open_group("model.zarr", mode="w")
@@ -367,17 +368,18 @@ def plan_dummy(
     weights_only: bool = False,
     overwrite: bool = False,
 ) -> Plan:
-    """Cut the filling of a model of which only the speed matters into parts, as `plan_initialize` does.
+    """Create the files of a dummy checkpoint and cut its fill into parts, as `plan_initialize` does.
 
     Args:
-        out, like, seed, max_shard_size, weights_only, overwrite: as in `initialize_dummy`; every machine sees `out`.
+        out, like, seed, max_shard_size, weights_only, overwrite: as in `initialize_dummy`; every machine can access
+            `out`.
         parts: as in `plan`.
 
     Returns:
         The plan.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> group = zarr.open_group("like.zarr", mode="w")
@@ -428,20 +430,20 @@ def plan_verify(
     source: str | os.PathLike[str] | None = None,
     **parameters: Any,
 ) -> Plan:
-    """Cut a verification into parts, which many machines may do. `finish` returns what they have found.
+    """Cut a verification into parts for many machines. `finish` returns the result.
 
     Args:
-        target: as in `verify`, a path or a URL, which every machine sees.
+        target: as in `verify`, a path or a URL that every machine can access.
         parts: as in `plan`.
         method, recipe, like, variables, seed, name, shape, dtype, raw, offset, region, padding_idx, sample,
-            sample_seed, source, **parameters: as in `verify`. With a recipe, the target has the tensors that the recipe
-            is for and no others.
+            sample_seed, source, **parameters: as in `verify`. With a recipe, the target must have exactly the
+            tensors of the recipe.
 
     Returns:
         The plan.
 
     Raises:
-        InputError: there is nothing to compare with, or something is wrong with what was asked for.
+        InputError: there is no record, method or recipe to compare with, or an argument is invalid.
 
     Example:
         >>> report = bigin.fill("table.npy", "normal", std=0.02, shape=(40000, 64))
@@ -502,10 +504,10 @@ def plan_show(
     sample_seed: int = 0,
     **parameters: Any,
 ) -> Plan:
-    """Cut the statistics of a target into parts, which many machines may read. `finish` returns what `show` does.
+    """Cut the statistics of a target into parts for many machines. `finish` returns the same as `show`.
 
     Args:
-        target: as in `show`, a path or a URL, which every machine sees. It is filled completely, or not by bigin.
+        target: as in `show`, a path or a URL that every machine can access. It must not be partly filled.
         parts: as in `plan`.
         method, seed, name, shape, dtype, raw, offset, region, padding_idx, sample, sample_seed, **parameters: as in
             `show`.
@@ -514,7 +516,7 @@ def plan_show(
         The plan.
 
     Raises:
-        InputError: there is nothing to read, or something is wrong with what was asked for.
+        InputError: there is no such target, or an argument is invalid.
 
     Example:
         >>> report = bigin.fill("table.npy", "normal", std=0.02, shape=(40000, 64))
@@ -559,22 +561,21 @@ def overview_of(plan: WorkPlan, found: Measured, limits: Limits) -> Overview:
 
 
 def plan_grow(table: Any, num_embeddings: int, *, parts: int) -> Plan:
-    """Cut the growing of a table into parts, so that many machines may add its rows.
+    """Cut the growth of a table into parts, so that many machines can add its rows.
 
-    Its old rows are not touched by any part. Readers see the old table until `finish`, which keeps other writers of
-    bigin away while it writes the chunks that old and new rows share, and then the new shape.
+    No part changes an old row. Readers see the old table until `finish`, which locks the table, writes the chunks that
+    old and new rows share, and then writes the new shape.
 
     Args:
-        table: the path or the URL of a table, as in `EmbeddingTable.open`, which every machine sees.
-        num_embeddings: the number of rows in the end, more than there are.
-        parts: as in `plan`, of the chunks or shards of new rows alone.
+        table: the path or the URL of a table, as in `EmbeddingTable.open`, that every machine can access.
+        num_embeddings: the new number of rows, larger than the present one.
+        parts: as in `plan`; only chunks or shards of new rows are counted.
 
     Returns:
         The plan. The same call gives the same plan, and forgets no part that is done.
 
     Raises:
-        InputError: the method's values depend on the number of rows, or something else is wrong with what was asked
-            for; nothing was changed.
+        InputError: the method's values depend on the number of rows, or an argument is invalid; nothing was changed.
 
     Example:
         >>> table = bigin.EmbeddingTable.create("users.npy", 1000, 64, "normal", std=0.01, seed=3)

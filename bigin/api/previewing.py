@@ -33,9 +33,9 @@ def preview(
     requests: int | None = None,
     **parameters: Any,
 ) -> Preview:
-    """Describe what `fill` would do: bytes, chunks, memory, and a time by a rate that is measured.
+    """Describe what `fill` would do: bytes, chunks, memory, and an estimated time.
 
-    To measure it, some values (256 MiB at most, or one chunk) are written beside the target and removed again. The
+    To measure the speed, some values (256 MiB at most, or one chunk) are written beside the target and removed. The
     target itself is not changed.
 
     Args:
@@ -43,7 +43,7 @@ def preview(
             max_memory, requests, **parameters: as in `fill`.
 
     Returns:
-        What would be done.
+        A preview of the fill.
 
     Raises:
         InputError: `fill` would refuse it.

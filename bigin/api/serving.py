@@ -31,27 +31,27 @@ def serve(
     threads: int | None = None,
     max_memory: int | str | None = None,
 ) -> Server:
-    """Serve initial values as a zarr store over HTTP; they are computed when they are asked for, and stored nowhere.
+    """Serve initial values as a zarr store over HTTP; they are computed on request and never stored.
 
-    The store is that of `virtual_store`, in zarr format 3. Ranges of bytes, HEAD and entity tags are answered, and
-    pages of any site may read, unless `origin` names one. There is no encryption and nobody is asked who he is: give a
-    `host` other than this machine's own only where anybody may read the values.
+    The store is that of `virtual_store`, in zarr format 3. Byte ranges, HEAD requests and entity tags are supported.
+    Web pages of any site may read the store, unless `origin` names one. There is no encryption and no authentication:
+    set `host` to a public address only if anybody may read the values.
 
     Args:
         model, like, seed, variables, strict, dtype, chunks, shards: as in `virtual_store`.
         host: the address to listen on; by default it is reachable only from this machine.
         port: the port to listen on; 0 for any free port.
-        origin: the site whose pages may read in a browser, such as "https://example.org" (CORS); "*" for all, None for
-            none.
-        threads: how many responses are made at once. By default as many as this process may use cores.
-        max_memory: bytes of the chunks that are made and sent, and of preparation, or a text such as "2GiB". By
-            default a quarter of what is available. It also bounds the number of connections.
+        origin: the site whose web pages may read the store, such as "https://example.org" (CORS); "*" for all sites,
+            None for none.
+        threads: number of concurrent responses; by default the number of cores that this process may use.
+        max_memory: bytes of chunks that are being made and sent, and of preparation, or a string such as "2GiB". By
+            default a quarter of what is available. It also limits the number of connections.
 
     Returns:
-        The server, which runs in a thread until it is closed. It can be used with `with`.
+        The server, which runs in a thread until it is closed. It is a context manager.
 
     Raises:
-        InputError: something is wrong with what was asked for, or the port is taken.
+        InputError: an argument is invalid, or the port is in use.
 
     Example:
         >>> import urllib.request

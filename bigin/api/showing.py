@@ -55,22 +55,22 @@ def show(
 ) -> Overview:
     """Describe a target, and compare its values with the distribution of their method.
 
-    Statistics are no proof: `verify` compares every bit.
+    Statistics prove nothing: `verify` compares every bit.
 
     Args:
         target: as in `fill`.
-        method, seed, name, shape, dtype, region, padding_idx, **parameters: what it should hold, as in `fill`. Without
-            a method it is what its record says, or nothing.
+        method, seed, name, shape, dtype, region, padding_idx, **parameters: the expected values, as in `fill`. Without
+            a method they are those of the record, if there is one.
         raw, offset, threads, max_memory, requests, progress: as in `fill`.
-        statistics: whether the values are read at all.
+        statistics: whether to read the values.
         sample: the fraction of the chunks that is read, above 0 and up to 1.
-        sample_seed: which ones.
+        sample_seed: seed that selects the chunks.
 
     Returns:
         The layout, the record, the progress of an incomplete fill, statistics and checks.
 
     Raises:
-        InputError: there is no such target, or something is wrong with what was asked for.
+        InputError: there is no such target, or an argument is invalid.
         FillError: the target could not be read.
 
     Example:

@@ -49,12 +49,12 @@ def signal(
     max_memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Signal:
-    """Propagate a random batch through the linear and convolution layers that a recipe fills; return the variances.
+    """Propagate a random batch through the linear and convolution layers of a recipe, and return the variances.
 
-    The weights are computed as they are needed and never stored: nothing is written. The batch passes through the
+    The weights are computed when they are needed and never stored. The batch passes through the
     weights of two or more dimensions in the natural order of their names (layers.2 before layers.10). Embeddings are
-    left out. A layer that does not take the outputs of the one before it gets a new batch. A model that is no plain
-    stack of layers gets a note: bigin.torch.signal runs its own code.
+    skipped. A layer that cannot take the outputs of the previous layer gets a new batch. If the model is not a plain
+    stack of layers, the result has a note; use bigin.torch.signal, which runs the model's own code.
 
     Args:
         recipe, like, seed, variables, strict: as in `initialize`.
@@ -63,8 +63,8 @@ def signal(
         nonlinearity: the function after each layer: linear, relu, leaky_relu:SLOPE, tanh, sigmoid, selu, gelu, silu.
         batch: number of samples in the batch.
         batch_seed: seed of the batch.
-        max_memory: bytes, or a text such as "2GiB", for the preparation of orthogonal weights; by default a quarter of
-            the free memory.
+        max_memory: bytes, or a string such as "2GiB", for the preparation of orthogonal weights; by default a quarter
+            of the free memory.
         progress: called with the number of finished layer passes and their total.
 
     Returns:

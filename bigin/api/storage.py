@@ -11,19 +11,20 @@ from bigin.core.storage import using
 
 @contextmanager
 def storage_options(**options: str) -> Iterator[None]:
-    """Use other options of object stores than the environment's, within a with statement.
+    """Set options of object stores within a with statement.
 
-    They hold for the whole process, and for the processes of an executor. docs/object-stores.md lists them.
+    The options take precedence over those of the environment. They apply to the whole process, and to the processes of
+    an executor. docs/object-stores.md lists them.
 
     Args:
-        **options: of the store, such as region, profile, endpoint, anonymous or part_size. For a URL of fsspec, those
-            of its file system.
+        **options: options of the store, such as region, profile, endpoint, anonymous or part_size, as strings. For a
+            URL of fsspec, those of its file system.
 
     Returns:
         A context manager.
 
     Raises:
-        InputError: a value is no text. An option that a store does not know is refused when the store is opened.
+        InputError: a value is not a string. Unknown options are refused when the store is opened.
 
     Example:
         >>> with bigin.storage_options(region="eu-west-1", part_size="64MiB"):

@@ -47,32 +47,33 @@ def grow_vocabulary(
     progress: Callable[[int, int], None] | None = None,
     **parameters: Any,
 ) -> Report:
-    """Write a copy of a checkpoint with more rows in its embeddings of tokens.
+    """Write a copy of a checkpoint with more rows in its token embeddings.
 
-    The input and the output embeddings grow together, config.json says the new `vocab_size`, and everything else is
-    copied bit for bit. No tensor is held in memory, so the checkpoint may be larger than that.
+    The input and output embeddings grow together, config.json gets the new `vocab_size`, and everything else is copied
+    bit for bit. The checkpoint may be larger than memory.
 
     Args:
-        checkpoint: a safetensors file, the folder or index of a checkpoint, or a zarr group; here or in a store.
-        out: where the new checkpoint goes: a folder, or a path that ends in .safetensors.
-        rows: how many rows the embeddings are to have. By default as many as `multiple` asks for.
-        new: what the new rows are: "mean" of the old ones, "mean+covariance" (a normal distribution with the mean and
+        checkpoint: a safetensors file, the folder or index of a checkpoint, or a zarr group; local or in an object
+            store.
+        out: the new checkpoint: a folder, or a path that ends in .safetensors.
+        rows: the new number of rows of the embeddings. By default the present number, rounded up to `multiple`.
+        new: the values of new rows: "mean" of the old rows, "mean+covariance" (a normal distribution with the mean and
             10^-9 times the covariance of the old ones, as `resize_token_embeddings` of transformers draws them),
             "row:17" for copies of a row, or a method.
-        multiple: a number that the rows are rounded up to a multiple of, such as 64.
-        tied: whether the output embeddings are the input embeddings, and get the same new rows: True, False, or "auto"
-            for what config.json says.
-        tensors: the names of the tensors to grow. By default those that are known by their names and rows.
+        multiple: round the number of rows up to a multiple of this, such as 64.
+        tied: whether input and output embeddings are one tensor and get the same new rows: True, False, or "auto" to
+            follow config.json.
+        tensors: names of the tensors to grow. By default they are found by name and number of rows.
         seed: an integer from 0 to 2^64 - 1.
         max_shard_size: as in `initialize`.
         overwrite, threads, max_memory, sync, progress: as in `fill`.
         **parameters: the method's, with torch's names and defaults.
 
     Returns:
-        What was done: bytes, seconds, and the record of all tensors, which says which rows are new.
+        A report: bytes, seconds and the record of all tensors, which says which rows are new.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
         FillError: the checkpoint could not be finished; the same call continues where it stopped.
 
     Example:

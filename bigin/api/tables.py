@@ -41,19 +41,19 @@ BLOCK = 1 << 20  # bytes of rows that are read together while they are iterated 
 class EmbeddingTable:
     """A table of shape (num_embeddings, embedding_dim) in a .npy file or a zarr array, which may be larger than memory.
 
-    A row's initial values depend on seed, name, method, embedding_dim and the row's number alone, so that rows can be
-    added, or brought back to what they were, at any time. What is written into the array in between (trained rows,
-    by `update`, or through zarr or numpy) stays as it is.
+    The initial values of a row depend only on seed, name, method, embedding_dim and the row's number. So rows can be
+    added, or reset to their initial values, at any time. Rows that were written in between (by `update`, or through
+    zarr or numpy) stay unchanged.
 
-    A table is indexed as numpy arrays are: `table[5]`, `table[5:9]`, `table[[5, 7]]`, `table[-1]`, `table[:, 0]`.
+    A table is indexed like a numpy array: `table[5]`, `table[5:9]`, `table[[5, 7]]`, `table[-1]`, `table[:, 0]`.
     `numpy.asarray(table)` reads all of it; iterating reads a megabyte at a time.
 
-    The shape is that of the moment of opening: another process's `grow` is seen by opening the table again. Any number
-    of processes may read; `grow` and `reset` keep each other away.
+    The shape is that at the time of opening. Open the table again to see rows that another process has added. Any
+    number of processes may read. `grow` and `reset` lock each other out.
 
     Attributes:
-        report: what the `create` or `grow` of this object did, or None.
-        specification: what decides the initial values.
+        report: the report of the `create` or `grow` call of this object, or None.
+        specification: the specification of the initial values.
 
     Example:
         >>> table = bigin.EmbeddingTable.create("users.npy", 1000, 64, "normal", std=0.01, seed=3)
@@ -102,29 +102,29 @@ class EmbeddingTable:
         progress: Callable[[int, int], None] | None = None,
         **parameters: Any,
     ) -> EmbeddingTable:
-        """Make a table with its initial values.
+        """Create a table with its initial values.
 
-        What the same call has begun and not finished continues, and a table that it has finished is opened as it is.
+        If the same call was interrupted, it continues. If the table is complete already, it is opened.
 
         Args:
-            path: of a new .npy file, or a path or URL where a new zarr array is made.
-            num_embeddings: the number of rows; 0 is a table that is still to grow.
-            embedding_dim: elements in a row.
-            padding_idx: the row that is zeros, as in torch.nn.Embedding; negative ones count from the end. Growing does
-                not move it.
-            chunks, shards: rows in a chunk and in a shard of the zarr array. By default chunks of 16 MiB, however few
-                rows there are yet, and no shards.
+            path: path of a new .npy file, or path or URL of a new zarr array.
+            num_embeddings: number of rows; may be 0.
+            embedding_dim: number of columns.
+            padding_idx: the row of zeros, as in torch.nn.Embedding; a negative number counts from the end. It does not
+                move when the table grows.
+            chunks, shards: rows per chunk and per shard of the zarr array. By default chunks of 16 MiB, also for a
+                small table, and no shards.
             method, dtype, seed, name, threads, max_memory, requests, sync, progress, **parameters: as in `bigin.fill`.
 
         Returns:
             The table.
 
         Raises:
-            InputError: something is wrong with what was asked for; nothing was made.
-            ExistsError: there is something else at the path.
+            InputError: an argument is invalid; nothing was created.
+            ExistsError: something else exists at the path.
             FillError: the table could not be finished.
 
-        Warns (TableWarning) where the method's values depend on the number of rows, so that the table cannot grow.
+        Warns (TableWarning) if the method's values depend on the number of rows, so that the table cannot grow.
 
         Example:
             >>> table = bigin.EmbeddingTable.create("users.zarr", 1000, 16, "normal", std=0.01, seed=3)
@@ -210,7 +210,7 @@ class EmbeddingTable:
 
     @property
     def embedding_dim(self) -> int:
-        """Elements in a row."""
+        """The number of columns."""
         return self.shape[1]
 
     @property
@@ -290,10 +290,9 @@ class EmbeddingTable:
         return card(f"embedding table, {self.label}", facts)
 
     def rows(self, ids: Any) -> np.ndarray[Any, Any]:
-        """Read rows in the order of the ids, which may repeat. Rows that other processes have written are seen.
+        """Read rows in the order of the ids, which may repeat. Rows that other processes have written are included.
 
-        Negative ids are refused, as in torch.nn.Embedding: among ids they are more often a mistake than a row counted
-        from the end.
+        Negative ids are refused, as in torch.nn.Embedding.
 
         Args:
             ids: integers from 0 to num_embeddings - 1, of any shape.
@@ -301,7 +300,7 @@ class EmbeddingTable:
         Returns:
             The values, of shape (*ids.shape, embedding_dim) and the table's dtype.
 
-        Raises InputError for what is no id of the table.
+        Raises InputError for an id that the table does not have.
         """
         numbers = parse_ids(ids, self.num_embeddings)
         return self._rows.gather(numbers.reshape(-1)).reshape(*numbers.shape, self.embedding_dim)
@@ -316,21 +315,21 @@ class EmbeddingTable:
         sync: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Report:
-        """Add rows, with the values of a new table of that size. All other rows keep their values.
+        """Add rows with the values that a new table of that size would have. All other rows keep their values.
 
-        Killed at any moment, it leaves the table as it was (or grown), and can be run again.
+        If the process is killed, the table is unchanged or grown, and the call can be repeated.
 
         Args:
-            num_embeddings: the number of rows in the end, not below what there is.
+            num_embeddings: the new number of rows, at least the present one.
             threads, max_memory, requests, sync, progress: as in `bigin.fill`.
 
         Returns:
-            What was done: the bytes of the new rows, the seconds, and the record.
+            A report: the bytes of the new rows, the seconds and the record.
 
         Raises:
-            InputError: the method's values depend on the number of rows, or something else is wrong with what was asked
-                for; nothing was changed. Or another writer is at work.
-            FillError, OSError: it could not be finished; the table is as it was.
+            InputError: the method's values depend on the number of rows, an argument is invalid, or another process is
+                writing; nothing was changed.
+            FillError, OSError: the table could not be grown; it is unchanged.
         """
         number = count("num_embeddings", num_embeddings, 0)
         limits, options = (
@@ -356,7 +355,8 @@ class EmbeddingTable:
     ) -> int:
         """Reset rows to their initial values.
 
-        In a compressed chunk the other rows are read and written again, so no other program may write them meanwhile.
+        In a compressed chunk, the other rows are read and written again. No other program may write them at the same
+        time.
 
         Args:
             ids: integers from 0 to num_embeddings - 1, of any shape.
@@ -389,12 +389,12 @@ class EmbeddingTable:
     ) -> int:
         """Write rows, such as trained ones.
 
-        Rows are written as `reset` writes them. Killed at any moment, it leaves rows with their old or their new
-        values, and the same call does the rest.
+        Rows are written as `reset` writes them. If the process is killed, each row has its old or its new values;
+        repeat the call to finish.
 
         Args:
-            ids: different integers from 0 to num_embeddings - 1, of any shape.
-            rows: real numbers of shape (*ids.shape, embedding_dim): an array, a tensor of any device, or lists. They
+            ids: distinct integers from 0 to num_embeddings - 1, of any shape.
+            rows: real numbers of shape (*ids.shape, embedding_dim): an array, a tensor on any device, or lists. They
                 are rounded to the table's dtype.
             threads, max_memory, requests, sync: as in `bigin.fill`.
 
@@ -426,16 +426,16 @@ class EmbeddingTable:
         """Write rows to another file, a few megabytes at a time.
 
         Args:
-            path: of a new file: .npy for an array of shape (number of ids, embedding_dim), whose dtype is the table's
-                (numpy reads bfloat16 and the 8-bit floats as opaque bytes); .csv for a line a row, which begins with
-                its id.
-            ids: integers from 0 to num_embeddings - 1, of one axis; by default all rows.
+            path: path of a new file: .npy for an array of shape (number of ids, embedding_dim) and the table's dtype
+                (numpy reads bfloat16 and the 8-bit floats as opaque bytes); .csv for one line per row, which begins
+                with the id.
+            ids: integers from 0 to num_embeddings - 1, along one axis; by default all rows.
 
         Returns:
             The number of rows.
 
         Raises:
-            InputError: something is no id of the table, or the path is no new .npy or .csv file; nothing was written.
+            InputError: the table does not have an id, or the path is not a new .npy or .csv file; nothing was written.
 
         Example:
             >>> table = bigin.EmbeddingTable.create("users.npy", 1000, 4, "normal", std=0.01, seed=3)
@@ -460,11 +460,11 @@ class EmbeddingTable:
         """Compute all rows again and compare them with the stored ones, bit for bit.
 
         Args:
-            sample: the fraction of the chunks that is compared, above 0 and up to 1; chunks side by side count as one.
+            sample: the fraction of the chunks that is compared, above 0 and up to 1; adjacent chunks count as one.
             sample_seed, threads, max_memory, requests, progress: as in `bigin.verify`.
 
         Returns:
-            Which regions hold rows that were changed, and in `changed` which rows these are.
+            A verification with the regions that differ; its `changed` has the rows that differ.
 
         Raises:
             InputError: an argument is invalid.
@@ -484,14 +484,14 @@ class EmbeddingTable:
         requests: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> TableStatistics:
-        """Count the rows that differ from their initial values, which are computed again.
+        """Count the rows that differ from their initial values.
 
         Args:
             sample, sample_seed, threads, max_memory, requests, progress: as in `verify`. A sample has two
                 chunks or more.
 
         Returns:
-            How many rows were compared and how many of them differ; of a sample, with the standard error.
+            The number of rows that were compared and of those that differ; for a sample also the standard error.
 
         Raises:
             InputError: an argument is invalid.
@@ -518,7 +518,7 @@ class EmbeddingTable:
             yield Job(what.spec(opened), opened, limits, retries)
 
     def torch(self, mode: str = "r") -> Any:
-        """The table as a torch tensor that is mapped into memory, without a copy.
+        """Return the table as a torch tensor that is mapped into memory, without a copy.
 
         Args:
             mode: "r" or "r+", as in `bigin.torch.open`.

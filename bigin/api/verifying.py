@@ -57,29 +57,29 @@ def verify(
     """Compute a target's values again and compare them with the stored ones, bit for bit.
 
     Args:
-        target: as in `fill`, or a whole checkpoint or zarr group, or the folder of a dump (`KeyedTable.dump`).
-        method, name, shape, region, padding_idx, **parameters: what it should hold, as in `fill`. Without a method and
-            a recipe it is what its record says.
-        recipe: what a whole checkpoint or zarr group should hold, where it has no record or whatever that says: the
-            path of a recipe, or the name of one that ships.
+        target: a target as in `fill`, a whole checkpoint or zarr group, or the folder of a dump (`KeyedTable.dump`).
+        method, name, shape, region, padding_idx, **parameters: the expected values, as in `fill`. Without a method and
+            a recipe they are those of the record.
+        recipe: the expected values of a whole checkpoint or zarr group, with or without a record: the path of a recipe,
+            or the name of a recipe that ships with bigin.
         like: with a recipe, a model that gives names, shapes and dtypes, as in `initialize`. By default they are those
-            of the target; then no tensor can be missing.
-        variables: for a recipe, as in `initialize`.
-        seed: as in `fill` for a method. By default 0, or the recipe's.
-        dtype: as in `fill`; with `like`, the dtype of all tensors of floats.
+            of the target; then no tensor can be found to be missing.
+        variables: variables of the recipe, as in `initialize`.
+        seed: as in `fill`. By default 0, or the seed of the recipe.
+        dtype: as in `fill`; with `like`, the dtype of all float tensors.
         raw, offset, threads, max_memory, requests, progress: as in `fill`.
         sample: the fraction of the chunks that is compared, above 0 and up to 1.
-        sample_seed: which ones.
-        source: the folder of the checkpoint that tensors were copied from, if it is no longer where the record says.
-        repair: fill the chunks that differ again.
+        sample_seed: seed that selects the chunks.
+        source: the folder of the checkpoint that tensors were copied from, if it has been moved.
+        repair: whether to fill chunks that differ again.
 
     Returns:
-        What was compared and what differs; `equal` says whether nothing does. With a recipe it also tells tensors that
-        are missing, that no rule is for, or that have another shape or dtype.
+        A verification with the regions that differ; `equal` is True if there are none. With a recipe, it also lists
+        tensors that are missing, have no rule, or have another shape or dtype.
 
     Raises:
-        InputError: there is nothing to compare with, or something is wrong with what was asked for.
-        FillError: the target could not be read, or not be repaired.
+        InputError: there is no record, method or recipe to compare with, or an argument is invalid.
+        FillError: the target could not be read or repaired.
 
     Example:
         >>> w = np.empty((64, 32), np.float32)

@@ -29,25 +29,27 @@ def virtual(
 ) -> VirtualArray:
     """Return an array of a method's initial values that is never stored: indexing computes the bits of `fill`.
 
-    Nothing is computed or compiled before the first value is asked for. Then any part costs its own size alone; only
-    orthogonal methods prepare a triangle of n x n first, which takes time and memory once.
+    Nothing is computed or compiled before the first value is requested. Then the cost of a part depends only on its own
+    size. Orthogonal methods first prepare an n x n triangle, which takes time and memory once.
 
     Args:
-        shape: of the whole tensor; fewer than 2^63 elements.
+        shape: shape of the whole tensor; fewer than 2^63 elements.
         method, seed, name, **parameters: as in `fill`.
-        dtype: of the values.
-        threads: for parts of over 4 MiB; by default the cores that this process may use.
-        max_memory: bytes for what is made besides the result, or a text such as "2GiB". By default a quarter of what
-            is available. A triangle that does not fit lies in a scratch file.
-        device: "cuda" or "cuda:1" for parts that are made on a CUDA device and stay there, as arrays that
-            torch.from_dlpack and cupy.from_dlpack take. They are indexed by integers and by slices with steps above 0.
-        max_device_memory: bytes of its memory that may be used at once, or a text. By default what is free.
+        dtype: dtype of the values.
+        threads: number of threads for parts of over 4 MiB; by default the number of cores that this process may use.
+        max_memory: bytes of memory in addition to the result, or a string such as "2GiB". By default a quarter of what
+            is available. A triangle that does not fit is kept in a scratch file.
+        device: "cuda" or "cuda:1" to compute parts on a CUDA device and keep them there, as arrays for
+            torch.from_dlpack and cupy.from_dlpack. Such an array is indexed by integers and by slices with positive
+            steps.
+        max_device_memory: bytes of the device's memory that may be used at once, or a string. By default all that is
+            free.
 
     Returns:
-        The array. Indexing it makes the values.
+        The array. Indexing it computes the values.
 
     Raises:
-        InputError: something is wrong with what was asked for.
+        InputError: an argument is invalid.
 
     Example:
         >>> w = bigin.virtual((10**12, 128), "normal", std=0.02, dtype="bfloat16")

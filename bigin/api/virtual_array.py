@@ -31,11 +31,11 @@ MOST = 4  # a setup that is not needed is worth its time where a quarter of the 
 
 
 class VirtualArray(NDArrayOperatorsMixin):
-    """A read-only array that needs no storage, indexed as numpy's are; `bigin.virtual` makes one.
+    """A read-only array that needs no storage and is indexed like a numpy array; `bigin.virtual` makes one.
 
     Attributes:
-        shape, dtype: of the array.
-        specification: what decides its values.
+        shape, dtype: shape and dtype of the array.
+        specification: the specification of its values.
 
     Example:
         >>> w = bigin.virtual((10**12, 128), "normal", std=0.02)
@@ -64,12 +64,12 @@ class VirtualArray(NDArrayOperatorsMixin):
 
     @property
     def itemsize(self) -> int:
-        """Bytes of an element."""
+        """The number of bytes of an element."""
         return self.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the values would take."""
+        """The number of bytes that the values would take."""
         return self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class VirtualArray(NDArrayOperatorsMixin):
 
         Args:
             ranges: one for each axis.
-            out: an array of the dtype, which has the region's shape.
+            out: an array of the same dtype that has the region's shape.
         """
         if out.size:
             with default_modes():
@@ -151,10 +151,10 @@ class VirtualArray(NDArrayOperatorsMixin):
             yield from self[first : first + step]
 
     def blocks(self, block: Any = BLOCKS) -> Iterator[tuple[tuple[slice, ...], Array]]:
-        """The whole array in blocks, in C order: (slices, values) of each.
+        """Iterate over the whole array in blocks, in C order.
 
         Args:
-            block: the bytes of a block of whole rows, a number or a text such as "64MiB"; or the shape of a block.
+            block: the bytes of a block of whole rows, a number or a string such as "64MiB"; or the shape of a block.
 
         Returns:
             An iterator over (slices, values).
@@ -173,7 +173,7 @@ class VirtualArray(NDArrayOperatorsMixin):
     # What zarr calls on the values of a whole chunk, before it takes their bytes.
 
     def ravel(self, order: Any = "C") -> Array:
-        """The values of the whole array as one axis, in memory.
+        """Return the values of the whole array along one axis, in memory.
 
         Args:
             order: as numpy's.
@@ -184,7 +184,7 @@ class VirtualArray(NDArrayOperatorsMixin):
         return np.asarray(self).ravel(order)
 
     def astype(self, dtype: Any, order: Any = "K", copy: bool = True) -> Array:
-        """The values of the whole array in another dtype, in memory.
+        """Return the values of the whole array in another dtype, in memory.
 
         Args:
             dtype, order, copy: as numpy's.
@@ -195,7 +195,7 @@ class VirtualArray(NDArrayOperatorsMixin):
         return np.asarray(self).astype(dtype, order, copy=copy)
 
     def transpose(self, *axes: Any) -> Array:
-        """The values of the whole array with the axes in another order, in memory.
+        """Return the values of the whole array with the axes in another order, in memory.
 
         Args:
             *axes: as numpy's.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class DeviceVirtualArray(VirtualArray):
     """A virtual array whose parts are arrays on a CUDA device.
 
-    Indexed by integers and by slices with steps above 0. A part is a DeviceValues, which torch.from_dlpack and
-    cupy.from_dlpack take without a copy; an InputError is raised where the device has no room for it.
+    It is indexed by integers and by slices with positive steps. A part is a DeviceValues, which torch.from_dlpack and
+    cupy.from_dlpack take without a copy. An InputError is raised if the device has too little memory for it.
     """
 
     def __init__(self, specification: TensorSpec, limits: Limits) -> None:

@@ -35,28 +35,28 @@ def virtual_store(
     threads: int | None = None,
     max_memory: int | str | None = None,
 ) -> VirtualStore:
-    """A read-only zarr store of initial values that are computed when they are read, and stored nowhere.
+    """Return a read-only zarr store of initial values that are computed when they are read.
 
-    zarr, xarray, dask and all that reads by them see a group of arrays. A tensor lies at its name with slashes for
-    dots: `layers.0.weight` at layers/0/weight. Its chunks hold the bytes that `initialize` and `fill` write.
+    zarr, xarray, dask and programs that use them see a group of arrays. The path of a tensor is its name with slashes
+    for dots: `layers.0.weight` is at layers/0/weight. Its chunks have the bytes that `initialize` and `fill` write.
 
     Args:
-        model: the path of a recipe or the name of one that ships, with `like`. Or virtual arrays by their names in the
-            group. Or one virtual array, which is the root of the store.
+        model: with `like`, the path of a recipe or the name of a recipe that ships with bigin. Or a mapping from names
+            to virtual arrays. Or one virtual array, which is the root of the store.
         like: a model whose names, shapes and dtypes the arrays have, as in `initialize`.
-        seed, variables, strict, dtype: as in `initialize`; with a recipe alone.
-        chunks: the bytes of a chunk of whole rows, a number or a text such as "4MiB"; or its shape. Or a mapping from
-            names to either, for some of the tensors. By default the chunks of a new array: 16 MiB of whole rows.
-        shards: the same for shards, which hold whole chunks. By default there are none.
-        threads: how many chunks are made at once. By default as many as this process may use cores.
-        max_memory: bytes of the chunks that are being made, and of preparation, or a text such as "2GiB". By default a
-            quarter of what is available. What the reader holds of them is its own.
+        seed, variables, strict, dtype: as in `initialize`; only with a recipe.
+        chunks: the bytes of a chunk of whole rows, as a number or a string such as "4MiB"; or the shape of a chunk; or
+            a mapping from names to either, for some of the tensors. By default 16 MiB of whole rows, as in a new array.
+        shards: the same for shards, which have whole chunks. By default there are none.
+        threads: number of chunks that are made at once; by default the number of cores that this process may use.
+        max_memory: bytes of chunks that are being made, and of preparation, or a string such as "2GiB". By default a
+            quarter of what is available. Chunks that the reader holds are not counted.
 
     Returns:
-        The store. It can be used by many threads at once, and pickled, as for dask's workers.
+        The store. It can be used by many threads at once, and pickled, for example for workers of dask.
 
     Raises:
-        InputError: something is wrong with what was asked for.
+        InputError: an argument is invalid.
 
     Example:
         >>> w = bigin.virtual((65536, 1024), "normal", std=0.02, dtype="bfloat16", name="layers.0.weight")

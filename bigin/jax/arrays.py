@@ -28,21 +28,21 @@ def array(
     max_memory: int | str | None = None,
     **parameters: Any,
 ) -> jax.Array:
-    """An array of jax that holds a method's initial values.
+    """Return a jax array with a method's initial values.
 
-    Each shard is made alone, one after the other, on the process that has its device, so neither a host nor a device
-    holds the whole. The mesh, the shards and the processes change no bit: the values are those of bigin.fill for the
-    same seed, name, method and shape.
+    Each process makes the shards of its devices, one after the other. So neither a host nor a device holds the whole
+    array. The values do not depend on the mesh, the shards or the processes: they are those of bigin.fill for the same
+    seed, name, method and shape.
 
     Args:
-        shape: of the whole array.
-        method: a method of jax.nn.initializers, such as "glorot_normal", with the meaning, parameters and defaults that
-            it has there; or a method that only bigin has. Kernels are (..., in, out): in_axis is -2 and out_axis -1.
+        shape: shape of the whole array.
+        method: a method of jax.nn.initializers, such as "glorot_normal", with its meaning, parameters and defaults; or
+            a method that only bigin has. Kernels are (..., in, out): in_axis is -2 and out_axis is -1.
         sharding: a jax.sharding.Sharding, a device, or a PartitionSpec of the mesh that jax.set_mesh has set. By
-            default it lies where jax.numpy puts one: on the default device, or on all devices of that mesh.
+            default the array is placed as jax.numpy does: on the default device, or on all devices of that mesh.
         seed: an integer from 0 to 2^64 - 1.
-        name: the name of the tensor in its model; tensors of other names draw other values.
-        dtype: of the values; by default jax's default float.
+        name: the name of the tensor in its model. Tensors with different names have different values.
+        dtype: dtype of the values; by default jax's default float.
         threads, max_memory: as in bigin.fill.
         **parameters: the method's.
 
@@ -50,7 +50,7 @@ def array(
         The array.
 
     Raises:
-        InputError: something is wrong with what was asked for.
+        InputError: an argument is invalid.
 
     Example:
         >>> w = bigin.jax.array((6, 4), "glorot_uniform", seed=1, name="w1")

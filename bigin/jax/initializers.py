@@ -29,9 +29,9 @@ Values = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class Initializer:
-    """A method as jax's Initializer protocol has it; `bigin.jax.initializer` makes one.
+    """A method as an object of jax's Initializer protocol; `bigin.jax.initializer` makes one.
 
-    Two with the same method and parameters are equal, so a program that is compiled with one is compiled once.
+    Two initializers with the same method and parameters are equal, so a program that uses both is compiled once.
     """
 
     method: str
@@ -78,17 +78,17 @@ class Initializer:
 
 
 def initializer(method: str, *, dtype: Any = None, **parameters: Any) -> Initializer:
-    """A method as an initializer of jax: a function of (key, shape, dtype, out_sharding).
+    """Return a method as a jax initializer: a function of (key, shape, dtype, out_sharding).
 
-    It goes where those of jax.nn.initializers go: into the layers of Flax (linen and nnx), and into code of one's own.
-    The key's data is the seed, so equal keys give equal values and other keys others; the values are those of
-    bigin.jax.array with this seed and no name. Inside jax.jit the values are made on the host when the program runs
-    (jax.pure_callback), so the program cannot be exported or differentiated by the key; jax.vmap over keys gives each
-    key its own values.
+    Use it in place of the initializers of jax.nn.initializers, in layers of Flax (linen and nnx) and in your own code.
+    The key's data is the seed: equal keys give equal values, and different keys give different values. The values are
+    those of bigin.jax.array with this seed and no name. Inside jax.jit the values are made on the host when the program
+    runs (jax.pure_callback), so the program cannot be exported or differentiated by the key; jax.vmap over keys gives
+    each key its own values.
 
     Args:
         method: a method of jax.nn.initializers, or one that only bigin has, as in bigin.jax.array.
-        dtype: where the caller gives none; by default jax's default float.
+        dtype: the dtype if the caller gives none; by default jax's default float.
         **parameters: the method's.
 
     Returns:

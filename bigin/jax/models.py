@@ -41,30 +41,31 @@ def init(
     threads: int | None = None,
     max_memory: int | str | None = None,
 ) -> Any:
-    """The arrays of a model, each with initial values by the first rule that matches its name.
+    """Return the arrays of a model, each with the initial values of the first rule that matches its name.
 
-    The pytree tells the shapes; no array of the model need exist before. A name is the path in the pytree with dots:
+    The pytree gives the shapes; the arrays need not exist. A name is the path in the pytree with dots:
     "params.Dense_0.kernel" of Flax linen, "layers.0.weight" of Equinox; what boxes an array (nnx.Param, nn.Partitioned)
     adds nothing. Adding, removing or reordering layers changes no other array.
 
     Args:
-        abstract: a pytree whose leaves have a shape and a dtype, as jax.eval_shape, nnx.eval_shape and
-            equinox.filter_eval_shape return; an nnx.State, too. Leaves that have none, such as functions, stay.
-        rules: a mapping, or a sequence of pairs, from a pattern of names, such as "*.bias", to a method of bigin.jax,
-            a pair of a method and its parameters, a bigin.jax.initializer, or None for what is left as it is. Or a
-            recipe, its path or the name of one that ships, where a method and its axes mean what they mean in recipes.
-        seed: an integer from 0 to 2^64 - 1, by default 0, or the recipe's.
-        sharding: of every array, as in bigin.jax.array; or a pytree of them, of which one stands for all below it; or a
-            function of an array's name and its leaf. By default the leaf's own, where it has one.
-        default: the rule for arrays that no rule matches, which are else an error.
-        variables: of a recipe, as in bigin.initialize.
+        abstract: a pytree whose leaves have a shape and a dtype, as returned by jax.eval_shape, nnx.eval_shape and
+            equinox.filter_eval_shape; or an nnx.State. Other leaves, such as functions, stay unchanged.
+        rules: a mapping, or a sequence of pairs, from a pattern of names, such as "*.bias", to a method of bigin.jax, a
+            pair of a method and its parameters, a bigin.jax.initializer, or None to leave arrays unchanged. Or a recipe
+            (its path, or the name of a recipe that ships with bigin), in which methods and axes have the meaning of
+            recipes.
+        seed: an integer from 0 to 2^64 - 1; by default 0, or the seed of the recipe.
+        sharding: the sharding of every array, as in bigin.jax.array; or a pytree of shardings, each for all arrays
+            below it; or a function of an array's name and its leaf. By default the sharding of the leaf, if it has one.
+        default: the rule for arrays that no rule matches; without it they are an error.
+        variables: variables of a recipe, as in bigin.initialize.
         threads, max_memory: as in bigin.fill.
 
     Returns:
-        The pytree with the arrays in place of their shapes.
+        The pytree with arrays in place of shapes.
 
     Raises:
-        InputError: something is wrong with what was asked for, or an array has no rule.
+        InputError: an argument is invalid, or an array has no rule.
 
     Example:
         >>> shapes = {"dense": {"kernel": jax.ShapeDtypeStruct((8, 4), "float32")}}

@@ -29,18 +29,18 @@ _calls: dict[int, int] = {}  # by seed, how many calls had no name: Keras copies
 class Initializer(keras.Initializer):  # type: ignore[misc]
     """A method as an initializer of Keras 3, on every backend.
 
-    The n-th call without a name draws the stream "keras#n" of its seed, in the order in which a process makes its
-    variables. So no two variables are equal, whether they share the initializer, or each has one with the same seed, or
-    a copy that Keras has made. A program that is run again has the same values.
+    The n-th call without a name draws from the stream "keras#n" of its seed, in the order in which a process creates
+    its variables. So no two variables are equal, even if they share the initializer, have initializers with the same
+    seed, or have copies that Keras made. The same program gives the same values again.
 
     Args:
-        method: a method of keras.initializers, such as "glorot_uniform" or "GlorotUniform", with the meaning,
-            parameters and defaults that it has there; or a method that only bigin has. Kernels are (..., in, out).
+        method: a method of keras.initializers, such as "glorot_uniform" or "GlorotUniform", with its meaning,
+            parameters and defaults; or a method that only bigin has. Kernels are (..., in, out).
         seed: an integer from 0 to 2^64 - 1; a keras.random.SeedGenerator, whose state is the seed of each call, with
-            its first word high; or None for one that is drawn from Python's random, which keras.utils.set_random_seed
-            seeds: this initializer then counts its calls alone.
-        name: the name of the tensor: every call has the values of bigin.fill for it, and no other tensor should have
-            the name.
+            its first word high; or None for a seed from Python's random, which
+            keras.utils.set_random_seed seeds. With None, the initializer counts only its own calls.
+        name: the name of the tensor. Every call then returns the values of bigin.fill for this name, so no other tensor
+            should have it.
         **parameters: the method's.
 
     Raises:
@@ -96,7 +96,7 @@ class Initializer(keras.Initializer):  # type: ignore[misc]
             return seed, f"keras#{self._calls[seed]}"
 
     def get_config(self) -> dict[str, Any]:
-        """What makes the same initializer again.
+        """Return the arguments of the initializer, for Keras's serialization.
 
         Returns:
             The arguments.

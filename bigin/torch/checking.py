@@ -41,27 +41,26 @@ def check(
     threads: int | None = None,
     max_memory: int | str | None = None,
 ) -> ModelCheck:
-    """Find the parameters of a module that do not look as rules say, whatever code and seed initialized them.
+    """Find the parameters of a module that do not look like rules, whatever code and seed initialized them.
 
-    Found are parameters that were never initialized (zeros, NaN, memory's leftovers), a wrong standard deviation or
-    distribution, wrong fans, rows, shards and layers that are equal though they are drawn, and replicas that differ.
-    Of a DTensor, what lies on this rank is looked at. All tests of all ranks together are wrong about a model that is
-    right once in a million times.
+    The check finds parameters that were never initialized (zeros, NaN, leftover memory), wrong standard deviations,
+    distributions and fans, rows, shards and layers that are equal although they are random, and replicas that differ.
+    Each rank checks its part of a DTensor. One correct model in a million fails, over all ranks.
 
     Args:
         module: a torch.nn.Module, initialized and not yet trained, on the CPU or on CUDA devices.
-        rules: as in init_: rules, a recipe, or what bigin.torch.deferred has recorded.
+        rules: as in init_: rules, a recipe, or a recording of bigin.torch.deferred.
         default, variables: as in init_.
-        replicas: whose plain tensors should be equal: a process group, or True for all ranks. By default those of
-            DistributedDataParallel. The replicas of a DTensor are those that its placements say. With them, or with
-            DTensors, each rank calls this.
+        replicas: the ranks whose plain tensors should be equal: a process group, or True for all ranks. By default
+            those of DistributedDataParallel. Replicas of a DTensor are given by its placements. With replicas or
+            DTensors, every rank must call this function.
         threads, max_memory: as in bigin.fill.
 
     Returns:
-        Every parameter with what is wrong with it, the same on every rank; `right` says whether nothing is.
+        Every parameter with its findings, the same on every rank. The attribute `right` is True if there are none.
 
     Raises:
-        InputError: something is wrong with what was asked for, or a parameter has no rule.
+        InputError: an argument is invalid, or a parameter has no rule.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))

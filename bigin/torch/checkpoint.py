@@ -51,13 +51,13 @@ def materialize(
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Write a checkpoint of a module's initial values, which may be larger than memory; the meta device will do.
+    """Write a checkpoint of a module's initial values; the module may be on the meta device, and larger than memory.
 
-    The checkpoint holds the parameters, each once, under its first name, and the buffers that state_dict() holds. A
-    parameter has the values that init_ gives it with the same rules and seed.
+    The checkpoint has the parameters, each once under its first name, and the buffers of state_dict(). Parameters have
+    the values that init_ gives them with the same rules and seed.
 
     Args:
-        module: a torch.nn.Module; only names, shapes and dtypes are looked at.
+        module: a torch.nn.Module; only names, shapes and dtypes are used.
         out: a folder for a safetensors checkpoint as Hugging Face writes it, a path that ends in .safetensors for one
             file, or in .zarr for a group.
         rules: as in init_; or a recipe, its path or the name of one that ships. Buffers without a rule have the values
@@ -65,17 +65,17 @@ def materialize(
             instance norms, which begin as torch makes them. What a rule leaves as it is (None) has the module's values,
             and on the meta device is left out of the checkpoint. Or what bigin.torch.deferred has recorded, which knows
             all of them.
-        seed: 0 by default, or the recipe's.
+        seed: by default 0, or the seed of the recipe.
         default: as in init_, for rules.
         variables: for a recipe, as in bigin.initialize.
-        dtype: the dtype of all tensors of floats, instead of their own.
+        dtype: the dtype of all float tensors, instead of their own.
         max_shard_size, overwrite, threads, max_memory, sync, progress: as in bigin.initialize.
 
     Returns:
-        What was done: the bytes of the tensors, the seconds, and the record.
+        A report: the bytes of the tensors, the seconds and the record.
 
     Raises:
-        InputError: something is wrong with what was asked for, or a tensor has no rule; nothing was changed.
+        InputError: an argument is invalid, or a tensor has no rule; nothing was changed.
         FillError: the checkpoint could not be finished; the same call continues where it stopped.
 
     Example:

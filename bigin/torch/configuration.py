@@ -58,25 +58,26 @@ STDS = ("initializer_range", "init_std", "initializer_factor")  # configurations
 
 
 class Configuration:
-    """A model of transformers, as its configuration says it and as its own code initializes it, without its weights.
+    """A model of transformers, built from its configuration and initialized as its own code does, without weights.
 
-    The class that the configuration names is built on the meta device, and what its code does is recorded, as
-    bigin.torch.deferred does; nothing is downloaded. `initialize` writes the checkpoint, `outline` says what it would
-    hold, `plan` cuts it into parts for many machines, `recipe` says the same as rules.
+    The class that the configuration names is built on the meta device, and its initialization is recorded as by
+    bigin.torch.deferred. Nothing is downloaded. `initialize` writes the checkpoint, `outline` lists its tensors, `plan`
+    cuts it into parts for many machines, and `recipe` returns the initialization as rules.
 
     Args:
-        config: a configuration's file, or the folder with config.json.
-        seed: an integer from 0 to 2^64 - 1. By default that of the recipe, or 0.
+        config: the file of a configuration, or the folder with config.json.
+        seed: an integer from 0 to 2^64 - 1. By default the seed of the recipe, or 0.
         dtype: float32, bfloat16, float16 or float64, instead of the configuration's.
         architecture: the class, instead of the one that the configuration names first under "architectures".
-        rules: for what is to have other values than the model's own code makes: a recipe, its path or the name of one
-            that ships; or rules as in bigin.torch.deferred.
+        rules: rules for tensors that are to have other values than the model's own code makes: a recipe (its path, or
+            the name of a recipe that ships with bigin), or rules as in bigin.torch.deferred.
         variables, strict: for a recipe, as in bigin.initialize.
-        original_names: write the names and parts that save_pretrained writes and that servers read, where transformers
-            names or stacks them otherwise, as it does with the experts of a mixture. The values are the same.
+        original_names: whether to write the names and parts that save_pretrained writes and that servers read.
+            transformers names or stacks some of them differently in memory, such as the experts of a mixture. The
+            values are the same.
         source: the checkpoint that a recipe's rules copy from, as in bigin.initialize.
-        trust_remote_code: run the code that lies beside the configuration and that its "auto_map" names, as
-            transformers does under the same name. It may do anything that the user may.
+        trust_remote_code: whether to run the code that comes with the configuration (its "auto_map"), as in
+            transformers. This code can do anything that the user can.
 
     Raises:
         InputError: there is no such configuration or class, or no method says what its code does.
@@ -180,7 +181,7 @@ class Configuration:
         return Model(str(self.path), {"": tensors})
 
     def outline(self) -> list[Row]:
-        """What `initialize` would write, without writing it.
+        """Describe what `initialize` would write, without writing it.
 
         Returns:
             A row for every tensor, in the order of the names. Its `rule` is the class of the module that holds it.
@@ -216,10 +217,10 @@ class Configuration:
             overwrite, threads, max_memory, sync, progress: as in bigin.initialize.
 
         Returns:
-            What was done: bytes, seconds, and the record of all tensors.
+            A report: bytes, seconds and the record of all tensors.
 
         Raises:
-            InputError: something is wrong with what was asked for; nothing was changed.
+            InputError: an argument is invalid; nothing was changed.
             FillError: the checkpoint could not be finished; the same call continues where it stopped.
         """
         limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
@@ -239,17 +240,17 @@ class Configuration:
         weights_only: bool = False,
         overwrite: bool = False,
     ) -> Plan:
-        """Cut the writing of the checkpoint into parts, and make its files, so that many machines may fill it.
+        """Create the files of the checkpoint and cut its fill into parts, so that many machines can fill it.
 
         Args:
-            out, format, max_shard_size, weights_only, overwrite: as in `initialize`; every machine sees `out`.
+            out, format, max_shard_size, weights_only, overwrite: as in `initialize`; every machine can access `out`.
             parts: as in bigin.plan.
 
         Returns:
             The plan. The machines that work on it need neither torch nor transformers.
 
         Raises:
-            InputError: something is wrong with what was asked for; nothing was changed.
+            InputError: an argument is invalid; nothing was changed.
         """
         with default_modes():
             place = absolute(expand(out))
@@ -280,7 +281,7 @@ class Configuration:
             tensor that is tied may lie there under each of its names.
 
         Raises:
-            InputError: there is no such checkpoint, or something is wrong with what was asked for.
+            InputError: there is no such checkpoint, or an argument is invalid.
             FillError: the checkpoint could not be read.
         """
         limits, chosen = Limits.parse(threads, max_memory, requests=requests), Sample(sample, sample_seed)
@@ -290,18 +291,18 @@ class Configuration:
     def plan_verify(
         self, target: str | os.PathLike[str], *, parts: int, sample: float = 1.0, sample_seed: int = 0
     ) -> Plan:
-        """Cut `verify` into parts, which many machines may do.
+        """Cut `verify` into parts for many machines.
 
         Args:
-            target, sample, sample_seed: as in `verify`; every machine sees the target, which has these tensors and no
-                others.
+            target, sample, sample_seed: as in `verify`; every machine can access the target, which must have exactly
+                these tensors.
             parts: as in bigin.plan.
 
         Returns:
             The plan. The machines that work on it need neither torch nor transformers.
 
         Raises:
-            InputError: something is wrong with what was asked for.
+            InputError: an argument is invalid.
         """
         return plan_verify_model(absolute(expand(target)), self._wanting, parts, Sample(sample, sample_seed))
 
@@ -315,17 +316,17 @@ class Configuration:
         max_memory: int | str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> ModelCheck:
-        """Tell which tensors of a checkpoint do not look as the model's own code initializes them, by any seed.
+        """Find the tensors of a checkpoint that do not look like those of the model's own code, with any seed.
 
         Args:
             target: a safetensors file, the folder or the index of a checkpoint, or a zarr group.
             sample, sample_seed, threads, max_memory, progress: as in bigin.check.
 
         Returns:
-            Every tensor with what is wrong with it.
+            Every tensor with its findings.
 
         Raises:
-            InputError: there is no such checkpoint, or something is wrong with what was asked for.
+            InputError: there is no such checkpoint, or an argument is invalid.
             FillError: the checkpoint could not be read.
         """
         how = How(Limits.parse(threads, max_memory), Sample(sample, sample_seed))
@@ -341,7 +342,7 @@ class Configuration:
         threads: int | None = None,
         max_memory: int | str | None = None,
     ) -> Attestation:
-        """Write a manifest of a checkpoint that holds what `initialize` writes. It needs no record.
+        """Write a manifest of a checkpoint that has the values that `initialize` writes. It needs no record.
 
         Args:
             target: a safetensors file, the folder or the index of a checkpoint, or a zarr group.
@@ -351,7 +352,7 @@ class Configuration:
             The attestation.
 
         Raises:
-            DamagedError: the checkpoint holds something else; nothing was written.
+            DamagedError: the checkpoint has other values; nothing was written.
         """
         return attest_model(target, self._wanting, output, Limits.parse(threads, max_memory))
 
@@ -370,7 +371,7 @@ class Configuration:
         return Wanted(f"{self.path}, seed {self.seed}", self.specs, aliases=aliases)
 
     def recipe(self) -> str:
-        """The same as a recipe, to read and to change: `bigin.initialize` by it writes the same bits.
+        """Return the initialization as a recipe that can be edited. `bigin.initialize` with it writes the same bits.
 
         Returns:
             TOML. What no rule can say, such as buffers that the model's code computes, is told in comments.

@@ -35,9 +35,9 @@ SHOWN, FIRST = 200, 10  # rows of a printed table, and of one in a notebook
 
 
 class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is)
-    """Run a model's own code without making any value, and record what it does to each parameter and buffer.
+    """Run a model's own code without computing values, and record what it does to each parameter and buffer.
 
-    Within the context every new tensor lies on the meta device, which has shapes and no values. Functions of
+    Within the context every new tensor is on the meta device, which has shapes and no values. Functions of
     torch.nn.init, random numbers, fills, copies and arithmetic are recorded, on whole tensors and on views of them. The
     values follow later: `bigin.torch.materialize` writes them to a checkpoint, `bigin.torch.init_` makes them in a
     model that has memory by then, however it is sharded. A draw's stream comes from the name of the first parameter
@@ -46,8 +46,8 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
 
     Args:
         seed: an integer from 0 to 2^64 - 1.
-        rules: rules as bigin.torch.init_ takes them, for parameters whose values no method says, or that are to be
-            others than the model's code makes them.
+        rules: rules as in bigin.torch.init_, for parameters whose values no method makes, or that are to have other
+            values than the model's code makes.
 
     Example:
         >>> with bigin.torch.deferred(seed=42) as init:
@@ -157,17 +157,17 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         return recorded
 
     def specs(self, module: Any, *, dtype: Any = None) -> dict[str, TensorValues]:
-        """What the values of each parameter and buffer of a model are.
+        """Return the specification of each parameter and buffer of a model.
 
         Args:
             module: a model that was built in the context, a part of it, or a copy of either.
-            dtype: the dtype of all parameters and buffers of floats, instead of their own.
+            dtype: the dtype of all float parameters and buffers, instead of their own.
 
         Returns:
-            Specifications by full name, in the order of the module.
+            A mapping from full names to specifications, in the order of the module.
 
         Raises:
-            InputError: a parameter was not built in the context, or no method says its values.
+            InputError: a parameter was not built in the context, or no method makes its values.
 
         Example:
             >>> with bigin.torch.deferred(seed=42, rules={"bias": "zeros"}) as init:
@@ -178,7 +178,7 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         return {member.name: spec for member, spec in self.assigned(list(members(module)), dtype)}
 
     def assigned(self, chosen: list[Member], dtype: Any = None) -> list[tuple[Member, TensorValues]]:
-        """Members of a model, each with what its values are; `specs` is the same by name.
+        """Return members of a model with their specifications; `specs` returns the same by name.
 
         Args:
             chosen: parameters and buffers with their names and owners.
@@ -221,7 +221,7 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         return self._lowered(recorded, wanted)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The parameters and buffers that were recorded, on the meta device.
+        """Return the parameters and buffers that were recorded, on the meta device.
 
         Returns:
             Tensors by full name; a tied one under each of its names, and what hooks of state_dict() make of them under
@@ -236,7 +236,7 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         return {name: recorded.tensor for name, recorded in (self._known() | self._hooked).items()}
 
     def spec(self, name: str, dtype: Any = None) -> TensorValues:
-        """What the values of one of `tensors` are.
+        """Return the specification of one of `tensors`.
 
         Args:
             name: its full name.
@@ -246,7 +246,7 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
             The specification.
 
         Raises:
-            InputError: no such tensor was recorded, or no method says its values.
+            InputError: no such tensor was recorded, or no method makes its values.
 
         Example:
             >>> with bigin.torch.deferred(seed=42) as init:
@@ -272,10 +272,10 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
             return self._lowered(recorded, wanted, exact=name in self._hooked)
 
     def aliases(self) -> dict[str, str]:
-        """Further names of tied tensors.
+        """Return the other names of tied tensors.
 
         Returns:
-            The first name of each.
+            A mapping from each other name to the first name.
 
         Example:
             >>> with bigin.torch.deferred() as init:
@@ -289,10 +289,11 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         return {name: first[id(held)] for name, held in further if name not in self._recorded and id(held) in first}
 
     def unsaved(self) -> set[str]:
-        """What no state dict of the model holds: buffers that are not saved, and what is of other models.
+        """Return the names that are in no state dict of the model: buffers that are not saved, and tensors of other
+        models.
 
         Returns:
-            Full names.
+            A set of full names.
 
         Example:
             >>> with bigin.torch.deferred() as init:
@@ -305,7 +306,7 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
         return {name for name, held in self._known().items() if id(held) not in mine} | self._replaced
 
     def converted(self, module: Any, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, TensorValues]:
-        """What a function makes of a model's tensors, such as the parts of those that it stacks.
+        """Return the specifications of what a function makes of a model's tensors, such as parts of stacked tensors.
 
         Args:
             module: a model that was built in the context.

@@ -39,21 +39,21 @@ def fill_dtensor(
 ) -> Any:
     """Fill this rank's part of a torch DTensor with a method's initial values, and return the DTensor.
 
-    The values are those of the whole tensor on one device, whatever the mesh and the placements: Shard along any
-    dimensions, even or not, several along one dimension, Replicate. Nothing is sent between ranks, and fans, std and
-    structure come from the global shape. Like torch.nn.init it is no operation that autograd records.
+    The values are those of the whole tensor on one device, for any mesh and placements: Shard along any dimensions,
+    evenly or not, several along one dimension, and Replicate. Nothing is sent between ranks. Fans, std and structure
+    come from the global shape. As with torch.nn.init, autograd records nothing.
 
     Args:
-        dtensor: the distributed tensor, also a ShardedTensor or a parameter that DeepSpeed's ZeRO-3 has partitioned; a
-            plain tensor is filled whole.
+        dtensor: a DTensor, a ShardedTensor, or a parameter that DeepSpeed's ZeRO-3 has partitioned. A plain tensor is
+            filled whole.
         method, seed, name, padding_idx, threads, max_memory, **parameters: as in bigin.fill, the same on every rank.
 
     Returns:
         The same tensor.
 
     Raises:
-        InputError: something is wrong with what was asked for, the tensor is Partial, or its local part is not the one
-            that its placements say; nothing was changed.
+        InputError: an argument is invalid, the tensor is Partial, or its local part does not match its placements;
+            nothing was changed.
 
     Example:
         >>> whole = bigin.torch.fill_dtensor(torch.empty(6, 4), "xavier_uniform", seed=1, name="w1")

@@ -29,11 +29,11 @@ BLOCK = 1 << 20  # elements of rows that are made as floats before they are quan
 
 @dataclass(frozen=True)
 class InitFn:
-    """A function that fills an embedding table, or this rank's parts of one; `bigin.torch.init_fn` makes it.
+    """A function that fills an embedding table, or this rank's parts of it; `bigin.torch.init_fn` makes one.
 
     Attributes:
-        method, parameters, seed, name, padding_idx: what the values of the whole table are.
-        limits: threads and memory.
+        method, parameters, seed, name, padding_idx: the values of the whole table.
+        limits: limits of threads and memory.
     """
 
     method: str
@@ -117,7 +117,7 @@ def init_fn(
     max_memory: int | str | None = None,
     **parameters: Any,
 ) -> InitFn:
-    """Make the `init_fn` of TorchRec's EmbeddingBagConfig and EmbeddingConfig.
+    """Return an `init_fn` for TorchRec's EmbeddingBagConfig and EmbeddingConfig.
 
     A whole table, and one that is sharded in any way (table-wise, row-wise, column-wise or both), gets the same values.
     Each rank makes only its own parts, in place.
@@ -132,7 +132,7 @@ def init_fn(
         A function that fills a tensor in place.
 
     Raises:
-        InputError: something is wrong with what was asked for.
+        InputError: an argument is invalid.
 
     Example:
         >>> fill_users = bigin.torch.init_fn("normal", std=0.01, seed=3, name="users")
@@ -158,9 +158,9 @@ def fill_quantized(
     max_memory: int | str | None = None,
     **parameters: Any,
 ) -> Any:
-    """Fill quantized rows of an embedding table with the bytes that FBGEMM makes of the method's float32 values.
+    """Fill quantized rows of an embedding table with the bytes that FBGEMM makes of a method's float32 values.
 
-    Rows are made as floats and quantized a few megabytes at a time. Each row has a scale and a bias of its own.
+    Rows are made as floats and quantized a few megabytes at a time. Each row has its own scale and bias.
 
     Args:
         rows: a tensor of bytes, a row of it for each row of the table, in the layout of
@@ -178,7 +178,7 @@ def fill_quantized(
         The rows.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
         ModuleNotFoundError: FBGEMM is missing.
 
     Example:
@@ -283,14 +283,14 @@ def fill_tables(
     Args:
         tables: SplitTableBatchedEmbeddingBagsCodegen, DenseTableBatchedEmbeddingBagsCodegen or
             IntNBitTableBatchedEmbeddingBagsCodegen, whose quantized rows are filled as fill_quantized fills them.
-        names: of its tables, in their order; a name selects the stream.
+        names: names of the tables, in order; a name selects the stream.
         rules: a mapping, or a sequence of pairs, from a pattern of names to a method, or to a pair of a method's name
             and a mapping of parameters.
         seed: an integer from 0 to 2^64 - 1.
         threads, max_memory: as in bigin.fill.
 
     Raises:
-        InputError: something is wrong with what was asked for, or a table has no rule; nothing was changed.
+        InputError: an argument is invalid, or a table has no rule; nothing was changed.
 
     Example:
         >>> class Tables:  # FBGEMM's classes have this method

@@ -21,22 +21,22 @@ def open(
     dtype: Any = None,
     offset: int = 0,
 ) -> Any:
-    """Return the tensor that a file holds, mapped into memory without a copy.
+    """Return the tensor of a file, mapped into memory without a copy.
 
     Args:
         path: a .npy file; a zarr array (its folder, or a zarr.Array) whose chunks are whole rows without compression,
             each a multiple of the memory's pages (4096 bytes) if there are several; or with `raw` a file of values.
-        mode: "r" leaves the file as it is, and what is written into the tensor stays in this process; "r+" writes
-            into the file.
-        shape, dtype: for `raw` both; else what the file must hold. A .npy file of bfloat16 or float8 needs the dtype
-            if there is no record of a fill beside it.
-        raw, offset: the file holds values without a header, from `offset` bytes on.
+        mode: with "r" the file does not change, and writes to the tensor stay in this process; with "r+" they are
+            written to the file.
+        shape, dtype: required with `raw`; otherwise the expected shape and dtype. A .npy file of bfloat16 or float8
+            needs the dtype if there is no record of a fill beside it.
+        raw, offset: whether the file has values without a header, and the byte at which they begin.
 
     Returns:
         The tensor.
 
     Raises:
-        InputError: the layout cannot be mapped, or the file holds something else.
+        InputError: the layout cannot be mapped, or the shape or dtype differs.
 
     Example:
         >>> _ = bigin.fill("table.npy", "normal", shape=(1000, 64), dtype="bfloat16")

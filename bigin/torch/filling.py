@@ -40,10 +40,10 @@ def init_(
 ) -> list[TensorValues]:
     """Fill the parameters of a module in place, each by the first rule that matches it.
 
-    A parameter's stream comes from its own name, as torch.nn.Module.named_parameters tells it: adding, removing or
-    reordering layers changes no other parameter. What wrappers (torch.compile, DistributedDataParallel, activation
-    checkpoints) add to the names does not count. A parameter that several modules share is filled once, under its
-    first name. A DTensor is filled with this rank's part. The row padding_idx of an Embedding stays zero.
+    The name of a parameter, as given by torch.nn.Module.named_parameters, selects its stream: adding, removing or
+    reordering layers changes no other parameter. Prefixes of wrappers (torch.compile, DistributedDataParallel,
+    activation checkpoints) are ignored. A parameter that several modules share is filled once, under its first name. Of
+    a DTensor, this rank's part is filled. The row padding_idx of an Embedding stays zero.
 
     Args:
         module: a torch.nn.Module on the CPU or on CUDA devices.
@@ -57,16 +57,16 @@ def init_(
             the norms then. Or a recipe, its path or the name of one that ships. Or what bigin.torch.deferred has
             recorded, which fills buffers as well.
         seed: an integer from 0 to 2^64 - 1, by default 0, or the recipe's. What was recorded has its own.
-        default: the rule for parameters that no rule is for, which else are an error.
+        default: the rule for parameters that no other rule matches; without it they are an error.
         variables: for a recipe, as in bigin.initialize.
-        dtype: a dtype of floats, to which the module's floats are converted first, as module.to(dtype) does.
+        dtype: a float dtype, to which the module is converted first, as by module.to(dtype).
         threads, max_memory: as in bigin.fill.
 
     Returns:
-        What each parameter was filled with, in the order of the module.
+        The specification of each parameter, in the order of the module.
 
     Raises:
-        InputError: something is wrong with what was asked for, or a parameter has no rule; nothing was changed.
+        InputError: an argument is invalid, or a parameter has no rule; nothing was changed.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))

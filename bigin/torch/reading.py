@@ -32,8 +32,8 @@ def reader(
 ) -> ComputedReader:
     """Return a reader for torch.distributed.checkpoint.load that computes the values instead of reading them.
 
-    Each rank makes the regions that its plan asks for, in place, on the device where its tensors lie, with the bits
-    that `init_`, `initialize` and `materialize` make of the same names. The mesh and the placements change no bit, and
+    Each rank computes the regions that its plan requests, in place, on the device of its tensors. The values are those
+    of `init_`, `initialize` and `materialize` for the same names. They do not depend on the mesh or the placements, and
     no checkpoint is written.
 
     Args:
@@ -41,16 +41,18 @@ def reader(
             ships, with `like`; a torch.nn.Module, the meta device will do, with `rules`; or specifications by name.
         rules: for a module, as in materialize: rules, a recipe, or what bigin.torch.deferred has recorded.
         like: for a recipe, as in bigin.initialize, or a torch.nn.Module.
-        seed, default, variables: as in init_, for rules or a recipe. What was recorded and a Configuration have a seed.
-        dtype: the dtype of all floats that the reader's metadata tells. A tensor that is loaded into decides its own.
-        prefix: what the names in the state dict begin with: "model." for dcp.load({"model": model.state_dict()}).
+        seed, default, variables: as in init_, for rules or a recipe. A recording and a Configuration have their own
+            seed.
+        dtype: the dtype of all float tensors in the reader's metadata. Values are loaded in the dtype of the tensor
+            that they are loaded into.
+        prefix: a prefix of the names in the state dict: "model." for dcp.load({"model": model.state_dict()}).
         threads, max_memory: as in bigin.fill.
 
     Returns:
-        The reader, which any number of loads may use.
+        The reader, which can be used for any number of loads.
 
     Raises:
-        InputError: something is wrong with what was asked for.
+        InputError: an argument is invalid.
 
     Example:
         >>> import torch.distributed.checkpoint as dcp  # doctest: +SKIP

@@ -48,7 +48,7 @@ def replaces_init(
     threads: int | None = None,
     max_memory: int | str | None = None,
 ) -> Iterator[list[TensorValues]]:
-    """Replace random numbers that code draws into a model's parameters by the values of the law.
+    """Replace the random numbers that code draws into a model's parameters with bigin's values.
 
     Within the context, functions of torch.nn.init (however they were imported) and `uniform_` and `normal_` write
     bigin's values into the parameters and buffers of the model, and into views of them. Everything else runs as it
@@ -66,10 +66,10 @@ def replaces_init(
         threads, max_memory: as in bigin.fill.
 
     Returns:
-        A context, whose target is a list that gets the specification of each draw.
+        A context manager; it returns a list, to which the specification of each draw is added.
 
     Raises:
-        InputError: a parameter is drawn in a way that no method says, or has no memory.
+        InputError: a parameter is drawn in a way that no method makes, or has no memory.
 
     Example:
         >>> model = torch.nn.Linear(8, 4)

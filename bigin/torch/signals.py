@@ -120,24 +120,24 @@ def signal(
 ) -> ModelSignal:
     """Run a model's own forward and backward pass, and measure the variance of activations and gradients.
 
-    Every module is measured that puts out a tensor of floats: layers, attention, and the blocks of residual streams,
-    which are modules of a list or a sequence that have the same class. Where a module attends, by softmax or
-    scaled_dot_product_attention, so is what the softmax takes. The model is run as it stands, in its mode (train or
-    eval) and on its device; neither its parameters nor their gradients are changed.
+    Every module that returns a float tensor is measured: layers, attention, and the blocks of residual streams, which
+    are the modules of one class in a list or a sequence. In modules with attention (softmax or
+    scaled_dot_product_attention), the input of the softmax is measured, too. The model runs in its present mode (train
+    or eval) and on its device. Neither its parameters nor their gradients are changed.
 
     Args:
         model: a torch.nn.Module in memory.
-        inputs: its input, or a tuple of them, or a mapping of keyword arguments.
-        loss: from what the model returns to the number whose gradient is taken. By default the gradient with respect to
-            the first tensor of floats that it returns is drawn from a standard normal distribution, as in
+        inputs: the input of the model, a tuple of inputs, or a mapping of keyword arguments.
+        loss: a function from the model's result to the scalar whose gradient is computed. By default the gradient with
+            respect to the first float tensor of the result is drawn from a standard normal distribution, as in
             bigin.signal.
-        seed: of that gradient, and of what the model itself draws (dropout).
+        seed: seed of this gradient, and of random numbers in the model (dropout).
 
     Returns:
-        The measured modules, in the order in which they are done.
+        The measured modules, in the order in which they run.
 
     Raises:
-        InputError: the model has no memory, or returns nothing that a gradient could begin at.
+        InputError: the model has no memory, or its result has no float tensor.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64))

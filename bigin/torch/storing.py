@@ -70,20 +70,20 @@ def save_dcp(
     Args:
         source, rules, like, seed, default, variables, dtype: as in bigin.torch.reader.
         strict: for a recipe, as in bigin.initialize.
-        source_checkpoint: what a recipe's rules copy from, as `source` of bigin.initialize.
+        source_checkpoint: the checkpoint that a recipe's rules copy from, as `source` of bigin.initialize.
         out: the folder. Buffers that state_dict() leaves out are not written.
         format: "dcp", or "dcp-safetensors" for the safetensors files of torch's HuggingFaceStorageWriter, which its
             HuggingFaceStorageReader reads and consolidate_safetensors_files joins. In these, a tied parameter has its
             first name alone.
-        max_shard_size: the largest number of bytes of values in a file, or a text such as "5GB"; 5 GiB by default. The
-            rows of a tensor that has more are in several files.
+        max_shard_size: the largest number of bytes of values in a file, or a string such as "5GB"; 5 GiB by default. A
+            larger tensor is cut by rows into several files.
         overwrite, threads, max_memory, sync, progress: as in bigin.initialize.
 
     Returns:
-        What was done: the bytes of the tensors, the seconds, and the record.
+        A report: the bytes of the tensors, the seconds and the record.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
         FillError: the checkpoint could not be finished; the same call continues where it stopped.
 
     Example:
@@ -121,18 +121,18 @@ def plan_dcp(
     max_shard_size: int | str | None = None,
     overwrite: bool = False,
 ) -> Plan:
-    """Cut the writing of a checkpoint of torch.distributed.checkpoint into parts, and make its files.
+    """Create the files of a checkpoint of torch.distributed.checkpoint, and cut its fill into parts.
 
     Args:
         source, out, rules, like, seed, default, variables, strict, dtype, source_checkpoint, format, max_shard_size,
-            overwrite: as in `save_dcp`; every machine sees `out`.
+            overwrite: as in `save_dcp`; every machine can access `out`.
         parts: as in bigin.plan.
 
     Returns:
         The plan. `.metadata`, without which nothing loads, is written by its `finish`.
 
     Raises:
-        InputError: something is wrong with what was asked for; nothing was changed.
+        InputError: an argument is invalid; nothing was changed.
 
     Example:
         >>> with bigin.torch.deferred(seed=42) as init:

@@ -30,7 +30,8 @@ Tables = Mapping[str, Any]
 def load_tables(module: Any, tables: Tables) -> list[str]:
     """Load rows of tables on disk into the parameters of a module, in place and a few megabytes at a time.
 
-    Each rank reads only its own parts, whatever the ranks and the sharding were when the tables were saved.
+    Each rank reads only its own parts. The number of ranks and the sharding may differ from those at the time of
+    saving.
 
     Args:
         module: a torch.nn.Module. Its parameters may be tensors, DTensors, or tables that TorchRec has sharded.
@@ -64,19 +65,19 @@ def load_tables(module: Any, tables: Tables) -> list[str]:
 def save_tables(module: Any, tables: Tables, *, sync: bool = True, timeout: float = 600.0) -> list[str]:
     """Save the parameters of a module into tables on disk, in place and a few megabytes at a time.
 
-    Each rank writes only its own parts; ranks that write the same table take turns. Killed at any moment, it leaves
-    rows with their old or their new values, as EmbeddingTable.update does.
+    Each rank writes only its own parts; ranks that write the same table take turns. If a process is killed, each row
+    has its old or its new values, as with EmbeddingTable.update.
 
     Args:
-        module, tables: as in load_tables. A table must exist; its dtype is what the values are rounded to.
-        sync: whether the rows have reached the disk at the end.
-        timeout: seconds that another writer of a table is waited for.
+        module, tables: as in load_tables. The tables must exist. Values are rounded to the dtype of the table.
+        sync: whether to wait until the rows are on the disk.
+        timeout: seconds to wait for another writer of a table.
 
     Returns:
         The names of the parameters.
 
     Raises:
-        InputError: as in load_tables; or another writer was still at work after the timeout.
+        InputError: as in load_tables, or another process was still writing after the timeout.
         FillError: a table could not be written.
 
     Example:
