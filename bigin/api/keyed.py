@@ -16,7 +16,7 @@ from bigin.core.floats import default_modes
 from bigin.core.html import card
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
-from bigin.core.regions import Shape
+from bigin.core.regions import Shape, dense
 from bigin.core.text import counted
 from bigin.fillers.filler import Array
 from bigin.fillers.keyed import RowFiller
@@ -24,7 +24,7 @@ from bigin.jobs.device import require_device
 from bigin.jobs.dumps import make_rows, parse_scores, write_dump
 from bigin.jobs.job import check_progress
 from bigin.jobs.report import Report
-from bigin.kernels.cuda.arrays import DeviceArray, c_strides, device_array_of
+from bigin.kernels.cuda.arrays import DeviceArray, device_array_of
 from bigin.spec.keyed import KeyedSpec
 from bigin.spec.keys import parse_keys
 from bigin.spec.spec import STREAM
@@ -225,7 +225,7 @@ class KeyedTable:
 
         if array.dtype.kind not in "iu" or array.dtype.itemsize != 8:
             raise InputError(f"expected keys of int64 or uint64 on a device, got {array.dtype.name}; convert them")
-        if math.prod(array.shape) and array.strides != c_strides(array.shape):
+        if math.prod(array.shape) and array.strides != dense(array.shape):
             raise InputError("expected keys one after the other in the device's memory, got strides; pass a copy")
         rows = rows_on_device(self._ready())
         torch = sys.modules.get("torch")
@@ -237,7 +237,7 @@ class KeyedTable:
         if target is None or target.device != array.device:
             raise InputError("expected out on the device of the keys, got it elsewhere")
         self._check(target.shape, target.dtype, array.shape)
-        if math.prod(target.shape) and target.strides != c_strides(target.shape):
+        if math.prod(target.shape) and target.strides != dense(target.shape):
             raise InputError("expected out with its elements one after the other, got strides; leave it out")
         rows(array, target)
         return out

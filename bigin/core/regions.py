@@ -155,9 +155,9 @@ def block_of_rows(shape: Shape, elements: int) -> Shape:
     return tuple(block)
 
 
-def strides(shape: Shape) -> Shape:
-    """How far apart in the flat tensor neighbours along each axis are, in elements."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+def dense(shape: Sequence[int]) -> Shape:
+    """The strides of a contiguous tensor: how far apart neighbours along each axis are, in elements."""
+    return tuple(math.prod(max(size, 1) for size in shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def runs(shape: Shape, region: Region) -> tuple[int, list[int], list[int], int]:
@@ -166,7 +166,7 @@ def runs(shape: Shape, region: Region) -> tuple[int, list[int], list[int], int]:
     start is the flat index of the first element, run the length of a run, and the runs start at every
     start + sum(i_k strides[k]) with 0 <= i_k < counts[k], in C order.
     """
-    steps = strides(shape)
+    steps = dense(shape)
     start = sum(first * step for (first, _), step in zip(region, steps, strict=True))
     sizes = extent(region)
     if 0 in sizes:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from bigin.core.errors import InputError
-from bigin.core.regions import Shape
+from bigin.core.regions import Shape, dense
 
 Positions = range | np.ndarray[Any, Any]  # indices along an axis, rising
 
@@ -77,16 +76,6 @@ class View:
                 return False
             reach += stride * (size - 1)
         return True
-
-
-def dense(shape: Sequence[int]) -> Shape:
-    """The strides of a contiguous tensor, in elements."""
-    strides: list[int] = []
-    step = 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= max(size, 1)
-    return tuple(reversed(strides))
 
 
 def along_axes(shape: Shape, view: View, source: View) -> list[tuple[Positions, Positions]]:

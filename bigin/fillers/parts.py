@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bigin.core.regions import Region, Shape, ranges_within, strides
+from bigin.core.regions import Region, Shape, dense, ranges_within
 from bigin.fillers.filler import Array, Filler, Report
 
 Axis = range | Array  # what the indices along an axis add to the flat index: a rising range, or uint64 numbers
@@ -63,7 +63,7 @@ def run_starts(base: int, axes: Sequence[Axis]) -> Array:
 def flat_axes(shape: Shape, ranges: Sequence[range]) -> list[Axis]:
     """What ranges along the axes of a tensor add to the flat index."""
     axes: list[Axis] = []
-    for r, stride in zip(ranges, strides(shape), strict=True):
+    for r, stride in zip(ranges, dense(shape), strict=True):
         step = r.step * stride if len(r) > 1 and stride else 1  # a single index takes no step, however long it is
         axes.append(range(r.start * stride, r.start * stride + len(r) * step, step))
     return axes

@@ -114,18 +114,20 @@ def on_stack(dtype: Any, size: int) -> Any:
     return made
 
 
-def scalars_at(dtype: Any, count: int) -> Any:
-    """The intrinsic that makes a tuple of numbers, which lie 8 bytes apart from a place of a uint64 array on."""
-    kind = types.UniTuple(from_dtype(dtype), count)
+def tail_at(dtype: Any, count: int) -> Any:
+    """The intrinsic that reads the (stream, key, anchor, numbers) of a native.Tail."""
+    kind = types.Tuple((types.uint64, types.uint64, types.uint64, types.UniTuple(from_dtype(dtype), count)))
 
     @intrinsic
-    def tuple_of(typingctx: Any, pointer: Any, first: Any) -> Any:
+    def tail_of(typingctx: Any, pointer: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            word, scalar = ir.IntType(64), context.get_data_type(kind.dtype)
-            places = [builder.gep(args[0], [builder.add(args[1], word(i))]) for i in range(count)]
-            numbers = [builder.load(builder.bitcast(place, scalar.as_pointer())) for place in places]
-            return context.make_tuple(builder, kind, numbers)
+            scalar = context.get_data_type(from_dtype(dtype)).as_pointer()
+            places = [builder.gep(args[0], [ir.IntType(64)(i)]) for i in range(3 + count)]
+            numbers = [builder.load(builder.bitcast(place, scalar)) for place in places[3:]]
+            return context.make_tuple(
+                builder, kind, [*map(builder.load, places[:3]), context.make_tuple(builder, kind[3], numbers)]
+            )
 
-        return kind(pointer, types.uint64), generate
+        return kind(pointer), generate
 
-    return tuple_of
+    return tail_of

@@ -25,6 +25,8 @@ from bigin.rng.portable import (
     log_word_64,
     quantile_32,
     quantile_64,
+    quantile_near_32,
+    quantile_near_64,
     sincos_word_32,
     sincos_word_64,
     sqrt,
@@ -79,13 +81,26 @@ def trunc_tail_32(x, numbers):
 
 
 @inlined
-def trunc_value_32(x, w, numbers, anchor):
-    """The value, given also w; its distance d from the median is counted from the word nearest to it (`anchor`)."""
-    d_start, d_step, mean, std, first, last = numbers[5:]
+def trunc_distance_32(x, numbers, anchor):
+    """The distance d of the probability from that of the median, counted from the word nearest to it (`anchor`)."""
+    d_start, d_step = numbers[5:7]
     above = x >= u32(anchor)
     distance = f32(u32(x - u32(anchor)) if above else u32(u32(anchor) - x))
-    d = fma(distance if above else -distance, d_step, d_start)
-    return clamp(fma(quantile_32(d, w), std, mean), first, last)
+    return fma(distance if above else -distance, d_step, d_start)
+
+
+@inlined
+def trunc_value_32(x, w, numbers, anchor):
+    """The value, given also w."""
+    mean, std, first, last = numbers[7:]
+    return clamp(fma(quantile_32(trunc_distance_32(x, numbers, anchor), w), std, mean), first, last)
+
+
+@inlined
+def trunc_near_32(x, w, numbers, anchor):
+    """trunc_value_32 for w below NEAR."""
+    mean, std, first, last = numbers[7:]
+    return clamp(fma(quantile_near_32(trunc_distance_32(x, numbers, anchor), w), std, mean), first, last)
 
 
 @inlined
@@ -105,14 +120,27 @@ def trunc_tail_64(x, numbers):
 
 
 @inlined
-def trunc_value_64(x, w, numbers, anchor):
-    """trunc_value_32 in float64."""
-    d_start, d_step, mean, std, first, last = numbers[5:]
+def trunc_distance_64(x, numbers, anchor):
+    """trunc_distance_32 in float64."""
+    d_start, d_step = numbers[5:7]
     k = u64(x >> u64(11))
     above = k >= u64(anchor)
     distance = float_64(u64(k - u64(anchor)) if above else u64(u64(anchor) - k))
-    d = fma(distance if above else -distance, d_step, d_start)
-    return clamp(fma(quantile_64(d, w), std, mean), first, last)
+    return fma(distance if above else -distance, d_step, d_start)
+
+
+@inlined
+def trunc_value_64(x, w, numbers, anchor):
+    """trunc_value_32 in float64."""
+    mean, std, first, last = numbers[7:]
+    return clamp(fma(quantile_64(trunc_distance_64(x, numbers, anchor), w), std, mean), first, last)
+
+
+@inlined
+def trunc_near_64(x, w, numbers, anchor):
+    """trunc_value_64 for w below NEAR."""
+    mean, std, first, last = numbers[7:]
+    return clamp(fma(quantile_near_64(trunc_distance_64(x, numbers, anchor), w), std, mean), first, last)
 
 
 @inlined
@@ -174,13 +202,14 @@ class Draw(NamedTuple):
 
     loop: "each" where every element draws alone, from (x, numbers, anchor); "pairs" where an even element and the odd
     one behind it draw together, from (even, odd, numbers). single, double: the functions in float32 and in float64.
-    steps: the same in two steps, y = first(x, numbers) and second(x, y, numbers, anchor), where a CPU is faster so.
+    steps: the same in two steps, y = first(x, numbers) and second(x, y, numbers, anchor), where a CPU is faster so;
+    and what gives the same as the second where y is below NEAR.
     """
 
     loop: str
     single: Any
     double: Any
-    steps: tuple[tuple[Any, Any], tuple[Any, Any]] | None = None
+    steps: tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]] | None = None
 
 
 DRAWS = {
@@ -193,6 +222,6 @@ DRAWS = {
         "each",
         trunc_normal_32,
         trunc_normal_64,
-        ((trunc_tail_32, trunc_value_32), (trunc_tail_64, trunc_value_64)),
+        ((trunc_tail_32, trunc_value_32, trunc_near_32), (trunc_tail_64, trunc_value_64, trunc_near_64)),
     ),
 }

@@ -308,6 +308,19 @@ def sincos_word_64(x):
 
 
 CENTRE_W, CENTRE_MIDDLE, CENTRE_FAR = table.QUANTILE_CENTRES
+NEAR = 6.0  # the quantile's first piece serves for w below it
+
+
+@inlined
+def quantile_near_32(d, w):
+    """quantile_32 for w below NEAR, by its first piece alone."""
+    return d * polynomial(w - f32(CENTRE_W), CENTRE_32)
+
+
+@inlined
+def quantile_near_64(d, w):
+    """quantile_near_32 in float64."""
+    return d * polynomial_by_halves(w - f64(CENTRE_W), CENTRE_64)
 
 
 @inlined
@@ -317,23 +330,23 @@ def quantile_32(d, w):
     d carries the sign and, near 0, the precision; w carries it in the tails. This is the split of M. Giles,
     "Approximating the erfinv function" (2010), with pieces for w below 6, below 32 and above.
     """
-    t = f32(1.0) / sqrt(w if w > f32(6.0) else f32(6.0))
+    t = f32(1.0) / sqrt(w if w > f32(NEAR) else f32(NEAR))
     near = polynomial(w - f32(CENTRE_W), CENTRE_32)
     middle = polynomial(t - f32(CENTRE_MIDDLE), MIDDLE_32)
     far = polynomial(t - f32(CENTRE_FAR), FAR_32)
     tail = (middle if w < f32(32.0) else far) / t
-    return d * (near if w < f32(6.0) else tail)
+    return d * (near if w < f32(NEAR) else tail)
 
 
 @inlined
 def quantile_64(d, w):
     """quantile_32 in float64."""
-    t = f64(1.0) / sqrt(w if w > f64(6.0) else f64(6.0))
+    t = f64(1.0) / sqrt(w if w > f64(NEAR) else f64(NEAR))
     near = polynomial_by_halves(w - f64(CENTRE_W), CENTRE_64)
     middle = polynomial_by_halves(t - f64(CENTRE_MIDDLE), MIDDLE_64)
     far = polynomial_by_halves(t - f64(CENTRE_FAR), FAR_64)
     tail = (middle if w < f64(32.0) else far) / t
-    return d * (near if w < f64(6.0) else tail)
+    return d * (near if w < f64(NEAR) else tail)
 
 
 @inlined

@@ -11,9 +11,9 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.record import Record
-from bigin.core.regions import Shape
+from bigin.core.regions import Shape, dense
 from bigin.core.text import parse_shape
-from bigin.core.views import Positions, View, along_axes, dense
+from bigin.core.views import Positions, View, along_axes
 from bigin.fillers.filler import Filler
 from bigin.fillers.layered import LayeredFiller
 from bigin.fillers.parts import LatticeFiller

@@ -15,14 +15,14 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
-from bigin.core.regions import Region, Shape, extent, flat_slice, place_in, ranges_within, strided_runs
+from bigin.core.regions import Region, Shape, dense, extent, flat_slice, place_in, ranges_within, strided_runs
 from bigin.fillers.axes import MovedAxesFiller
 from bigin.fillers.computed import NoisyIdentityFiller
 from bigin.fillers.filler import ConstantFiller, DrawnFiller, Filler, Report
 from bigin.fillers.parts import FlatSliceFiller, PaddedFiller, PartFiller, RegionFiller
 from bigin.fillers.structured import DiracFiller, EyeFiller, SparseFiller
 from bigin.kernels.cuda import fill as cuda
-from bigin.kernels.cuda.device import View, copy_to_device, dense
+from bigin.kernels.cuda.device import View, copy_to_device
 
 
 class DeviceFiller(ABC):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bigin.core.errors import InputError
-from bigin.core.regions import Shape
+from bigin.core.regions import Shape, dense
 from bigin.fillers.cuda.fillers import fill_constant
 from bigin.fillers.keyed import ConstantRows, DrawnRows, RowFiller
 from bigin.kernels.cuda import device as cuda_device
@@ -48,7 +48,7 @@ class RowsOnDevice(ABC):
         shape: Shape = (*keys.shape, self.dim)
         with cuda_device.on_device(keys.device):
             view = cuda_device.contiguous(shape, self.dtype)
-        strides = cuda_device.dense(shape)
+        strides = dense(shape)
         place = (view.first, shape, strides, self.dtype, keys.device, keys.stream)
         array = DeviceArray(*place, wait=True, owner=view.owner)
         self(keys, array)

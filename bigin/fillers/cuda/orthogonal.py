@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bigin.core import dtypes
-from bigin.core.regions import Region, place_in, strided_runs
+from bigin.core.regions import Region, dense, place_in, strided_runs
 from bigin.fillers.cuda.fillers import DeviceFiller, DrawnOnDevice, fill_constant, matrix_at
 from bigin.fillers.filler import Report
 from bigin.fillers.orthogonal import STRIP, TILE, DeltaOrthogonalFiller, OrthogonalFiller, Reflections
@@ -80,7 +80,7 @@ class DeviceReflections:
     ) -> Any:
         """A tile of X at the start of a buffer, as a 1-d array: 0 above the diagonal, with heads on it if asked."""
         shape = (rows[1] - rows[0], columns[1] - columns[0])
-        tile = buffer.at(0, shape, cuda_device.dense(shape))
+        tile = buffer.at(0, shape, dense(shape))
         self.draw((rows, columns), tile, stream)
         flat = self._flat(tile)
         if rows[0] < columns[1]:

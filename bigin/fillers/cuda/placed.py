@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bigin.core.regions import Region, Shape
+from bigin.core.regions import Region, Shape, dense
 from bigin.fillers.cuda.fillers import fill_constant, on_device
 from bigin.fillers.filler import Array, Filler, Report
 from bigin.kernels.cuda import device as cuda_device
@@ -66,7 +66,7 @@ class OnDevice(Filler):
             view = cuda_device.contiguous(sizes, self.dtype)
             if 0 not in sizes:
                 self.values.ranges(ranges, view, stream)
-        strides = cuda_device.dense(shape)
+        strides = dense(shape)
         owner = view.owner
         array = DeviceArray(view.first, shape, strides, self.dtype, self.number, LEGACY, wait=False, owner=owner)
         return DeviceValues(array)
@@ -93,6 +93,6 @@ class OnDevice(Filler):
         view = self.workers.view
         if view is None or math.prod(view.shape) < out.size:
             view = self.workers.view = cuda_device.contiguous((out.size,), self.dtype)
-        made = view.at(0, out.shape, cuda_device.dense(out.shape))
+        made = view.at(0, out.shape, dense(out.shape))
         self.values(region, made, self.workers.stream)
         cuda_device.copy_to_host(made, out, self.workers.stream)

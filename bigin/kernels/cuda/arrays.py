@@ -15,7 +15,7 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
-from bigin.core.regions import Region, Shape, extent, slices
+from bigin.core.regions import Region, Shape, dense, extent, slices
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -113,7 +113,7 @@ def from_interface(target: Any) -> DeviceArray:
     shape = tuple(map(int, interface["shape"]))
     strides = interface.get("strides")
     if strides is None:
-        steps = c_strides(shape)
+        steps = dense(shape)
     elif any(stride % dtype.itemsize for stride in strides):
         raise InputError("expected an array whose elements lie at multiples of their size, got other strides")
     else:
@@ -126,11 +126,6 @@ def from_interface(target: Any) -> DeviceArray:
         device = cuda_device.current_device()
     wait = stream is None
     return DeviceArray(pointer, shape, steps, dtype, int(device), stream or LEGACY, wait=wait, owner=target)
-
-
-def c_strides(shape: Shape) -> Shape:
-    """The strides of a C-ordered array, in elements."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 class _Device(ctypes.Structure):
@@ -174,7 +169,7 @@ def from_dlpack(target: Any) -> DeviceArray:
         raise InputError(f"expected an array of single numbers, got vectors of {tensor.type.lanes}")
     dtype = dtypes.from_dlpack(tensor.type.code, tensor.type.bits)
     shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
-    strides = tuple(tensor.strides[axis] for axis in range(tensor.ndim)) if tensor.strides else c_strides(shape)
+    strides = tuple(tensor.strides[axis] for axis in range(tensor.ndim)) if tensor.strides else dense(shape)
     first = (tensor.data or 0) + tensor.byte_offset
     return DeviceArray(first, shape, strides, dtype, number, LEGACY, wait=True, owner=(target, capsule))
 

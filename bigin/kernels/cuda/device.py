@@ -24,7 +24,7 @@ if importlib.util.find_spec("numba_cuda") is None:
 
 from numba import cuda
 
-from bigin.core.regions import Region, Shape, extent
+from bigin.core.regions import Region, Shape, dense, extent
 from bigin.kernels.cache import cached
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
@@ -121,11 +121,6 @@ def device_array(pointer: int, size: int, dtype: np.dtype[Any], owner: Any) -> A
         simulated.owner = owner
         return simulated
     return cuda.as_cuda_array(_Interface(pointer, size, dtype, owner), sync=False)
-
-
-def dense(shape: Shape) -> Shape:
-    """The strides of a C-ordered array."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def contiguous(shape: Shape, dtype: np.dtype[Any]) -> View:

@@ -12,8 +12,8 @@ import torch
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
-from bigin.core.regions import Shape
-from bigin.core.views import Positions, View, along_axes, dense
+from bigin.core.regions import Shape, dense
+from bigin.core.views import Positions, View, along_axes
 from bigin.methods.distributions import Normal, TruncNormal, Uniform
 from bigin.spec.layered import Layer, LayeredSpec, Single
 from bigin.spec.model import TensorValues

@@ -11,7 +11,8 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from bigin.core.errors import InputError
-from bigin.core.views import View, along_axes, dense
+from bigin.core.regions import dense
+from bigin.core.views import View, along_axes
 from bigin.torch.recording.values import KNOWN, Composite, Draw, Full, Pieces, Refused, Unset, Value, Write
 
 
