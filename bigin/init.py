@@ -889,6 +889,45 @@ def inverse_softplus_(
     return _fill(tensor, "inverse_softplus", parameters, (generator, seed, name), limits, overwrite=overwrite)
 
 
+def ring_decay_(
+    tensor: A,
+    a: float = 0.9,
+    b: float = 0.999,
+    generator: Generator | None = None,
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    overwrite: bool = False,
+) -> A:
+    """Fill with the parameters of decays from a to b whose squares are uniform, as those of RG-LRU.
+
+    The decay of a value x is e^-softplus(x). Its square is uniform where decays are uniform on a ring.
+
+    Args:
+        tensor: a numpy or zarr array, a torch tensor, or whatever else `bigin.fill` takes.
+        a, b: the least decay, above 0, and the largest, below 1.
+        generator: names the stream of this call; by default the one that `bigin.manual_seed` seeds.
+        seed, name: of the stream, instead of the next one of the generator.
+        threads, max_memory, overwrite: as in `bigin.fill`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        InputError: something is wrong with what was asked for; nothing was changed.
+
+    Example:
+        >>> w = np.empty((64,), np.float32)
+        >>> bigin.init.ring_decay_(w).shape
+        (64,)
+    """
+    parameters: dict[str, Any] = {"a": a, "b": b}
+    limits = Limits.parse(threads, max_memory)
+    return _fill(tensor, "ring_decay", parameters, (generator, seed, name), limits, overwrite=overwrite)
+
+
 def identity_plus_noise_(
     tensor: A,
     gain: float = 1.0,

@@ -362,6 +362,20 @@ def inverse_softplus(e: int, stream: int, seed: int, dtype: str, a: float, b: fl
     return clamp(value, *inverse_softplus_ends(a, b, floor, dtype))
 
 
+def ring_decay(e: int, stream: int, seed: int, dtype: str, a: float, b: float) -> float:
+    """ln(1 / r - 1) where r^2 is uniform on [a^2, b^2] and falls with the draw."""
+    t = drawn_type(dtype)
+    bits = trunc_normal_bits(dtype)
+    x = drawn_bits(e, stream, seed, t) >> (WORD_BITS[t] - bits)
+    step = rounded((b - a) * (b + a) * 2.0**-bits, t)
+    q = fma(add(from_int(x, t), 0.5, t), step, rounded((1 - b) * (1 + b), t), t)
+    square = fma(add(from_int(2**bits - 1 - x, t), 0.5, t), step, rounded(a * a, t), t)
+    value = log(div(q, add(sqrt(square, t), square, t), t), t)
+    with decimal.localcontext(DECIMAL):
+        low, high = (float((1 / Decimal(r) - 1).ln()) for r in (b, a))
+    return clamp(value, ceil_to(Fraction(low), dtype), floor_to(Fraction(high), dtype))
+
+
 DISTRIBUTIONS = {
     "uniform": uniform,
     "normal": normal,
@@ -369,6 +383,7 @@ DISTRIBUTIONS = {
     "log_uniform": log_uniform,
     "log_of_uniform": log_of_uniform,
     "inverse_softplus": inverse_softplus,
+    "ring_decay": ring_decay,
 }
 
 
@@ -536,7 +551,7 @@ def resolve(method: str, parameters: dict, shape: tuple[int, ...]) -> tuple:
         row = truncated(p)
     elif method in ("log_uniform", "inverse_softplus"):
         row = method, float(p["a"]), float(p["b"]), float(p.get("floor", 0.0))
-    elif method == "log_of_uniform":
+    elif method in ("log_of_uniform", "ring_decay"):
         row = method, float(p["a"]), float(p["b"])
     elif method == "xavier_uniform":
         row = "uniform", -(root * xavier_std(shape, p)), root * xavier_std(shape, p)

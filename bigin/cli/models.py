@@ -14,6 +14,7 @@ import bigin
 from bigin.cli.commands import Command
 from bigin.cli.options import (
     PATH,
+    OwnCode,
     RecipeOptions,
     RunOptions,
     WriteOptions,
@@ -22,6 +23,7 @@ from bigin.cli.options import (
     gathered,
     json_option,
     needs_config,
+    own_code_options,
     recipe_options,
     run_options,
     trust_option,
@@ -29,6 +31,7 @@ from bigin.cli.options import (
 )
 from bigin.cli.plans import Planning, keep, planned
 from bigin.cli.printing import outcome, print_entries, print_table, progress_bar
+from bigin.core.collector import paused
 from bigin.core.errors import InputError
 from bigin.core.text import counted, size_text
 
@@ -363,7 +366,8 @@ def storing() -> Any:
 def configuration(config: str, **given: Any) -> Configuration:
     """Return the model of a configuration; raises InputError where torch or transformers is missing."""
     try:
-        from bigin.torch.configuration import Configuration
+        with paused():  # a fifth of the time of importing torch
+            from bigin.torch.configuration import Configuration
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -376,16 +380,14 @@ def configuration(config: str, **given: Any) -> Configuration:
 @click.command(
     cls=Command, no_args_is_help=True, help=RECIPE_HELP, short_help="Print a recipe of a transformers model."
 )
-@config_option
-@architecture_option
-@trust_option
+@own_code_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed, from 0 to 2^64 - 1.")
 @json_option
-def recipe(config: str | None, architecture: str | None, seed: int, *, trust_remote_code: bool, as_json: bool) -> None:
+def recipe(code: OwnCode, seed: int, *, as_json: bool) -> None:
     """Print a recipe."""
-    if config is None:
+    if code.config is None:
         raise click.UsageError("expected --config, a model's configuration; `bigin recipes` lists those that ship")
-    text = configuration(config, architecture=architecture, trust_remote_code=trust_remote_code, seed=seed).recipe()
+    text = configuration(code.config, **code.arguments(), seed=seed).recipe()
     click.echo(json.dumps(tomllib.loads(text), indent=2) if as_json else text, nl=as_json)
 
 

@@ -454,6 +454,23 @@ trust_option = click.option(
 )
 
 
+@dataclass(frozen=True)
+class OwnCode:
+    """The options that say whose code a configuration's model is."""
+
+    config: str | None
+    architecture: str | None
+    trust_remote_code: bool
+    original_names = False
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of bigin.torch.Configuration beside the configuration."""
+        return {"architecture": self.architecture, "trust_remote_code": self.trust_remote_code}
+
+
+own_code_options = gathered("code", OwnCode, config_option, architecture_option, trust_option)
+
+
 def needs_config(options: Any) -> None:
     """Raise UsageError for options that say more of a configuration, where there is none."""
     if options.config is None and (options.architecture or options.original_names or options.trust_remote_code):

@@ -15,11 +15,13 @@ from bigin.cli.models import configuration
 from bigin.cli.options import (
     PATH,
     OutputOptions,
+    OwnCode,
     RecipeOptions,
-    config_option,
     gathered,
     max_memory_option,
+    needs_config,
     output_options,
+    own_code_options,
     recipe_options,
 )
 from bigin.cli.printing import print_table
@@ -67,7 +69,7 @@ inputs_options = gathered(
 @click.command(cls=Command, no_args_is_help=True, help=HELP, short_help="Measure how a recipe propagates variances.")
 @click.argument("recipe", type=PATH, required=False)
 @recipe_options(like_required=False)
-@config_option
+@own_code_options
 @click.option(
     "--match", multiple=True, help="Pattern of weights, in the order of the layers: 'conv*.weight'. May be repeated."
 )
@@ -80,7 +82,7 @@ inputs_options = gathered(
 def signal(
     recipe: str | None,
     choice: RecipeOptions,
-    config: str | None,
+    code: OwnCode,
     match: tuple[str, ...],
     nonlinearity: str,
     inputs: Inputs,
@@ -90,11 +92,12 @@ def signal(
     """Measure a signal."""
     from bigin.inspect import plot
 
-    if config is not None:
+    if code.config is not None:
         if choice.like is not None or match or output.plot is not None:
             raise click.UsageError("expected --config without --like, --match and --plot, which are for plain stacks")
-        measure_configuration(config, recipe, choice, inputs, as_json=output.as_json)
+        measure_configuration(code, recipe, choice, inputs, as_json=output.as_json)
         return
+    needs_config(code)
     if recipe is None or choice.like is None:
         raise click.UsageError("expected RECIPE and --like, or --config with a model's configuration")
     batch = inputs.batch or 64
@@ -119,10 +122,11 @@ def signal(
 
 
 def measure_configuration(
-    config: str, recipe: str | None, choice: RecipeOptions, inputs: Inputs, *, as_json: bool
+    code: OwnCode, recipe: str | None, choice: RecipeOptions, inputs: Inputs, *, as_json: bool
 ) -> None:
     """Measure a model's own code."""
-    model = configuration(config, rules=recipe, **choice.arguments())
+    assert code.config is not None
+    model = configuration(code.config, rules=recipe, **code.arguments(), **choice.arguments())
     from bigin.torch.signals import cells, signal_of_configuration
 
     batch = inputs.batch or 4
@@ -133,7 +137,7 @@ def measure_configuration(
     columns = ("module", "class", "activations", "gradients", "attention logits")
     hidden = len(result.modules) - len(rows := result.shown())
     footer = f"{counted(hidden, 'module')} within blocks between the first and the last are left out" if hidden else ""
-    print_table(f"{config}, a batch of {batch}", columns, [cells(row) for row in rows], footer=footer)
+    print_table(f"{code.config}, a batch of {batch}", columns, [cells(row) for row in rows], footer=footer)
     for line in result.conclusions():
         click.echo(line)
 

@@ -36,6 +36,7 @@ from bigin.methods.distributions import (
     LogUniform,
     Normal,
     Orthogonal,
+    RingDecay,
     Rotary,
     Sinusoidal,
     Sparse,
@@ -221,6 +222,12 @@ FAMILIES: dict[type, Family] = {
         2e9,
         expected=expectations.log_uniform,
         formula=lambda d: f"ln(e^t - 1), t = exp(U[ln {d.a:.6g}, ln {d.b:.6g})){floored(d)}",
+    ),
+    RingDecay: drawn(
+        scalars.ring_decay,
+        3e9,
+        expected=expectations.ring_decay,
+        formula=lambda d: f"ln(1 / r - 1), r^2 = U[{d.a:.6g}^2, {d.b:.6g}^2]",
     ),
     IdentityPlusNoise: Family(
         identity_plus_noise_plan,

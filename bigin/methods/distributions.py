@@ -116,6 +116,14 @@ class InverseSoftplus:
 
 
 @dataclass(frozen=True)
+class RingDecay:
+    """ln(1 / r - 1) of a radius r from a to b whose square is uniform: e^-softplus of it is r."""
+
+    a: float
+    b: float
+
+
+@dataclass(frozen=True)
 class IdentityPlusNoise:
     """`gain` on the diagonal of a matrix and 0 elsewhere, plus a normal around 0."""
 
@@ -161,7 +169,7 @@ class Sinusoidal:
     order: str
 
 
-Random = Uniform | Normal | TruncNormal | LogUniform | LogOfUniform | InverseSoftplus
+Random = Uniform | Normal | TruncNormal | LogUniform | LogOfUniform | InverseSoftplus | RingDecay
 Rows = Arange | Linspace | LogArange | Rotary | Sinusoidal
 Distribution = Constant | Random | Eye | Dirac | Sparse | Orthogonal | IdentityPlusNoise | Rows
 
@@ -227,6 +235,13 @@ def inverse_softplus(a: float, b: float, floor: float) -> InverseSoftplus:
     if b > LARGEST_SOFTPLUS:
         raise InputError(f"expected b up to {LARGEST_SOFTPLUS}, got b={b:g}")
     return InverseSoftplus(a, b, floor)
+
+
+def ring_decay(a: float, b: float) -> RingDecay:
+    """The parameter of decays that are uniform on a ring."""
+    if not 0 < a < b < 1:
+        raise InputError(f"expected 0 < a < b < 1, got a={a:g} and b={b:g}; they are the least and the largest decay")
+    return RingDecay(a, b)
 
 
 def positive_bounds(a: float, b: float) -> None:

@@ -21,6 +21,7 @@ from bigin.methods.distributions import (
     LogUniform,
     Normal,
     Orthogonal,
+    RingDecay,
     Rows,
     Sparse,
     TruncNormal,
@@ -37,6 +38,7 @@ from bigin.methods.marginals import (
     UniformMarginal,
     WithZeros,
     log_uniform_marginal,
+    ring_decay_marginal,
 )
 
 FINE = 1 << 17  # numbers of a dtype above which rounding to them changes nothing that statistics could see
@@ -156,6 +158,12 @@ def log_of_uniform(distribution: LogOfUniform, shape: Shape, dtype: np.dtype[Any
     first = dtypes.smallest_at_or_above(math.log(distribution.b) - bits * math.log(2.0) - 0.01, dtype)
     reach = (marginal.mean - first) / marginal.std
     return replace(drawn(marginal, first, last, dtype), reach=0.9 * reach)
+
+
+def ring_decay(distribution: RingDecay, shape: Shape, dtype: np.dtype[Any], *, whole: bool) -> Expected:
+    """Parameters of decays."""
+    first, last = scalars.ring_decay(distribution, dtype).values[-2:]
+    return drawn(ring_decay_marginal(distribution), first, last, dtype)
 
 
 def identity_plus_noise(

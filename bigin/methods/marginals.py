@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from bigin.methods import normal_cdf
-from bigin.methods.distributions import InverseSoftplus, LogOfUniform, LogUniform, Normal, TruncNormal, Uniform
+from bigin.methods.distributions import (
+    InverseSoftplus,
+    LogOfUniform,
+    LogUniform,
+    Normal,
+    RingDecay,
+    TruncNormal,
+    Uniform,
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -172,6 +180,18 @@ def log_uniform_marginal(distribution: LogUniform | InverseSoftplus) -> Marginal
         lambda x: np.log(np.logaddexp(0.0, x) / a) / width,
         at_floor,
     )
+
+
+def ring_decay_marginal(distribution: RingDecay) -> Marginal:
+    """ln(1 / r - 1), which rises as r^2 falls from b^2 to a^2."""
+    a, b = distribution.a, distribution.b
+    width = (b - a) * (b + a)
+
+    def value(u: Array) -> Array:
+        square = a * a + (1 - u) * width
+        return np.log(((1 - b) * (1 + b) + u * width) / (np.sqrt(square) + square))
+
+    return MonotoneMarginal(value, lambda x: (b * b - (1 + np.exp(x)) ** -2.0) / width, [])
 
 
 class LogOfUniformMarginal(Marginal):

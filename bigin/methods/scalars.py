@@ -22,6 +22,7 @@ from bigin.methods.distributions import (
     LogOfUniform,
     LogUniform,
     Normal,
+    RingDecay,
     Rotary,
     Rows,
     TruncNormal,
@@ -148,6 +149,21 @@ def inverse_softplus(distribution: InverseSoftplus, dtype: np.dtype[Any]) -> Sca
         if first > last:
             raise InputError(f"expected values that a {dtype.name} holds, got [{low!r}, {high!r}], which holds none")
         return Scalars("inverse_softplus", (float(ln(b) - ln(a)), float(ln(a)), least, most, floor, first, last))
+
+
+def ring_decay(distribution: RingDecay, dtype: np.dtype[Any]) -> Scalars:
+    """One step of the square, the start of 1 - r^2 and of r^2, and the first and last value."""
+    a, b = distribution.a, distribution.b
+    bits = 53 if dtype == np.float64 else 32
+    step = (b - a) * (b + a) * 2.0**-bits
+    normal_number(step / 2, dtype)
+    normal_number(a * a, dtype)
+    with localcontext(normal_cdf.CONTEXT):
+        low, high = (float((1 / Decimal(r) - 1).ln()) for r in (b, a))
+    first, last = dtypes.smallest_at_or_above(low, dtype), dtypes.largest_at_or_below(high, dtype)
+    if first > last:
+        raise InputError(f"expected values that a {dtype.name} holds, got [{low!r}, {high!r}], which holds none")
+    return Scalars("ring_decay", (step, (1 - b) * (1 + b), a * a, first, last))
 
 
 def normal_number(value: float, dtype: np.dtype[Any]) -> None:

@@ -409,6 +409,14 @@ METHODS = {
             {},
         ),
         Method(
+            "ring_decay",
+            {"a": 0.9, "b": 0.999},
+            lambda shape, a, b: distributions.ring_decay(a, b),
+            "ln(1 / r - 1) with r^2 = U[a^2, b^2]",
+            "De et al. 2024, Griffin (RG-LRU); Orvieto et al. 2023, Resurrecting recurrent neural networks (the ring)",
+            {},
+        ),
+        Method(
             "identity_plus_noise",
             {"gain": 1.0, "std": 0.01},
             _identity_plus_noise,

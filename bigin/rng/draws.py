@@ -197,6 +197,29 @@ def inverse_softplus_64(x, numbers, anchor):
     return clamp(log_64(expm1_64(t)), first, last)
 
 
+@inlined
+def ring_decay_32(x, numbers, anchor):
+    """ln(1 / r - 1) of a radius r whose square is uniform, at u = (x + 1/2) 2^-32; it rises with q = 1 - r^2.
+
+    q is counted up from where r is largest, r^2 from where it is least: each is precise where it is small. With them
+    1 / r - 1 is q / (r (1 + r)), without a cancellation.
+    """
+    step, q_start, r_start, first, last = numbers
+    q = fma(f32(x) + f32(0.5), step, q_start)
+    square = fma(f32(u32(~x)) + f32(0.5), step, r_start)
+    return clamp(log_32(q / (sqrt(square) + square)), first, last)
+
+
+@inlined
+def ring_decay_64(x, numbers, anchor):
+    """ring_decay_32 in float64, at u = (k + 1/2) 2^-53 with k = x >> 11."""
+    step, q_start, r_start, first, last = numbers
+    k = u64(x >> u64(11))
+    q = fma(float_64(k) + f64(0.5), step, q_start)
+    square = fma(float_64(u64(u64(0x1FFFFFFFFFFFFF) - k)) + f64(0.5), step, r_start)
+    return clamp(log_64(q / (sqrt(square) + square)), first, last)
+
+
 class Draw(NamedTuple):
     """How a distribution is drawn.
 
@@ -218,6 +241,7 @@ DRAWS = {
     "log_uniform": Draw("each", log_uniform_32, log_uniform_64),
     "log_of_uniform": Draw("each", log_of_uniform_32, log_of_uniform_64),
     "inverse_softplus": Draw("each", inverse_softplus_32, inverse_softplus_64),
+    "ring_decay": Draw("each", ring_decay_32, ring_decay_64),
     "trunc_normal": Draw(
         "each",
         trunc_normal_32,

@@ -16,6 +16,7 @@ from bigin.api.models import Out, Row, fill_model, in_form
 from bigin.api.plans import Plan, plan_model, plan_verify_model
 from bigin.api.sources import with_sources
 from bigin.core import dtypes
+from bigin.core.collector import paused
 from bigin.core.errors import InputError, NotFoundError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
@@ -118,7 +119,7 @@ class Configuration:
             seed = read_recipe(find_recipe(chosen.recipe), chosen.variables).seed
         self.seed = 0 if seed is None else seed
         own = None if isinstance(rules, str | os.PathLike) else rules
-        with quiet() as transformers, default_modes():
+        with paused(), quiet() as transformers, default_modes():
             make = with_own_code if trust_remote_code and "auto_map" in self._said else builder
             config_object, build = make(transformers, self.path, self._said, architecture)
             with deferred(self.seed, rules=own) as init:

@@ -348,15 +348,24 @@ def signal_of_configuration(
             spec = model.specs.get(member.name) or own[member.name]
             for job in part_jobs(member.tensor, spec, Limits()):
                 job.fill(FillOptions())
-    return signal(module.float().eval(), inputs_of(module, batch, length, batch_seed), seed=batch_seed)
+    try:
+        return signal(module.float().eval(), inputs_of(module, batch, length, batch_seed), seed=batch_seed)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a model's code does with inputs that are random
+        text = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"expected a model that runs on random {module.main_input_name} alone, got {type(error).__name__}: {text}; "
+            "build it and call bigin.torch.signal(model, inputs)"
+        ) from None
 
 
 def inputs_of(module: Any, batch: int, length: int, seed: int) -> dict[str, Any]:
     """Random inputs of a model of transformers."""
     generator = torch.Generator().manual_seed(seed)
     config, main = module.config, module.main_input_name
-    if main == "input_ids":
-        text = config.get_text_config()
+    text = config.get_text_config()
+    if main == "input_ids" and isinstance(getattr(text, "vocab_size", None), int):
         most = getattr(text, "max_position_embeddings", None) or length
         ids = torch.randint(0, text.vocab_size, (batch, min(length, most)), generator=generator)
         return {main: ids, "decoder_input_ids": ids} if config.is_encoder_decoder else {main: ids}

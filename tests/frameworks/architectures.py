@@ -337,10 +337,17 @@ TIMM = [
 ]
 
 
+# Arguments that make a model of timm smaller, of those whose smallest is large.
+TIMM_SMALLER: dict[str, dict[str, Any]] = {
+    "beit_base_patch16_224": {"depth": 2},
+    "wide_resnet50_2": {"layers": (1, 1, 1, 1)},
+}
+
+
 def timm_build(name: str) -> Callable[[], Any]:
     """What builds a model of timm."""
     timm = importlib.import_module("timm")
-    return lambda: timm.create_model(name, pretrained=False)
+    return lambda: timm.create_model(name, pretrained=False, **TIMM_SMALLER.get(name, {}))
 
 
 def torchvision_models() -> list[str]:

@@ -195,7 +195,7 @@ open("ran", "w").close()
 class OwnConfig(PretrainedConfig):
     model_type = "own"
     def __init__(self, width=8, **rest):
-        self.width = width
+        self.width = self.vocab_size = width
         super().__init__(**rest)
 """
 OWN_MODEL = """
@@ -214,8 +214,8 @@ class OwnModel(PreTrainedModel):
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.5)
             nn.init.zeros_(module.bias)
-    def forward(self, x):
-        return self.inner(x)
+    def forward(self, input_ids):
+        return self.inner(nn.functional.one_hot(input_ids, self.config.width).float())
 """
 
 
@@ -233,12 +233,19 @@ def with_its_code(folder="own", **said):
 @pytest.mark.slow
 def test_code_that_comes_with_a_model_is_run_where_it_is_trusted():
     folder = with_its_code()
-    for command in (["init", "--config", folder, "out"], ["recipe", "--config", folder]):
+    for command in (
+        ["init", "--config", folder, "out"],
+        ["recipe", "--config", folder],
+        ["signal", "--config", folder],
+    ):
         assert "--trust-remote-code" in run(*command, code=2).stderr
     assert not Path("ran").exists()
     run("init", "--config", folder, "out", "--trust-remote-code", "--seed", 4)
     assert Path("ran").exists()
     assert "std = 0.5" in run("recipe", "--config", folder, "--trust-remote-code").stdout
+    measured = json.loads(run("signal", "--config", folder, "--trust-remote-code", "--json").stdout)
+    assert [module["name"] for module in measured["modules"]] == ["inner"]
+    assert 0.1 < measured["modules"][0]["activation"] < 0.5
     model = transformers.AutoModel.from_pretrained("out", trust_remote_code=True)
     assert torch.equal(model.inner.weight, bigin_normal(4, "inner.weight", (3, 8), 0.5))
     assert not model.inner.bias.any()

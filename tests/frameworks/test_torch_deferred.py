@@ -80,6 +80,25 @@ def test_the_time_step_of_a_state_space_model():
     assert (spec.parameters["a"], spec.parameters["b"]) == (pytest.approx(0.001), pytest.approx(0.1))
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda u: u.log_().mul_(0.5).neg_().exp_().sub_(1.0).log_(),  # RecurrentGemma's
+        lambda u: (u.log() / -2).expm1().log(),
+    ],
+)
+def test_the_decay_of_a_recurrent_unit(write):
+    spec = recorded(lambda w: w.copy_(write(torch.empty(16).uniform_(0.81, 0.998))), (16,))
+    assert spec.method == "ring_decay"
+    assert (spec.parameters["a"], spec.parameters["b"]) == (pytest.approx(0.9), pytest.approx(math.sqrt(0.998)))
+
+
+def test_a_decay_of_another_root_is_refused():
+    """A factor that no method has must not become the one that has one."""
+    with pytest.raises(bigin.torch.InputError, match="expected values that a method makes"):
+        recorded(lambda w: w.uniform_(0.81, 0.998).log_().mul_(-0.25).expm1_().log_(), (16,))
+
+
 def test_writes_to_views_are_layers_and_the_last_wins():
     def write(w):
         nn.init.normal_(w)

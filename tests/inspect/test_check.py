@@ -324,6 +324,7 @@ def a_model(rng: np.random.Generator) -> list[Item]:
             ("trunc_normal", {"std": 1.0, "a": 4.0, "b": 6.0}, None),
             ("log_uniform", {"a": 0.001, "b": 0.1}, lambda n: np.exp(rng.uniform(math.log(0.001), math.log(0.1), n))),
             ("log_of_uniform", {"a": 1.0, "b": 16.0}, lambda n: np.log(rng.uniform(1, 16, n))),
+            ("ring_decay", {"a": 0.9, "b": 0.999}, lambda n: np.log(rng.uniform(0.9**2, 0.999**2, n) ** -0.5 - 1)),
         ):
             for dtype in (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)):
                 spec = TensorSpec.parse(method, parameters, 0, f"{method}{number}{dtype}", (n,), dtype)

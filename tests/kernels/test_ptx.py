@@ -35,6 +35,7 @@ SCALARS = {
     "log_uniform": 5,
     "log_of_uniform": 4,
     "inverse_softplus": 7,
+    "ring_decay": 5,
 }
 STORED = {name: {8: F64, 4: F32, 2: types.uint16, 1: types.uint8}[dtype.itemsize] for name, dtype in FLOATS.items()}
 

@@ -15,6 +15,12 @@ NEAR = 1e-5  # relative distance at which a bound that was computed in float32 i
 
 RARE = 2.0**-34  # values that are rarer need not gather at a bound: a draw of float32 has 2^-32 at the least
 
+# What turns ln(r^2) into ln(1 / r - 1), the inverse of softplus at -ln r.
+DECAYS = {
+    (("mul", -0.5), ("expm1",), ("log",)),
+    (("mul", -0.5), ("exp",), ("add", -1.0), ("log",)),
+}
+
 # What turns dt into log(-expm1(-dt)): with dt added, log(expm1(dt)), the inverse of softplus.
 TAILS = {
     (("mul", -1.0), ("expm1",), ("mul", -1.0), ("log",)),
@@ -72,7 +78,7 @@ def scaled(draw: Draw, factor: float) -> Value:
     return stepped(draw, ("mul", factor))
 
 
-LOGARITHMIC = ("log_uniform", "log_of_uniform", "inverse_softplus", "identity_plus_noise")
+LOGARITHMIC = ("log_uniform", "log_of_uniform", "inverse_softplus", "ring_decay", "identity_plus_noise")
 
 
 def shifted(draw: Draw, number: float) -> Value:
@@ -95,9 +101,10 @@ def shifted(draw: Draw, number: float) -> Value:
 
 
 def stepped(draw: Draw, step: tuple[Any, ...]) -> Draw:
-    """The draw with one more step, or without the last one, which it undoes."""
-    if draw.steps and step == ("mul", -1.0) == draw.steps[-1]:
-        return replace(draw, steps=draw.steps[:-1])
+    """The draw with one more step. Two factors are one, and none where they undo each other."""
+    if draw.steps and step[0] == "mul" == draw.steps[-1][0]:
+        factor = draw.steps[-1][1] * step[1]
+        return replace(draw, steps=draw.steps[:-1] + ((("mul", factor),) if factor != 1 else ()))
     return replace(draw, steps=(*draw.steps, step))
 
 
@@ -149,6 +156,10 @@ def transformed(draw: Draw, operation: str) -> Value:
     made = stepped(draw, (operation,))
     if draw.method == "log_uniform" and made.steps == (("expm1",), ("log",)):
         return replace(draw, method="inverse_softplus", steps=())
+    if draw.method == "log_of_uniform" and made.steps in DECAYS:
+        a, b = (math.sqrt(draw.parameters[key]) for key in ("a", "b"))
+        if 0 < a < b < 1:
+            return replace(draw, method="ring_decay", parameters={"a": a, "b": b}, steps=())
     return made
 
 

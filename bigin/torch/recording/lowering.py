@@ -37,7 +37,8 @@ from bigin.torch.recording.values import (
 
 Naming = Callable[[Draw], tuple[str, str]]  # the name and the purpose of a draw's stream
 REMEDY = "give a rule for it: bigin.torch.deferred(rules={...})"
-ELEMENTWISE = ("log_uniform", "log_of_uniform", "inverse_softplus")  # draws of each element alone, beside the families
+# Draws of each element alone, beside the families.
+ELEMENTWISE = ("log_uniform", "log_of_uniform", "inverse_softplus", "ring_decay")
 
 
 def visible(memory: Memory, tensor: torch.Tensor) -> list[Write]:

@@ -44,6 +44,7 @@ RANDOM = {
     *("exponential", "cauchy", "log_normal", "geometric", "native_dropout", "rrelu_with_noise", "_standard_gamma"),
     *("_sample_dirichlet",),
 }
+FRESH = {"empty", "empty_strided", "empty_permuted"}
 UNWRITTEN = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize", "empty_permuted"}
 NUMBERS = {
     "zeros": 0,
@@ -78,6 +79,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         schema = func._schema
         if not self._concerned(tensors, schema, kwargs):
             return func(*args, **kwargs)
+        if not tensors and base_name(func) in FRESH:  # of a model's operations most, and nothing is to be kept of them
+            kwargs = {key: value for key, value in kwargs.items() if key != "pin_memory"}
+            return func(*args, **kwargs | {"device": META})
         aliases = [r.alias_info for r in schema.returns]
         if tensors and any(alias is not None and not alias.is_write for alias in aliases):
             return func(*args, **kwargs)  # a view, which shares its memory
