@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
 from bigin.core.text import parse_shape
+from bigin.jobs.executors.named import running
 from bigin.jobs.job import FillOptions, Job
 from bigin.jobs.report import Report
 from bigin.jobs.retries import Retries
@@ -120,7 +122,14 @@ def fill(
 
 
 def fill_job(what: What, where: Where, limits: Limits, options: FillOptions) -> Report:
-    """The fill of a target."""
+    """The fill of a target, by an executor that is started and ended here where a text names it."""
+    if options.executor is None:
+        return _filled(what, where, limits, options)
+    with running(options.executor) as pool:
+        return _filled(what, where, limits, replace(options, executor=pool))
+
+
+def _filled(what: What, where: Where, limits: Limits, options: FillOptions) -> Report:
     retries = Retries(where.remote)
     with default_modes(), opened(where, retries) as target:
         spec = what.spec(target)

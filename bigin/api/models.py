@@ -16,7 +16,7 @@ from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
 from bigin.core.record import Record
-from bigin.core.text import parse_size
+from bigin.core.text import parse_optional_size
 from bigin.fillers.families import family
 from bigin.jobs.job import FillOptions, Job
 from bigin.jobs.report import Report
@@ -162,7 +162,7 @@ def initialize(
         192000
     """
     limits, options = Limits.parse(threads, max_memory, requests=requests), FillOptions(overwrite, sync, progress)
-    shard = None if max_shard_size is None else parse_size(max_shard_size)
+    shard = parse_optional_size(max_shard_size)
     with default_modes():
         check_recipe(recipe)
         out, like = expand(out), expand(like)
@@ -235,7 +235,7 @@ def initialize_dummy(
         96240
     """
     limits, options = Limits.parse(threads, max_memory, requests=requests), FillOptions(overwrite, sync, progress)
-    shard = None if max_shard_size is None else parse_size(max_shard_size)
+    shard = parse_optional_size(max_shard_size)
     with default_modes():
         out, like = expand(out), expand(like)
         model, specs = dummy_of(like, seed)

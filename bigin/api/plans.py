@@ -19,7 +19,7 @@ from bigin.core.floats import default_modes
 from bigin.core.html import card
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
-from bigin.core.text import counted, parse_size
+from bigin.core.text import counted, parse_optional_size
 from bigin.core.threads import after_stragglers
 from bigin.inspect.checks import span_for
 from bigin.inspect.overview import Overview
@@ -246,8 +246,6 @@ class Plan:
         limits = Limits.parse(threads, max_memory, requests=requests)
         check_progress(progress)
         with running(executor) as pool:
-            if pool is None:  # a process of MPI that has worked
-                raise SystemExit(0)
             run_plan(self._data, pool, Options(limits, sync=sync), progress)
         return self.finish(threads=threads, max_memory=max_memory)
 
@@ -342,7 +340,7 @@ def plan_initialize(
         >>> plan.finish().nbytes
         192000
     """
-    shard = None if max_shard_size is None else parse_size(max_shard_size)
+    shard = parse_optional_size(max_shard_size)
     place = absolute(expand(out))
     with default_modes():
         chosen, copied = with_sources(Chosen(recipe, seed, variables or {}, strict), source)
@@ -388,7 +386,7 @@ def plan_dummy(
         >>> sum(done.nbytes for done in plan.work("0"))
         24000
     """
-    shard = None if max_shard_size is None else parse_size(max_shard_size)
+    shard = parse_optional_size(max_shard_size)
     with default_modes():
         model, specs = dummy_of(expand(like), seed)
         beside = Companions() if weights_only else companions_like(expand(like), None)

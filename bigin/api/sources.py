@@ -46,7 +46,7 @@ def refuse_itself(place: Any, out: Any) -> None:
         path, to = Path(place), local_path(out)
         same = to is not None and to.resolve() in (path.resolve(), (path if path.is_dir() else path.parent).resolve())
     if same:
-        raise InputError(f"{out}: expected another place than that of the checkpoint that is read, got the same")
+        raise InputError(f"{out}: expected a path other than that of the checkpoint that is read, got the same one")
 
 
 def grown_model(model: Model, specs: Mapping[str, TensorValues]) -> Model:

@@ -15,7 +15,7 @@ from bigin.core.limits import Limits
 from bigin.core.names import dotted
 from bigin.core.paths import expand
 from bigin.core.source import Source
-from bigin.core.text import parse_size
+from bigin.core.text import parse_optional_size
 from bigin.jobs.job import FillOptions
 from bigin.jobs.report import Report
 from bigin.methods import table
@@ -84,7 +84,7 @@ def grow_vocabulary(
         array([2., 3.], dtype=float32)
     """
     limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
-    shard = None if max_shard_size is None else parse_size(max_shard_size)
+    shard = parse_optional_size(max_shard_size)
     fresh = parse_new(new, parameters)
     with default_modes():
         place = expand(out)

@@ -152,7 +152,9 @@ class EmbeddingTable:
             try:
                 spec = what.spec(target)
                 if held and values(held) != values(spec.record()):
-                    raise ExistsError(f"{path}: expected nothing there, got another table that is half made; remove it")
+                    raise ExistsError(
+                        f"{path}: expected nothing there, got another table that is partly filled; remove it"
+                    )
                 report = Job(spec, target, limits).fill(options)
             finally:
                 target.close()

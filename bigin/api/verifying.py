@@ -109,7 +109,7 @@ def verify(
         return verify_model(target, wanting, limits, chosen, progress)
     if method is None and (dump := dump_at(expand(target))) is not None:
         if repair:
-            raise InputError(f"{dump[0].folder}: expected a dump without repair, got it; write the dump again")
+            raise InputError(f"{dump[0].folder}: expected no repair of a dump; write the dump again")
         with default_modes():
             return compare_dump(*dump, limits, chosen, progress)
     where = what.where(target, dtype, raw=raw, offset=offset, damaged=True, models=method is None)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -92,25 +91,13 @@ def fill(
     if how.dry_run:
         print_preview(bigin.preview(target, spec.method, overwrite=write.overwrite, **what), as_json=how.as_json)
         return
-    with executing(how.executor) as executor:
-        if executor is None and how.executor is not None:
-            return  # a process of MPI that has worked
-        with progress_bar(target, run.quiet or how.as_json) as progress:
-            more = {**device.arguments(), **write.arguments(), "executor": executor, "progress": progress}
-            report = bigin.fill(target, spec.method, **what, **more)
+    with progress_bar(target, run.quiet or how.as_json) as progress:
+        more = {**device.arguments(), **write.arguments(), "executor": how.executor, "progress": progress}
+        report = bigin.fill(target, spec.method, **what, **more)
     if how.as_json:
         click.echo(json.dumps(report.as_dict(), indent=2))
     elif not run.quiet:
         click.echo(summary(report))
-
-
-def executing(executor: str | None) -> AbstractContextManager[Any]:
-    """Return the executor that a text names, for as long as it is needed."""
-    if executor is None:
-        return nullcontext()
-    from bigin.jobs.executors.named import running
-
-    return running(executor)
 
 
 def print_preview(preview: Preview, *, as_json: bool) -> None:

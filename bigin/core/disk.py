@@ -24,6 +24,7 @@ OTHER_FILES = 16  # that a fill opens besides those of a checkpoint
 SPARE_FILES = 200  # that are left for the rest of the process, where the system allows it
 STALE = 5.0  # seconds that nobody takes to write a small file
 FEW = 256  # files that are brought to the disk one by one
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # never through a link
 SMALL = 64 << 20  # bytes of a record or of a zarr array's metadata: larger ones are none
 NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 FULL = {
@@ -258,23 +259,52 @@ def partial(path: Path) -> Path:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Replaces a small file, whole or not at all, and for good."""
-    with replacing(path) as file:
+    with replacing_for_good(path) as file:
         file.write(data)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written under a temporary name, which takes the path once it is whole, and for good."""
-    temporary = partial(path)
-    try:
-        temporary.unlink(missing_ok=True)  # a dead process's; and never through a link
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
+class replacing:  # noqa: N801 (a generator takes 1 us more, of the 20 that a small file takes)
+    """A file descriptor to be written under a temporary name, which takes the path once it is whole.
+
+    make_folder: whether a missing folder is made.
+    """
+
+    def __init__(self, path: str, temporary: str, *, make_folder: bool = False) -> None:
+        self.path, self.temporary, self.make_folder = path, temporary, make_folder
+
+    def __enter__(self) -> int:
+        try:
+            self.fd = os.open(self.temporary, NEW_FILE, 0o666)
+        except FileNotFoundError:
+            if not self.make_folder:
+                raise
+            os.makedirs(os.path.dirname(self.temporary), exist_ok=True)
+            self.fd = os.open(self.temporary, NEW_FILE, 0o666)
+        return self.fd
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            os.close(self.fd)
+            if error is None:
+                os.replace(self.temporary, self.path)
+                return
+        except BaseException:
+            self._remove()
+            raise
+        self._remove()
+
+    def _remove(self) -> None:
         with suppress(OSError):
-            temporary.unlink()
-        raise
+            os.unlink(self.temporary)
+
+
+@contextmanager
+def replacing_for_good(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written, which takes the path once it is whole and on the disk."""
+    temporary = partial(path)
+    temporary.unlink(missing_ok=True)  # a dead process's; and never through a link
+    with replacing(str(path), str(temporary)) as fd, open(fd, "wb", closefd=False) as file:
+        yield file
+        file.flush()
+        os.fsync(fd)
     sync_folder(path.parent)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bigin.core import memory
 from bigin.core.errors import InputError
-from bigin.core.text import parse_size
+from bigin.core.text import parse_optional_size
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Limits:
         threads, requests = _count("thread", threads), _count("request", requests)
         if device is not None and not isinstance(device, str):
             raise InputError(f"expected a device among cpu, cuda, cuda:0, cuda:1 ... and auto, got {device!r}")
-        sizes = [None if size is None else parse_size(size) for size in (max_memory, max_device_memory)]
-        return cls(threads, sizes[0], device, sizes[1], requests)
+        held, on_device = parse_optional_size(max_memory), parse_optional_size(max_device_memory)
+        return cls(threads, held, device, on_device, requests)
 
     @cached_property
     def threads(self) -> int:

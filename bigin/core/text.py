@@ -54,6 +54,11 @@ def parse_size(text: str | int) -> int:
     return size
 
 
+def parse_optional_size(text: str | int | None) -> int | None:
+    """The same for a size that may be left out."""
+    return None if text is None else parse_size(text)
+
+
 def parse_fraction(text: str) -> float:
     """Return a fraction, given a percentage such as 1% or a number from 0 to 1."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", text.strip())

@@ -32,7 +32,7 @@ def check_plot(path: str | Path) -> None:
     except ImportError:
         raise InputError("expected matplotlib for a plot, got none; pip install 'bigin[plot]'") from None
     if not Path(path).absolute().parent.is_dir():
-        raise InputError(f"{path}: expected an existing folder {Path(path).absolute().parent}; make it first")
+        raise InputError(f"{path}: expected an existing folder {Path(path).absolute().parent}; create it first")
 
 
 def plot(overview: Overview, path: str | Path, style: Style = LIGHT) -> None:

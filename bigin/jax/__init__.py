@@ -9,7 +9,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "jax":
         raise
-    raise ModuleNotFoundError("expected jax, which bigin.jax is for; pip install 'bigin[jax]'", name="jax") from None
+    raise ModuleNotFoundError("expected jax, which bigin.jax needs; pip install 'bigin[jax]'", name="jax") from None
 
 from bigin.jax.arrays import array
 from bigin.jax.initializers import Initializer, initializer

@@ -7,25 +7,20 @@ from collections.abc import Sequence
 
 
 class Batches(Sequence[range]):
-    """The positions of a plan, in stretches that are made together.
+    """The positions of a plan, in stretches that are made together; without batches each position is one.
 
-    batches: stretches of the grid's regions, one behind the other, up to the last region. The first `alone` positions
-    are regions of their own, and the others those from region `start` on, of which the ones before the next whole batch
-    are regions of their own, too. Computed, not stored: an array may have billions of chunks.
+    count: the number of positions. batches: stretches of the grid's regions, one behind the other, up to the last
+    region. The first `alone` positions are regions of their own, and the others those from region `start` on, of which
+    the ones before the next whole batch are regions of their own, too. Computed, not stored: an array may have billions
+    of chunks.
     """
 
-    def __init__(self, batches: Sequence[range], alone: int, start: int) -> None:
+    def __init__(self, count: int, batches: Sequence[range] = (), alone: int = 0, start: int = 0) -> None:
         self._batches = batches
         self._left = bisect_left(batches, start, key=lambda batch: batch.start)
-        whole = (
-            batches[self._left].start
-            if self._left < len(batches)
-            else batches[len(batches) - 1].stop
-            if batches
-            else start
-        )
-        self._alone = alone + whole - start
         self._shift = alone - start
+        whole = self._left < len(batches)
+        self._alone = batches[self._left].start + self._shift if whole else count
 
     def __len__(self) -> int:
         return self._alone + len(self._batches) - self._left

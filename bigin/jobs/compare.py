@@ -207,7 +207,7 @@ def compare(
         return compare_batch if batches else compare_region
 
     whole = workers.together and isinstance(tasks, range) and tasks == range(len(grid))
-    batches = (target.batches(grid) if whole else None) or ()
+    batches = target.batches(grid) if whole else ()
     told = None if report is None else (lambda size, front: report(size))
     ThreadExecutor(workers.requests).run(worker, len(batches or tasks), told)
     return sorted(differences, key=lambda difference: difference.region)

@@ -68,7 +68,7 @@ def keys_in(path: Path, what: str = "keys") -> Array:
         else:
             size = path.stat().st_size
             if size % KEY.itemsize:
-                raise InputError(f"{path}: expected int64 {what}, got {size} bytes, which is no multiple of 8")
+                raise InputError(f"{path}: expected int64 {what}, got {size} bytes, which is not a multiple of 8")
             array = np.memmap(path, KEY, "r") if size else np.empty(0, KEY)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from bigin.core.disk import replacing
+from bigin.core.disk import replacing_for_good
 from bigin.core.errors import ExistsError, InputError
 from bigin.fillers.filler import Array
 from bigin.targets.npy import npy_header
@@ -33,7 +33,7 @@ def export_rows(rows: Rows, ids: Array | range, path: Path) -> int:
         header, write = npy_header((count, width), dtype), write_values
     else:
         header, write = (",".join(["id", *map(str, range(width))]) + "\n").encode(), write_lines
-    with replacing(path) as file:
+    with replacing_for_good(path) as file:
         file.write(header)
         for numbers, values in batches(rows, ids):
             write(file, numbers, values)

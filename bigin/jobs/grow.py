@@ -53,8 +53,8 @@ def _table_spec(rows: Rows) -> TensorSpec:
         )
     if record.get("complete") is not True:
         raise RecordError(
-            f"{target.label}: expected a complete table, got one that is half made; rerun the command that makes it, "
-            "which continues where it stopped"
+            f"{target.label}: expected a complete table, got one that is partly filled; rerun the command that makes "
+            "it, which continues where it stopped"
         )
     if "region" in record:
         raise RecordError(f"{target.label}: expected a whole table, got a region of shape {record.get('shape')}")
@@ -245,7 +245,7 @@ def parse_rows(rows: Any, ids: Array, columns: int, dtype: np.dtype[Any]) -> tup
     ids = ids.reshape(-1)[order]
     twice = ids[1:][ids[1:] == ids[:-1]]
     if twice.size:
-        raise InputError(f"expected different ids, got {twice[0]} more than once; which of its rows is meant?")
+        raise InputError(f"expected each id once, got {twice[0]} more than once; give one row for each id")
     values = values.reshape(ids.size, columns)
     if not (order[1:] > order[:-1]).all():
         values = values[order]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +20,10 @@ from bigin.core.threads import apart
 from bigin.fillers.filler import Filler
 from bigin.jobs.compare import BUFFERS, Difference, Sample, Verification, compare
 from bigin.jobs.device import Choice, choose
-from bigin.jobs.executors.named import check_executor, limits_for, running
+from bigin.jobs.executors.named import check_executor, limits_for
 from bigin.jobs.executors.submitted import run_submitted
 from bigin.jobs.journal import Journal, done_regions
-from bigin.jobs.parts import Part, fill_part, parts_of
+from bigin.jobs.parts import fill_part, parts_of
 from bigin.jobs.report import Report
 from bigin.jobs.resume import identity, plan_on, state_of
 from bigin.jobs.retries import Retries, is_final
@@ -40,7 +40,8 @@ class FillOptions:
 
     overwrite: whether a target that holds other data may be filled. sync: whether data must have reached the disk
     before the record says complete. progress: called now and then, from the calling thread, with the bytes made so far
-    and the bytes in all. executor: runs the parts of the fill; None for threads of this process.
+    and the bytes in all. executor: runs the parts of the fill, as `running` gives it where a text names one; None for
+    threads of this process.
     """
 
     overwrite: bool = False
@@ -209,7 +210,9 @@ class Job:
         parts = parts_of(self.where, self._kept(record), plan, limits_for(self.limits, options.executor))
         tasks = [0, *(part.tasks.stop for part in parts)]
         return journalled(
-            lambda report: run_by(options.executor, parts, lambda size, front: report(size, tasks[front])),
+            lambda report: run_submitted(
+                options.executor, fill_part, parts, lambda size, front: report(size, tasks[front])
+            ),
             Journal(target, plan.grid, plan.start, plan.fill, self.retries),
             target,
             plan,
@@ -295,12 +298,6 @@ class Job:
         else:
             self.retries.attempt(lambda: apart(lambda: ledger.checkpoint({})))  # to the disk
             ledger.forget()
-
-
-def run_by(executor: Any, parts: Sequence[Part], report: Callable[[int, int], None]) -> int:
-    """Fills parts by an executor, which is started and ended here where a text names it."""
-    with running(executor) as pool:
-        return run_submitted(pool, fill_part, parts, report)
 
 
 def _stopped(kind: type[KeyboardInterrupt]) -> str:

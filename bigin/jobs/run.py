@@ -62,15 +62,12 @@ def run(
 ) -> int:
     """Fills the regions of a plan, of a target that has begun, in threads; returns the bytes that they take."""
     executor: Executor = ThreadExecutor(workers.requests)
-    batches = target.batches(plan.grid) if workers.together else None
-    tasks = None if batches is None else Batches(batches, len(plan.again), plan.start)
+    batches = target.batches(plan.grid) if workers.together else ()
+    tasks = Batches(len(plan), batches, len(plan.again), plan.start)
     start = filling(target, filler, plan, retries, workers.gate(), tasks)
-    front = (lambda done: done) if tasks is None else tasks.front
     share = SETUP if filler.has_setup else 0.0
     return journalled(
-        lambda report: executor.run(
-            start, len(plan if tasks is None else tasks), lambda size, done: report(size, front(done))
-        ),
+        lambda report: executor.run(start, len(tasks), lambda size, done: report(size, tasks.front(done))),
         Journal(target, plan.grid, plan.start, plan.fill, retries),
         target,
         plan,
@@ -114,15 +111,15 @@ def filling(
     regions: Sequence[Region],
     retries: Retries,
     gate: Gate,
-    tasks: Sequence[range] | None = None,
+    tasks: Batches,
 ) -> Start:
-    """What a worker does: it fills the region of a task, or those that `tasks` says, in a buffer that it keeps."""
+    """What a worker does: it fills the regions of a task, one or several, in a buffer that it keeps."""
 
     def start(stopping: Stopping) -> Callable[[int], int]:
         scratch = Scratch(filler.buffer, filler.region_bytes)
 
         def fill_region(task: int) -> int:
-            stretch = range(task, task + 1) if tasks is None else tasks[task]
+            stretch = tasks[task]
             if len(stretch) == 1:
                 region = regions[stretch[0]]
                 parts = partial(target.block, region, scratch)
@@ -169,7 +166,7 @@ def fill_regions(
         if progress is not None:
             progress(size, total)
 
-    start = filling(target, filler, regions, retries, workers.gate())
+    start = filling(target, filler, regions, retries, workers.gate(), Batches(len(regions)))
     ThreadExecutor(workers.requests).run(start, len(regions), report)
     if progress is not None:
         progress(total, total)

@@ -10,7 +10,7 @@ except ModuleNotFoundError as error:
     if error.name != "keras":
         raise
     message = (
-        "expected keras, which bigin.keras is for; pip install 'bigin[keras]' and a backend: jax, torch or tensorflow"
+        "expected keras, which bigin.keras needs; pip install 'bigin[keras]' and a backend: jax, torch or tensorflow"
     )
     raise ModuleNotFoundError(message, name="keras") from None
 

@@ -219,7 +219,7 @@ def files_of(placed: Mapping[str, Any]) -> list[Framed]:
 def new_distcp(folder: Path, files: Sequence[Framed], metadata: bytes | None) -> DistcpTarget:
     """The target of a checkpoint to be written."""
     if not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder}: expected an existing folder {folder.parent}; make it first")
+        raise InputError(f"{folder}: expected an existing folder {folder.parent}; create it first")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: expected a folder, got a file")
     return DistcpTarget(folder, files, metadata, new=True)

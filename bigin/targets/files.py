@@ -246,7 +246,7 @@ class FileTarget(Target):
             raise self._cut_off()
 
     def _cut_off(self) -> DamagedError:
-        return DamagedError(f"{self.path}: was cut off while it was filled; rerun the fill, which repairs it")
+        return DamagedError(f"{self.path}: was truncated while it was filled; rerun the fill, which repairs it")
 
     def close(self) -> None:
         """Closes the file, and the ledger."""

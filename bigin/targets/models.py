@@ -187,7 +187,7 @@ def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: in
     where there are several files.
     """
     if not out.absolute().parent.is_dir():
-        raise InputError(f"{out}: expected an existing folder {out.parent}; make it first")
+        raise InputError(f"{out}: expected an existing folder {out.parent}; create it first")
     if out.suffix == SUFFIX:
         if out.is_dir():
             raise InputError(f"{out}: expected a file, got a folder")

@@ -37,7 +37,7 @@ def as_tree(specs: Mapping[str, TensorValues]) -> dict[str, TensorValues]:
     """The tensors by the names that Orbax gives their folders; raises InputError where they are no tree."""
     made = {dotted(name): spec for name, spec in specs.items()}
     if len(made) < len(specs):
-        raise InputError("expected tensors with names of their own once slashes are dots, got two of one name")
+        raise InputError("expected names that stay different when slashes become dots, got two that do not")
     for name in made:
         parts = name.split(".")
         above = [".".join(parts[:depth]) for depth in range(1, len(parts)) if ".".join(parts[:depth]) in made]

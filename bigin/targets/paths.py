@@ -91,7 +91,7 @@ def check_path(target: str | os.PathLike[str]) -> None:
     except FileNotFoundError:
         if path.is_symlink():
             raise NotFoundError(
-                f"{path}: expected a target, got a link to nothing; remove it or make what it names"
+                f"{path}: expected a target, got a dangling link; remove it or create what it names"
             ) from None
         return
     except OSError as error:
@@ -110,7 +110,7 @@ def check_ending(target: str | os.PathLike[str]) -> None:
             "gs:// or az://, or the URL of a zarr array"
         )
     if suffix.lower() in OUR_FILES:
-        raise InputError(f"{text}: expected {suffix.lower()}, got {suffix}; write the ending in small letters")
+        raise InputError(f"{text}: expected {suffix.lower()}, got {suffix}; write the ending in lower case")
     if suffix.lower() in OTHER_FORMATS:
         kind = OTHER_FORMATS[suffix.lower()]
         remedy = "add --raw (raw=True) for values without a header" if kind == RAW else "choose another path"
@@ -127,5 +127,5 @@ def local_file(target: Any) -> Path:
     if path.is_dir():
         raise InputError(f"{path}: expected a file, got a folder")
     if not path.parent.is_dir():
-        raise InputError(f"{path}: expected an existing folder {path.parent}; make it first")
+        raise InputError(f"{path}: expected an existing folder {path.parent}; create it first")
     return path

@@ -103,12 +103,12 @@ class Target(ABC):
     def block(self, region: Region, scratch: Scratch) -> Parts:
         """Arrays to fill for a region of the grid, which is stored as they are filled."""
 
-    def batches(self, grid: Grid) -> Sequence[range] | None:
-        """Stretches of the regions, all of them in order, that are better made together; None where they are few.
+    def batches(self, grid: Grid) -> Sequence[range]:
+        """Stretches of the regions, all of them in order, that are better made together; none where they are few.
 
         The values of one take at most BATCH bytes, and memory for four times as many, beside that of block_memory.
         """
-        return None
+        return ()
 
     def batch(self, regions: Sequence[Region], scratch: Scratch) -> Parts:
         """Arrays to fill for a stretch of `batches` of two or more regions, which is stored as they are filled."""

@@ -9,7 +9,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
-    raise ModuleNotFoundError("expected torch, which bigin.torch is for; pip install torch", name="torch") from None
+    raise ModuleNotFoundError("expected torch, which bigin.torch needs; pip install torch", name="torch") from None
 
 from bigin.torch.checking import check
 from bigin.torch.checkpoint import materialize

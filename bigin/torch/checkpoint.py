@@ -11,7 +11,7 @@ from bigin.api.models import Out, fill_model
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
-from bigin.core.text import parse_size
+from bigin.core.text import parse_optional_size
 from bigin.jobs.job import FillOptions
 from bigin.jobs.report import Report
 from bigin.recipes.specs import Chosen
@@ -85,7 +85,7 @@ def materialize(
         144
     """
     limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
-    shard = None if max_shard_size is None else parse_size(max_shard_size)
+    shard = parse_optional_size(max_shard_size)
     with default_modes():
         kept = saved(module)
         values = checkpoint_values(module, rules, (seed, default, variables), kept, dtype)

@@ -21,7 +21,7 @@ from bigin.core.errors import InputError, NotFoundError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
-from bigin.core.text import parse_size, similar
+from bigin.core.text import parse_optional_size, similar
 from bigin.core.warning import warn
 from bigin.inspect.examining import How
 from bigin.inspect.model_check import ModelCheck
@@ -386,7 +386,7 @@ class Configuration:
         )
 
     def _out(self, path: Any, max_shard_size: int | str | None, *, weights_only: bool) -> Out:
-        shard = None if max_shard_size is None else parse_size(max_shard_size)
+        shard = parse_optional_size(max_shard_size)
         return Out(path, self.model, shard, beside=Companions() if weights_only else self._companions())
 
     def _companions(self) -> Companions:

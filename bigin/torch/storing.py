@@ -20,7 +20,7 @@ from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
 from bigin.core.regions import Shape
-from bigin.core.text import parse_size
+from bigin.core.text import parse_optional_size
 from bigin.jobs.job import FillOptions, Job
 from bigin.jobs.plans.begin import absolute, begin_fill, plan_fill
 from bigin.jobs.report import Report
@@ -159,7 +159,7 @@ def checkpoint_of(
     source: Any, wanted: Wanted, out: str | os.PathLike[str], format: str, max_shard_size: int | str | None
 ) -> tuple[ModelSpec, DistcpTarget]:
     """What is written, and the target; nothing is changed."""
-    shard = SHARD if max_shard_size is None else parse_size(max_shard_size)
+    shard = parse_optional_size(max_shard_size) or SHARD
     if not torch.distributed.is_available():
         raise InputError("expected a torch with torch.distributed, whose checkpoints these are")
     if format not in FORMATS:

@@ -687,9 +687,9 @@ sys.addaudithook(hook)
 bigin.EmbeddingTable.create({path!r}, {NEW}, {DIM}, "normal", threads=1, **{options!r})
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
-    with pytest.raises(bigin.InputError, match="got one that is half made; rerun the command that makes it"):
+    with pytest.raises(bigin.InputError, match="got one that is partly filled; rerun the command that makes it"):
         bigin.EmbeddingTable.open(path)
-    with pytest.raises(bigin.InputError, match="got another table that is half made; remove it"):
+    with pytest.raises(bigin.InputError, match="got another table that is partly filled; remove it"):
         bigin.EmbeddingTable.create(path, NEW, DIM, "normal", **options | {"seed": 6})
     table = bigin.EmbeddingTable.create(path, NEW, DIM, "normal", **options)
     same(table.rows(np.arange(NEW)), initial("float32"))

@@ -268,7 +268,7 @@ def test_names_of_hierarchies() -> None:
     for wrong, message in (
         (["a..b"], "every part between dots"),
         ([""], "every part between dots"),
-        (["a/b", "a.b"], "paths of their own"),
+        (["a/b", "a.b"], "different paths"),
     ):
         with pytest.raises(bigin.InputError, match=message):
             paths(wrong)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 
 import pytest
 from common import run_ranks
@@ -13,32 +12,14 @@ if not torch.distributed.is_available():
     pytest.skip("this torch has no torch.distributed", allow_module_level=True)
 
 import torch.distributed.checkpoint as dcp  # noqa: E402
+from checkpoints import Model, same  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.distributed.checkpoint import DefaultLoadPlanner  # noqa: E402
 
 import bigin  # noqa: E402
 import bigin.torch  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def alone():
-    """torch warns that no process group is there, and of its own deprecated calls."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.embedding = nn.Embedding(20, 8, padding_idx=3)
-        self.up = nn.Linear(8, 6, dtype=torch.bfloat16)
-        self.square = nn.Linear(8, 8, bias=False)
-        self.norm = nn.BatchNorm1d(8)
-        self.head = nn.Linear(8, 20, bias=False)
-        self.head.weight = self.embedding.weight
-        self.register_buffer("table", torch.arange(4.0))
-        nn.init.orthogonal_(self.square.weight)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 RULES = {"*bias": "zeros", nn.Linear: "orthogonal", nn.Embedding: ("normal", {"std": 0.02}), nn.BatchNorm1d: "ones"}
@@ -64,13 +45,6 @@ def loaded(model, reader, **options):
             tensor.fill_(7)
     dcp.load(model.state_dict(), storage_reader=reader, **options)
     return model.state_dict()
-
-
-def same(found, wanted):
-    assert set(found) == set(wanted)
-    for name, tensor in wanted.items():
-        assert found[name].dtype == tensor.dtype, name
-        assert torch.equal(found[name], tensor), name
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import json
 import pickle
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 if not torch.distributed.is_available():
     pytest.skip("this torch has no torch.distributed", allow_module_level=True)
 
+import checkpoints  # noqa: E402
 import torch.distributed.checkpoint as dcp  # noqa: E402
+from checkpoints import same  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save  # noqa: E402
 
@@ -25,31 +26,17 @@ import bigin.torch  # noqa: E402
 from bigin.core.dtypes import parse_dtype  # noqa: E402
 from bigin.spec.tensor import TensorSpec  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def alone():
-    """torch warns that no process group is there, and of its own deprecated calls."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+pytestmark = pytest.mark.usefixtures("alone")
 
 
-class Model(nn.Module):
-    """With a tied head, a buffer that is not saved, a scalar, an empty tensor and several dtypes."""
+class Model(checkpoints.Model):
+    """And a buffer that is not saved, one of booleans, an empty tensor and a float64."""
 
     def __init__(self):
-        super().__init__()
-        self.embedding = nn.Embedding(20, 8, padding_idx=3)
-        self.up = nn.Linear(8, 6, dtype=torch.bfloat16)
-        self.square = nn.Linear(8, 8, bias=False, dtype=torch.float64)
-        self.norm = nn.BatchNorm1d(8)
-        self.head = nn.Linear(8, 20, bias=False)
-        self.head.weight = self.embedding.weight
-        self.register_buffer("table", torch.arange(4.0))
+        super().__init__(torch.float64)
         self.register_buffer("mask", torch.tensor([True, False]))
         self.register_buffer("empty", torch.empty(0, 3))
         self.register_buffer("rotary", torch.arange(4.0), persistent=False)
-        nn.init.orthogonal_(self.square.weight)
 
 
 def recorded(seed=4):
@@ -70,13 +57,6 @@ def loaded(out):
         tensor.fill_(1)
     dcp.load(model.state_dict(), checkpoint_id=out)
     return model.state_dict()
-
-
-def same(found, wanted):
-    assert set(found) == set(wanted)
-    for name, tensor in wanted.items():
-        assert found[name].dtype == tensor.dtype, name
-        assert torch.equal(found[name], tensor), name
 
 
 @pytest.mark.parametrize("size", [None, 500, 100, 1])

@@ -402,7 +402,7 @@ except ModuleNotFoundError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "expected torch, which bigin.torch is for; pip install torch\n"
+    assert done.stdout == "expected torch, which bigin.torch needs; pip install torch\n"
     code = "import sys, numpy, bigin, bigin.cli; bigin.fill(numpy.zeros(3), 'normal'); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

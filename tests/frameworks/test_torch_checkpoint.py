@@ -12,6 +12,7 @@ import zarr
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed: pip install 'bigin[test]'")
+from checkpoints import same  # noqa: E402
 from torch import nn  # noqa: E402
 
 import bigin  # noqa: E402
@@ -47,13 +48,6 @@ def expected(rules, seed=3):
         assert torch.equal(buffer, torch.full((8,), float(buffer is model.norm.running_var)))
     bigin.torch.init_(model, rules, seed=seed)
     return {name: tensor for name, tensor in model.state_dict().items() if name != "head.weight"}
-
-
-def same(found, wanted):
-    assert set(found) == set(wanted)
-    for name, tensor in wanted.items():
-        assert found[name].dtype == tensor.dtype, name
-        assert torch.equal(found[name], tensor), name
 
 
 def test_a_checkpoint_holds_what_init_makes():

@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,7 @@ from bigin.targets.distcp import existing_distcp  # noqa: E402
 RECIPE = '[[rule]]\nmatch = "*"\nmethod = "normal"\n'
 
 
-@pytest.fixture(autouse=True)
-def alone():
-    """torch warns that no process group is there."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def drawn(name: str, shape: tuple[int, ...], dtype: Any = torch.float32) -> torch.Tensor:

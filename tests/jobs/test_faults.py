@@ -392,12 +392,20 @@ def during(monkeypatch: pytest.MonkeyPatch, regions: int, action: object) -> Non
 
 
 FEET = {
-    "a chunk is removed": ("zarr", lambda: Path("a.zarr/c/1/0").unlink(), "1 chunks or shards were removed or cut off"),
+    "a chunk is removed": (
+        "zarr",
+        lambda: Path("a.zarr/c/1/0").unlink(),
+        "1 chunks or shards were removed or truncated",
+    ),
     "a compressed chunk is removed": ("compressed", lambda: Path("a.zarr/c/1/0").unlink(), "1 chunks or shards were"),
-    "a chunk is cut off": ("zarr", lambda: os.truncate("a.zarr/c/1/0", 9), "1 chunks or shards were removed or cut"),
+    "a chunk is cut off": (
+        "zarr",
+        lambda: os.truncate("a.zarr/c/1/0", 9),
+        "1 chunks or shards were removed or truncated",
+    ),
     "the file is removed": ("npy", lambda: Path("a.npy").unlink(), "was removed or replaced while it was filled"),
     "the file is replaced": ("npy", lambda: shutil.copy("b", "c") and os.replace("c", "a.npy"), "removed or replaced"),
-    "the file is cut off": ("npy", lambda: os.truncate("a.npy", 200), "was cut off while it was filled"),
+    "the file is cut off": ("npy", lambda: os.truncate("a.npy", 200), "was truncated while it was filled"),
 }
 
 

@@ -442,7 +442,7 @@ def test_a_file_that_was_cut_off():
     plan.work("0,1")
     with Path("w.npy").open("r+b") as file:
         file.truncate(1000)
-    with pytest.raises(FillError, match="was cut off while it was filled; make the plan again with --overwrite"):
+    with pytest.raises(FillError, match="was truncated while it was filled; make the plan again with --overwrite"):
         plan.work([2])
     with pytest.raises(FillError, match="the end of a file"):
         plan.finish()

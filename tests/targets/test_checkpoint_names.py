@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from common import snapshot
 
 import bigin
-from bigin.targets.safetensors.folder import Naming
+from bigin.targets.safetensors.folder import LARGEST_INDEX, Naming
 from bigin.targets.safetensors.header import lay_out, pack_header
 
 SHAPE = (16, 8)
@@ -134,3 +135,27 @@ def test_a_folder_with_a_checkpoint_of_other_names_is_refused(recipe):
 )
 def test_a_name_tells_how_the_others_are_named(name, naming):
     assert Naming.of(Path(name)) == naming
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "model.safetensors.index.json: expected an index in JSON, got something else"),
+        ("[]", "model.safetensors.index.json: expected an index, a JSON object, got list"),
+        ('{"weight_map": 3}', "expected an index with a weight_map of names and files, got one without"),
+        ('{"weight_map": {"a": "../a.safetensors"}}', "expected files in its own folder, got '../a.safetensors'"),
+    ],
+)
+def test_an_index_that_is_none_is_told(recipe, text, expected):
+    write(Path("like/model-00001-of-00001.safetensors"), "a")
+    Path("like/model.safetensors.index.json").write_text(text)
+    with pytest.raises(bigin.InputError, match=re.escape(expected)):
+        bigin.initialize(recipe, "out", like="like")
+
+
+def test_an_index_that_is_too_large_is_told(recipe):
+    write(Path("like/model-00001-of-00001.safetensors"), "a")
+    with Path("like/model.safetensors.index.json").open("wb") as file:
+        file.truncate(LARGEST_INDEX + 1)
+    with pytest.raises(bigin.InputError, match=f"expected an index of at most {LARGEST_INDEX} bytes, got one of"):
+        bigin.initialize(recipe, "out", like="like")

@@ -24,7 +24,7 @@ except bigin.TargetError as error:
 
 @pytest.fixture
 def closed(monkeypatch):
-    """An S3 end point where nobody listens."""
+    """An S3 endpoint where nobody listens."""
     pytest.importorskip("obstore", reason="obstore is not installed: pip install 'bigin[cloud]'")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -48,14 +48,14 @@ COMMANDS = [
 def test_an_end_point_where_nobody_listens_is_told_in_one_line(command, closed):
     errors = run(*command, code=1).stderr
     assert errors.startswith(
-        f"bigin: s3://bucket/a.zarr: expected an end point that answers, got Connection refused from {closed}"
+        f"bigin: s3://bucket/a.zarr: expected an endpoint that answers, got Connection refused from {closed}"
     )
     assert errors.count("\n") == 1
 
 
 def test_python_shuts_down_without_tracebacks_of_what_was_left(closed):
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=LIMIT)
-    assert done.stdout.startswith("s3://bucket/a.zarr: expected an end point that answers")
+    assert done.stdout.startswith("s3://bucket/a.zarr: expected an endpoint that answers")
     assert done.stderr == ""
 
 

@@ -37,7 +37,7 @@ REFUSED = [
     (b"{}", b"", 3, "header of at most 2 bytes, got one of 3"),
     (b"{", b"", None, "no JSON from byte 1"),
     (b" {}", b"", None, "does not begin with {"),
-    (b"{}x", b"", None, "something stands behind it"),
+    (b"{}x", b"", None, "something follows it"),
     (b"[]", b"", None, "does not begin with {"),
     (b'{"a":1}', b"", None, "{ is expected at byte 6"),
     (b'{"a":{"a":{"a":{}}}}', b"", None, "has a key 'a'"),
@@ -62,9 +62,9 @@ REFUSED = [
     ({"a": A, "b": entry("I8", [4], 8, 12)}, bytes(16), None, "'b' overlaps the one before it"),
     ({"a": A, "b": entry("I8", [4], 20, 24)}, bytes(24), None, "'b' leaves out bytes 16 to 20"),
     ({"b": entry("I8", [4], 4, 8)}, bytes(8), None, "'b' leaves out bytes 0 to 4"),
-    (b'{"a":%s,"a":%s}' % ((json.dumps(A).encode(),) * 2), bytes(16), None, "'a' stands twice"),
-    (b'{"a":{"dtype":"F32","dtype":"F32","shape":[],"data_offsets":[0,4]}}', bytes(4), None, "'dtype' stands twice"),
-    (b'{"__metadata__":{},"__metadata__":{}}', b"", None, "__metadata__ stands twice"),
+    (b'{"a":%s,"a":%s}' % ((json.dumps(A).encode(),) * 2), bytes(16), None, "'a' appears twice"),
+    (b'{"a":{"dtype":"F32","dtype":"F32","shape":[],"data_offsets":[0,4]}}', bytes(4), None, "'dtype' appears twice"),
+    (b'{"__metadata__":{},"__metadata__":{}}', b"", None, "__metadata__ appears twice"),
     ({"__metadata__": {"a": 1}}, b"", None, "text is expected"),
     ({"__metadata__": {"a": {"b": "c"}}}, b"", None, "text is expected"),
     ({"__metadata__": ["a"]}, b"", None, "{ is expected"),
@@ -76,7 +76,7 @@ REFUSED = [
 
 
 # What the package takes, though the format's description does not allow it, and what no array here could hold.
-LAXER = ("key 'x'", "'a' stands twice", "64 dimensions", "2^63", "not begin with {")
+LAXER = ("key 'x'", "'a' appears twice", "64 dimensions", "2^63", "not begin with {")
 
 
 @pytest.mark.parametrize(("header", "data", "length", "message"), REFUSED, ids=[row[3][:40] for row in REFUSED])

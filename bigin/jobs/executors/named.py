@@ -60,8 +60,8 @@ def running(executor: Any) -> Iterator[Any]:
     if not isinstance(executor, str):
         yield adapted(executor)
     elif executor == "mpi":
-        with _mpi() as pool:
-            yield pool
+        with _mpi() as others:
+            yield others
     elif executor.startswith("dask://"):
         distributed = _import("distributed", "bigin[cluster]")
         address = "tcp://" + executor.removeprefix("dask://")
@@ -86,7 +86,7 @@ def running(executor: Any) -> Iterator[Any]:
 
 @contextmanager
 def _mpi() -> Iterator[Any]:
-    """The other processes of mpirun, which work until this context ends; in those, None."""
+    """The other processes of mpirun, which work until this context ends and then exit: SystemExit, in each of them."""
     futures = _import("mpi4py.futures", "mpi4py")
     comm = _import("mpi4py.MPI", "mpi4py").COMM_WORLD
     if comm.Get_size() == 1:
@@ -95,7 +95,10 @@ def _mpi() -> Iterator[Any]:
             "process directs the others"
         )
     with futures.MPICommExecutor(comm, root=0) as pool:
-        yield pool
+        if pool is not None:
+            yield pool
+    if pool is None:  # here, as its context lets no exception of such a process pass
+        raise SystemExit(0)
 
 
 def _import(name: str, package: str) -> Any:
@@ -111,7 +114,6 @@ def limits_for(limits: Limits, executor: Any) -> Limits:
     """A worker's limits: the threads that were asked for, else its share of this machine's cores, else one."""
     if limits.max_threads is not None:
         return limits
-    text = isinstance(executor, str) and executor.startswith("processes:")
-    workers = processes(executor) if text else getattr(executor, "_max_workers", None)
+    workers = getattr(executor, "_max_workers", None)
     threads = max(1, memory.threads() // workers) if isinstance(workers, int) else 1
     return replace(limits, max_threads=threads)

@@ -95,6 +95,6 @@ def _state(plan: WorkPlan, part: int, data: bytes | None) -> Mapping[str, Any]:
             return dict(held)
     except Exception:  # numpy raises errors of many kinds
         raise DamagedError(
-            f"{plan.ledger}: expected what part {part} has counted, got nothing or damaged data; run `bigin work` with "
+            f"{plan.ledger}: expected the counts of part {part}, got nothing or damaged data; run `bigin work` with "
             f"--again --part {part}"
         ) from None

@@ -104,7 +104,7 @@ class WorkPlan:
     def write(self, path: Path) -> None:
         """Writes plan.json."""
         if not path.absolute().parent.is_dir():
-            raise InputError(f"{path}: expected an existing folder {path.parent} for the plan; make it first")
+            raise InputError(f"{path}: expected an existing folder {path.parent} for the plan; create it first")
         replace_file(path, self.text())
 
     @classmethod

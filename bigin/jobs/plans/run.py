@@ -68,7 +68,8 @@ class Run:
             if self.attempts[part] > ATTEMPTS:
                 raise FillError(
                     f"{self.plan.target}: expected part {part} of the plan to be done, but {ATTEMPTS} workers at it "
-                    f"were lost, the last one with: {one_line(self.last_error)}; see their logs and run the same again"
+                    f"were lost, the last one with: {one_line(self.last_error)}; see their logs and rerun the "
+                    "same command"
                 )
             options = replace(self.options, again=part in self.again or self.options.again)
             arguments = (self.plan.ledger, self.plan.fingerprint, self.which, part, options)
@@ -77,7 +78,7 @@ class Run:
             except (BrokenExecutor, RuntimeError) as error:
                 raise FillError(
                     f"{self.plan.target}: expected an executor that takes parts, got a broken one: {one_line(error)}; "
-                    "run the same again with a new one"
+                    "rerun with a new one"
                 ) from error
 
     def _take(self, future: Any, part: int) -> None:
@@ -99,7 +100,7 @@ class Run:
         except (Exception, CancelledError) as error:
             if not is_lost(error):
                 raise FillError(
-                    f"{self.plan.target}: part {part}: {one_line(error)}; fix this and run the same again"
+                    f"{self.plan.target}: part {part}: {one_line(error)}; fix this and rerun the same command"
                 ) from error
             self.last_error = error
             self.queue.append(part)

@@ -239,7 +239,7 @@ def _fill(plan: WorkPlan, target: Target, part: int, options: Options, how: tupl
     workers = workers_within(target, filler, options.limits)
     if isinstance(target, FileTarget | CheckpointTarget) and not target.whole():
         raise DamagedError(  # to reserve its space again would hide what is lost
-            f"{target.label}: was cut off while it was filled; make the plan again with --overwrite (overwrite=True)"
+            f"{target.label}: was truncated while it was filled; make the plan again with --overwrite (overwrite=True)"
         )
     target.start()
     filler = prepared(plan, target, filler, workers, options.limits)

@@ -1,4 +1,4 @@
-"""How stores are reached: credentials and end points as the environment or --storage-option gives them.
+"""How stores are reached: credentials and endpoints as the environment or --storage-option gives them.
 
 S3's are looked up by botocore, as Amazon's own tools do it, Google's by google-auth, Azure's by obstore.
 """
@@ -287,7 +287,7 @@ class AzureConnection(Connection):
 
 
 def connection_string(text: str) -> dict[str, str]:
-    """The account, its key and its end point in a connection string of Azure."""
+    """The account, its key and its endpoint in a connection string of Azure."""
     fields = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
     names = {"AccountName": "account_name", "AccountKey": "account_key", "BlobEndpoint": "endpoint"}
     names["SharedAccessSignature"] = "sas_token"

@@ -1,4 +1,4 @@
-"""Whether anything answers at an end point.
+"""Whether anything answers at an endpoint.
 
 Libraries wait for one that may come back: 30 s for one that was mistyped. So the first thing is to connect once.
 """
@@ -27,7 +27,7 @@ def check_answers(url: str, endpoint: str | None) -> None:
         socket.create_connection((parts.hostname, parts.port or PORTS[parts.scheme]), PATIENCE).close()
     except (ConnectionRefusedError, socket.gaierror) as error:
         raise TargetError(
-            f"{url}: expected an end point that answers, got {error.strerror} from {endpoint}; check the end point "
+            f"{url}: expected an endpoint that answers, got {error.strerror} from {endpoint}; check the endpoint "
             "(AWS_ENDPOINT_URL) and the network"
         ) from None
     except OSError:

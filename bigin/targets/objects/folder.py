@@ -105,7 +105,7 @@ def read_header(store: Store, key: str, size: int) -> Header:
     if size < 8 or length > min(LARGEST, size - 8):
         raise InputError(
             f"{label}: expected a safetensors file with a header of at most {max(0, min(LARGEST, size - 8))} bytes, "
-            f"got one of {length}; the file is cut off, or no safetensors file"
+            f"got one of {length}; the file is truncated, or not a safetensors file"
         )
     if 8 + length > len(data):
         data += bytes(store.get_range(key, len(data), 8 + length - len(data)))

@@ -42,10 +42,10 @@ class StoreLock:
             honoured = self._take()
         except PermissionError as error:
             raise InputError(
-                f"{label}: expected the right to write there, got: {error.strerror}; check the credentials"
+                f"{label}: expected permission to write there, got: {error.strerror}; check the credentials"
             ) from None
         except FileNotFoundError as error:
-            raise InputError(f"{label}: expected a bucket that is there, got: {error}; make it first") from None
+            raise InputError(f"{label}: expected an existing bucket, got: {error}; create it first") from None
         except StoreError as error:
             if error.passes:
                 raise
@@ -53,7 +53,7 @@ class StoreLock:
         if not honoured:
             warn(
                 f"{label}: this store does not honour create-only requests (If-None-Match), so no lock keeps other "
-                "writers away; see that there is one",
+                "writers away; make sure that no other one writes",
                 LockWarning,
             )
             return

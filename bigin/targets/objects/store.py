@@ -219,12 +219,12 @@ class CloudStore(Store):
             self.head(f"{below}none")
         except PermissionError as error:
             raise InputError(
-                f"{url}: expected the right to {right} {self.url}, got: {error.strerror}; check the credentials"
+                f"{url}: expected permission to {right} {self.url}, got: {error.strerror}; check the credentials"
             ) from None
         except (FileNotFoundError, StoreError) as error:
             if isinstance(error, StoreError) and error.passes:
                 raise
-            raise InputError(f"{url}: expected a bucket that is there, got: {error}; make it first") from None
+            raise InputError(f"{url}: expected an existing bucket, got: {error}; create it first") from None
 
 
 @contextmanager

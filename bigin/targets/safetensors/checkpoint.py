@@ -107,11 +107,11 @@ class CheckpointTarget(ModelTarget):
                 if file.file is not None:
                     start_writeback(file.file.fileno())
 
-    def batches(self, grid: Grid) -> Sequence[range] | None:
+    def batches(self, grid: Grid) -> Sequence[range]:
         """Small tensors that follow each other, by their names, in one file."""
         assert isinstance(grid, ModelGrid)
         if len(grid) < MANY:
-            return None
+            return ()
         file_of = {id(tensor): file for file in self.files for tensor in file.tensors.values()}
         batches, size, last = Batched(), 0, None
         for start, stop, tensor in zip((0, *grid.ends), grid.ends, self._stored, strict=False):
@@ -124,7 +124,7 @@ class CheckpointTarget(ModelTarget):
                 batches.append(start, stop)
                 size = 0
             size, last = size + nbytes + 2 * ALIGNED, file if even and stop - start == 1 else None
-        return batches if len(batches) < len(grid) else None
+        return batches if len(batches) < len(grid) else ()
 
     def batch(self, regions: Sequence[Region], scratch: Scratch) -> Parts:
         """A buffer for all of them, from which they go to the file."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bigin.core.disk import replace_file
-from bigin.core.errors import ExistsError, InputError
+from bigin.core.errors import ExistsError
+from bigin.targets.safetensors.documents import parse_document, read_document
 
 CONFIG = "config.json"
 PATTERNS = (  # of a configuration, tokenizers and processors, and of the code that comes with a model
@@ -68,23 +69,12 @@ def companions_of(folder: Path) -> Companions:
 
 def read_config(path: Path) -> dict[str, Any]:
     """What a configuration says; raises InputError where it is none."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path}: expected a configuration of at most {LARGEST} bytes, got a larger file")
-        return parse_config(path.read_bytes(), str(path))
-    except OSError as error:
-        raise InputError(f"{path}: expected a configuration that can be read: {error.strerror}") from None
+    return read_document(path, "a configuration", LARGEST, parse_config)
 
 
 def parse_config(text: bytes, label: str) -> dict[str, Any]:
     """What the text of a configuration says; raises InputError where it is none."""
-    try:
-        config = json.loads(text)
-    except (ValueError, RecursionError):
-        raise InputError(f"{label}: expected a configuration in JSON, got something else") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{label}: expected a configuration, a JSON object, got {type(config).__name__}")
-    return config
+    return parse_document(text, "a configuration", label)
 
 
 def config_in_dtype(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bigin.core.errors import InputError, NotFoundError
+from bigin.targets.safetensors.documents import parse_document, read_document
 from bigin.targets.safetensors.header import Header, read_header
 
 SUFFIX = ".safetensors"
@@ -103,21 +103,12 @@ def index_files(index: Path) -> list[Path]:
 
 def read_index(index: Path) -> dict[str, str]:
     """The file of every tensor, as an index says."""
-    try:
-        if index.stat().st_size > LARGEST_INDEX:
-            raise InputError(f"{index}: expected an index of at most {LARGEST_INDEX} bytes, got a larger one")
-        return parse_index(index.read_bytes(), str(index))
-    except OSError as error:
-        raise InputError(f"{index}: expected an index that can be read: {error.strerror}") from None
+    return read_document(index, "an index", LARGEST_INDEX, parse_index)
 
 
 def parse_index(text: bytes, label: str) -> dict[str, str]:
     """The file of every tensor, from the text of an index."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        raise InputError(f"{label}: expected an index in JSON, got something else") from None
-    held = data.get("weight_map") if isinstance(data, dict) else None
+    held = parse_document(text, "an index", label).get("weight_map")
     if not isinstance(held, dict) or not all(isinstance(file, str) for file in held.values()):
         raise InputError(f"{label}: expected an index with a weight_map of names and files, got one without")
     for file in set(held.values()):

@@ -88,7 +88,7 @@ def read_header(path: Path) -> Header:
                 limit = f"at most {LARGEST}" if length > LARGEST and size >= 8 else f"at most {max(0, size - 8)}"
                 raise InputError(
                     f"{path}: expected a safetensors file with a header of {limit} bytes, got one of {length}; the "
-                    "file is cut off, or no safetensors file"
+                    "file is truncated, or not a safetensors file"
                 )
             data = file.read(length)
     except FileNotFoundError:
@@ -150,12 +150,12 @@ class _Reader:
                 for name in self.keys(metadata):
                     metadata[name] = self.text()
             elif key == METADATA:
-                raise InputError(f"{METADATA} stands twice")
+                raise InputError(f"{METADATA} appears twice")
             else:
                 entries[key] = self.entry(key)
                 self.following(entries)
         if self.data[self.position :].strip(b" \t\r\n"):
-            raise InputError("something stands behind it")
+            raise InputError("something follows it")
         return entries, metadata or {}
 
     def following(self, entries: dict[str, Entry]) -> None:
@@ -212,7 +212,7 @@ class _Reader:
         while True:
             key = self.text()
             if key in seen:
-                raise InputError(f"{key!r} stands twice")
+                raise InputError(f"{key!r} appears twice")
             self.sign(b":")
             yield key
             if self.sign(b",", b"}") == b"}":
@@ -266,7 +266,7 @@ class _Reader:
     def token(self) -> re.Match[bytes]:
         match = TOKEN.match(self.data, self.position)
         if match is None:
-            raise InputError(f"it is no JSON from byte {self.position} on")
+            raise InputError(f"it is not JSON from byte {self.position} on")
         self.position = match.end()
         return match
 

@@ -115,7 +115,7 @@ class StoredFile:
         if not path.exists() or not os.path.samestat(path.stat(), status):
             raise DamagedError(f"{path}: was removed or replaced while it was filled; rerun the fill")
         if status.st_size < self.size:
-            raise DamagedError(f"{path}: was cut off while it was filled; rerun the fill, which repairs it")
+            raise DamagedError(f"{path}: was truncated while it was filled; rerun the fill, which repairs it")
 
     def close(self) -> None:
         """Closes it."""

@@ -83,7 +83,7 @@ class ZarrTarget(Target):
         """Arrays that the writer has laid out for the chunk or shard."""
         return self.writer.block(region, scratch, sync_data=self.sync)
 
-    def batches(self, grid: Grid) -> Sequence[range] | None:
+    def batches(self, grid: Grid) -> Sequence[range]:
         """Chunks of a few KiB, in files of a local store."""
         return self.writer.batches(grid)
 

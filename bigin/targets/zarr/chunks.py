@@ -14,7 +14,6 @@ import stat
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import count, product
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdC
 from zarr.storage import LocalStore
 
 from bigin.core import dtypes
-from bigin.core.disk import open_file, read_all, read_file, reserve, start_writeback, write_all
+from bigin.core.disk import open_file, read_all, read_file, replacing, reserve, start_writeback, write_all
 from bigin.core.errors import DamagedError, FillError
 from bigin.core.regions import Grid, Region, Shape, Stretches, block_of_rows, extent, runs, slices, within
 from bigin.targets.target import BATCH, MANY, Array, Parts, Scratch
@@ -95,9 +94,9 @@ class Writer:
         assert path is not None
         return path
 
-    def temporary(self, path: str) -> str:
-        """A name that nobody else gives a file which is to replace another one."""
-        return f"{path}.{self._process}{next(self._numbers)}.partial"
+    def new_file(self, path: str) -> replacing:
+        """A chunk's file to be written, under a name that no other writer uses."""
+        return replacing(path, f"{path}.{self._process}{next(self._numbers)}.partial", make_folder=True)
 
     def _inside(self, folder: str) -> bool:
         """Whether a folder below the array's, which is made where it is missing, lies in it once links are followed."""
@@ -127,9 +126,9 @@ class Writer:
         """See Target.block."""
         raise NotImplementedError
 
-    def batches(self, grid: Grid) -> Sequence[range] | None:
+    def batches(self, grid: Grid) -> Sequence[range]:
         """See Target.batches."""
-        return None
+        return ()
 
     def batch(self, regions: Sequence[Region], scratch: Scratch, *, sync_data: bool) -> Parts:
         """See Target.batch."""
@@ -206,10 +205,10 @@ class FileWriter(Writer):
         """The whole chunk's bytes; raises ValueError where there are others."""
         return np.frombuffer(data, np.uint8)
 
-    def batches(self, grid: Grid) -> Sequence[range] | None:
+    def batches(self, grid: Grid) -> Sequence[range]:
         size = self._bytes(self.outer)
         if self.array.shards is not None or size > SMALL or len(grid) < MANY:
-            return None
+            return ()
         return Stretches(grid, BATCH // max(1, size))
 
     def batch(self, regions: Sequence[Region], scratch: Scratch, *, sync_data: bool) -> Parts:
@@ -220,7 +219,10 @@ class FileWriter(Writer):
         for path, chunk in zip(self.files(together), chunks.reshape(len(regions), -1).view(np.uint8), strict=True):
             if path[: path.rindex("/")] not in self._checked:
                 self.make_room(path)
-            write_file(path, self.temporary(path), self.encode(chunk), writeback=sync_data)
+            with self.new_file(path) as fd:
+                write_all(fd, self.encode(chunk), 0)
+                if sync_data:
+                    start_writeback(fd)
 
     def stored_batch(self, regions: Sequence[Region], scratch: Scratch) -> Iterator[tuple[Region, Array]]:
         together, made, chunks = self._together(regions, scratch)
@@ -291,7 +293,7 @@ class EncodedWriter(FileWriter):
             whole[tuple(slice(0, size) for size in made.shape)] = made
             made = whole
         data = self.encode(made.reshape(-1).view(np.uint8))
-        with replacing(path, self.temporary(path)) as fd:
+        with self.new_file(path) as fd:
             write_all(fd, data, 0)
 
     @property
@@ -462,7 +464,7 @@ class LocalWriter(BytesWriter, FileWriter):
         covered = self.covered(region)
         index = self.index(covered)
         size = len(covered) * self.chunk_bytes
-        with replacing(path, self.temporary(path)) as fd:
+        with self.new_file(path) as fd:
             if size > PART:  # a smaller one finds a full disk when it is written, at once
                 reserve(fd, size + len(index), Path(path), FillError)
             for part, made, data, offset in self.pieces(covered, scratch):
@@ -533,47 +535,6 @@ class LocalWriter(BytesWriter, FileWriter):
             scratch.bytes(2 * size)  # so that both arrays lie in one buffer
             made = scratch.array(extent(chunk), self.dtype, size)
             yield chunk, made, scratch.array((*counts, *self.inner), self.dtype), offset
-
-
-def write_file(path: str, temporary: str, data: memoryview, *, writeback: bool) -> None:
-    """Writes a file under a temporary name, from which it takes its path. As `replacing`, without a generator."""
-    try:
-        fd = open_new(temporary)
-        try:
-            write_all(fd, data, 0)
-            if writeback:
-                start_writeback(fd)
-        finally:
-            os.close(fd)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def replacing(path: str, temporary: str) -> Iterator[int]:
-    """A file to be written under a temporary name, which takes the path once it is whole."""
-    fd = open_new(temporary)
-    try:
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def open_new(path: str) -> int:
-    """A file that is still to be made, opened to be written; its folder is made where it is missing."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, 0o666)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return os.open(path, flags, 0o666)
 
 
 def writer(array: zarr.Array[Any], *, local: bool, cloud: bool = False) -> Writer:

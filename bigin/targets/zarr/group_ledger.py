@@ -122,8 +122,8 @@ class GroupLedger(CloudLocked):
         for name, member in target.arrays.items():
             if not member.whole():
                 raise DamagedError(
-                    f"{self.label}: chunks of {name} were removed or cut off while others were filled; rerun the fill, "
-                    "which repairs them"
+                    f"{self.label}: chunks of {name} were removed or truncated while others were filled; rerun the "
+                    "fill, which repairs them"
                 )
         common = {key: record[key] for key in ("stream", "bigin")} | {"name_from": "hierarchy", "complete": True}
         self._keep({name: record["tensors"][name] | common for name in target.arrays})

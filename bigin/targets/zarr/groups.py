@@ -76,7 +76,7 @@ def missing_group(path: Any, label: str, tensors: Mapping[str, tuple[Any, Shape]
         if path.exists() and (not path.is_dir() or (path / "zarr.json").exists()):
             raise ExistsError(f"{label}: expected nothing there, or a zarr group, got something else")
         if not path.absolute().parent.is_dir():
-            raise InputError(f"{label}: expected an existing folder {path.parent}; make it first")
+            raise InputError(f"{label}: expected an existing folder {path.parent}; create it first")
         if local_root(path)[1]:
             raise InputError(
                 f"{label}: expected a path outside of other groups, which would name its arrays; choose another one"

@@ -98,7 +98,7 @@ def paths(names: Iterable[str]) -> dict[str, str]:
         for depth, part in enumerate(parts[1:], 1):
             path += ("." if ".".join(parts[:depth]) in tensors else "/") + part
         if path in taken:
-            raise InputError(f"expected tensors with paths of their own, got {taken[path]!r} and {name!r} for {path}")
+            raise InputError(f"expected tensors with different paths, got {taken[path]!r} and {name!r} for {path}")
         found[name], taken[path] = path, name
     return found
 

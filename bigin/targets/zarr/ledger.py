@@ -124,7 +124,7 @@ class ZarrLedger(CloudLocked):
             gone = target.writer.gone(target.grid())
             if gone:
                 raise DamagedError(
-                    f"{target.label}: {gone} chunks or shards were removed or cut off while the others were filled; "
+                    f"{target.label}: {gone} chunks or shards were removed or truncated while the others were filled; "
                     "rerun the fill, which repairs them"
                 )
         target.array.attrs[KEY] = record

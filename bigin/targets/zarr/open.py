@@ -85,7 +85,9 @@ def check_metadata(folder: Path) -> None:
     for key in METADATA:
         path = folder / key
         if path.exists() and not (path.is_file() and path.stat().st_size <= SMALL):
-            raise InputError(f"{path}: expected a file of zarr metadata, got something else or a huge one")
+            raise InputError(
+                f"{path}: expected a file of zarr metadata, got something else, or a file that is too large"
+            )
 
 
 def reopened(array: zarr.Array[Any]) -> zarr.Array[Any]:
