@@ -251,7 +251,7 @@ def test_what_cannot_be_written_into_rows_is_said_and_nothing_is_written():
     for ids, rows, message in [
         ([1, 2], np.zeros((1, 4)), r"expected rows of shape \(2, 4\), one for each id, got \(1, 4\)"),
         ([1, 2], np.zeros((2, 3)), r"got \(2, 3\)"),
-        ([1, 2, 1], np.zeros((3, 4)), "expected different ids, got 1 more than once"),
+        ([1, 2, 1], np.zeros((3, 4)), "expected each id once, got 1 more than once"),
         ([1, 50], np.zeros((2, 4)), "expected ids from 0 to 49, got 50 at index 1"),
         ([1], np.zeros((1, 4), complex), "expected real numbers, got complex128"),
         ([1], [["a", "b", "c", "d"]], "expected real numbers, got <U1"),

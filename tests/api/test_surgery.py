@@ -293,7 +293,7 @@ REFUSED = {
     "no such method": (("old", "new", 80), {"new": "means"}, "or mean, mean"),
     "parameters": (("old", "new", 80), {"std": 1}, "no parameters beside mean"),
     "no floats": (("old", "new", 80), {"tensors": ["model.layers.0.mask"]}, "floats to take the mean of"),
-    "itself": (("old", "old", 80), {}, "another place"),
+    "itself": (("old", "old", 80), {}, "a path other than"),
     "nothing": (("nowhere", "new", 80), {}, "got nothing"),
     "no vocabulary": (("other.safetensors", "new", 80), {}, "a row for every token"),
     "memory": (("old", "new", 80), {"new": "mean+covariance", "max_memory": "1kB"}, "memory for the covariance"),

@@ -247,7 +247,7 @@ def test_what_is_refused(users, tmp_path):
             users.dump(keys, folder, world_size=(world_size or [1])[0])
         assert "\n" not in str(caught.value)
     users.dump([1], tmp_path / "d")
-    with pytest.raises(bigin.InputError, match="expected a dump without repair"):
+    with pytest.raises(bigin.InputError, match="expected no repair of a dump"):
         bigin.verify(tmp_path / "d", repair=True)
     record = json.loads((tmp_path / "d" / "users_bigin.json").read_text())
     for change, error in (({"rows": None}, "expected the record of a dump"), ({"dim": 0}, "a record of a keyed table")):

@@ -164,7 +164,7 @@ def test_a_checkpoint_in_a_store_is_copied_by_ranges(store):
     Path("here").mkdir()
     shutil.copy("expected.safetensors", "here/model.safetensors")  # a copy of the object has its digest
     assert bigin.verify("new", source="here").equal
-    with pytest.raises(bigin.InputError, match="expected another place"):
+    with pytest.raises(bigin.InputError, match="expected a path other than"):
         bigin.initialize("recipe.toml", store)
     with pytest.raises(
         bigin.InputError, match=r"expected a checkpoint of safetensors, a zarr group or array, or \.npy"
