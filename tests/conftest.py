@@ -47,9 +47,9 @@ def _empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def moto():
-    """An S3 on this machine."""
+    """An S3 on this machine, one for each worker: it takes seconds to start. Each test has a folder of its own there."""
     from servers import SERVERS, missing
 
     if reason := missing("moto"):

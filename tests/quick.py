@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 NARROW = re.compile(r"(?<!b)float16|float8")
-SUITES = ("layout", "kind")  # parameters over which a file runs many tests
-SHARE = 3  # each of those tests takes one value of this many
+WIDE = re.compile(r"float64|bfloat16")
+OTHERS = re.compile(r"trunc_normal|log_|softplus|sparse|orthogonal|variance_scaling|lecun_normal")
+SUITES = ("layout", "kind", "example")  # parameters over which a file runs many tests
+SHARE = 4  # each of those tests takes one value of this many
 
 
 def chosen(items: Iterable[pytest.Item], named: set[str]) -> Iterator[pytest.Item]:
@@ -33,7 +35,7 @@ def slow(item: pytest.Item) -> bool:
 
 def thinned(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
     """Of each test as few cases as have each value of each of its parameters once. Of a suite over many targets, each
-    test takes a third of them, and the next test others.
+    test takes a quarter of them, and the next test others.
     """
     files: dict[Path, dict[str, list[pytest.Item]]] = defaultdict(lambda: defaultdict(list))
     for item in items:
@@ -44,7 +46,7 @@ def thinned(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
 
 
 def of_suites(cases: list[pytest.Item], number: int) -> list[pytest.Item]:
-    """The cases of a test with every third value of a suite's parameter, from another one in each test."""
+    """The cases of a test with every fourth value of a suite's parameter, from another one in each test."""
     for name in SUITES:
         of_each = list(dict.fromkeys(values(case).get(name) for case in cases))
         if len(of_each) > 2 * SHARE:
@@ -55,16 +57,28 @@ def of_suites(cases: list[pytest.Item], number: int) -> list[pytest.Item]:
 
 def covering(cases: list[pytest.Item]) -> Iterator[pytest.Item]:
     """Cases that have each value of each parameter: always the one next that has the most values that were in none; of
-    equals one of float32, whose kernels most tests need.
+    equals one of float32, whose kernels most tests need. Cases that compile a kernel for themselves come last.
     """
     left = {case: set(values(case).items()) for case in cases}
     seen: set[tuple[str, Hashable]] = set()
+
+    def use(case: pytest.Item) -> tuple[bool, int, bool]:
+        new = len(left[case] - seen)
+        return new > 0 and not compiles_alone(case), new, "float32" in case.name
+
     while left:
-        case = max(left, key=lambda case: (len(left[case] - seen), "float32" in case.name))
+        case = max(left, key=use)
         if seen and not left[case] - seen:
             return
         yield case
         seen |= left.pop(case)
+
+
+def compiles_alone(case: pytest.Item) -> bool:
+    """Whether a test is of a method other than uniform and normal, in a dtype other than float32: each pair of those
+    has kernels of its own.
+    """
+    return WIDE.search(case.name) is not None and OTHERS.search(case.name) is not None
 
 
 def values(case: pytest.Item) -> dict[str, Hashable]:

@@ -71,12 +71,14 @@ def test_markdown_of_one_case():
     assert row.count("|") == header.count("|")
 
 
+@pytest.mark.slow
 def test_unknown_case():
     ran = bench("--only", "nothing like this")
     assert ran.returncode == 2
     assert "no case holds" in ran.stderr
 
 
+@pytest.mark.slow
 def test_wrong_output_fails(tmp_path):
     """The checks do notice: a reference that disagrees makes the run fail."""
     code = (
@@ -120,6 +122,7 @@ def test_samples_of_a_second_measurement_count_too():
     assert len(against.slower({"cases": [first.joined(first).as_dict()]}, before)[0]) == 1
 
 
+@pytest.mark.slow
 def test_figures_of_another_machine_are_refused(tmp_path):
     (tmp_path / "old.json").write_text(json.dumps(run_of("another CPU", [5.0], [2.0])))
     ran = bench("--only", "numpy random", "--against", "old.json")
@@ -127,6 +130,7 @@ def test_figures_of_another_machine_are_refused(tmp_path):
     assert "got those of cpu another CPU" in ran.stderr.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_a_run_is_compared_with_an_earlier_one(tmp_path):
     assert bench("--only", "numpy random", "--json", "old.json").returncode == 0
     old = json.loads((tmp_path / "old.json").read_text())
@@ -138,6 +142,7 @@ def test_a_run_is_compared_with_an_earlier_one(tmp_path):
     assert ran.stdout.splitlines()[-1].startswith("slower: float32 uniform, one core, numpy random(out=): ")
 
 
+@pytest.mark.slow
 def test_growth_compares_like_with_like(tmp_path):
     npy, by_size, by_chunks = growth.layouts(16 << 30, 10_000, 64 << 10)
     assert [one.nbytes >> 30 for one in npy] == [one.nbytes >> 30 for one in by_size] == [1, 4, 16]

@@ -60,6 +60,7 @@ def test_two_processes_hold_the_bits_of_one():
     assert all(line.endswith(": the same bits") for line in lines)
 
 
+@pytest.mark.slow
 def test_flat_parameters():
     pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[torch]'")
     assert lines_of("flat_parameters.py") == [

@@ -67,6 +67,7 @@ def test_wrong_use_in_s3(url):
         plan.work([0])
 
 
+@pytest.mark.slow
 def test_a_table_grows_in_s3(url):
     bigin.EmbeddingTable.create(url, 1000, 16, "normal", std=0.02, chunks=300)
     assert bigin.plan_grow(url, 5000, parts=4).run(Here()).nbytes == 4000 * 64

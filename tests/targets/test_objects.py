@@ -26,6 +26,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::bigin.core.errors.LockWarning")
 
 @pytest.fixture(scope="module", params=KINDS)
 def server(request):
+    if request.param == "moto":
+        yield request.getfixturevalue("moto")
+        return
     if reason := missing(request.param):
         pytest.skip(reason)
     with SERVERS[request.param]() as held:
