@@ -49,7 +49,7 @@ def _empty_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def moto():
-    """An S3 on this machine, one for each worker: it takes seconds to start. Each test has a folder of its own there."""
+    """An S3 on this machine, one for each worker, as it takes seconds to start. Each test has a folder of its own."""
     from servers import SERVERS, missing
 
     if reason := missing("moto"):
