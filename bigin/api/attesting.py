@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,13 @@ class Attestation:
         tensors: for each name, the dtype, the shape and the digest (BLAKE2b).
         law: the record of all tensors; None if only values are attested.
         by: the recipe or configuration that the values were compared with, or an empty string.
+        skipped: names of tensors that the recipe skips; nothing is attested of them.
     """
 
     tensors: Mapping[str, Mapping[str, Any]] = field(repr=False)
     law: Record | None = field(default=None, repr=False)
     by: str = ""
+    skipped: Sequence[str] = field(default=(), repr=False)
 
     @property
     def digest(self) -> str:
@@ -71,7 +73,7 @@ class Attestation:
             "digest": self.digest,
             "tensors": {name: dict(told) for name, told in self.tensors.items()},
             "law": self.law,
-        }
+        } | ({"skipped": sorted(self.skipped)} if self.skipped else {})
         return json.dumps(held, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -111,7 +113,8 @@ class Attestation:
                 }
                 for name, t in held["tensors"].items()
             }
-            made, digest = cls(tensors, held["law"], held["by"] or ""), held["digest"]
+            skipped = [str(name) for name in held.get("skipped", ())]
+            made, digest = cls(tensors, held["law"], held["by"] or "", skipped), held["digest"]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
@@ -151,7 +154,7 @@ class Attestation:
             len(self.tensors),
             sorted(name for name in names if self.tensors[name] != held[name]),
             sorted(set(self.tensors) - set(held)),
-            sorted(set(held) - set(self.tensors)),
+            sorted(set(held) - set(self.tensors) - set(self.skipped)),
         )
 
 
@@ -257,7 +260,7 @@ def attest_model(target: Any, wanting: Wanting | None, output: Any, limits: Limi
                 raise DamagedError(f"{found.target.label}: {other_than(found, different)}")
             kept = {name: entry for name, entry in held.items() if name in specs}
             record = model_record({name: spec.record() for name, spec in specs.items()})
-            made = Attestation(kept, record, found.wanted.by)
+            made = Attestation(kept, record, found.wanted.by, [dotted(name) for name in found.wanted.skipped])
     if output is not None:
         made.write(output)
     return made

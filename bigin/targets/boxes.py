@@ -103,6 +103,10 @@ class Named:
         return self.state[key]
 
 
+class Dictionary(dict[Any, Any]):
+    """An OrderedDict, which may have attributes as that of a state dict has."""
+
+
 class Reading(pickle.Unpickler):
     """An unpickler that makes plain objects alone."""
 
@@ -111,7 +115,7 @@ class Reading(pickle.Unpickler):
         if (module, name) == ("torch", "Size"):
             return tuple
         if (module, name) == ("collections", "OrderedDict"):
-            return dict
+            return Dictionary
         if module.partition(".")[0] == "torch" or module.partition(".")[0] == "pathlib":
             return type("Named", (Named,), {"name": name})
         raise pickle.UnpicklingError(f"it names {module}.{name}")
@@ -185,30 +189,35 @@ class _Files:
             said = f"{self.folder / path}: expected what torch.save writes for {name}, got something else"
             raise DamagedError(said) from None
         (root,) = {entry.partition("/")[0] for entry in archive.namelist()}
-        storage, first, size, strides = _rebuilt(Reading(io.BytesIO(archive.read(f"{root}/data.pkl"))).load())
+        storage, first, size, strides, _ = rebuilt(Reading(io.BytesIO(archive.read(f"{root}/data.pkl"))).load())
         entry = archive.getinfo(f"{root}/data/{storage[2]}")
-        fortran = strides != _strides(size) and strides[::-1] == _strides(size[::-1])
-        if first or size != shape or entry.compress_type or not (fortran or strides == _strides(size)):
+        fortran = strides != strides_of(size) and strides[::-1] == strides_of(size[::-1])
+        if first or size != shape or entry.compress_type or not (fortran or strides == strides_of(size)):
             raise InputError(
                 f"{self.folder}: expected values of {name} one behind the other, got strides {strides} from {first}; "
                 "load it with torch and save it again"
             )
-        file.seek(info["offset"] + entry.header_offset)
-        lengths = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-        return info["offset"] + entry.header_offset + LOCAL_HEADER.size + sum(lengths), fortran
+        return values_begin(file, info["offset"], entry), fortran
 
 
-def _rebuilt(held: Any) -> tuple[Any, int, Shape, Shape]:
-    """The storage, the offset, the shape and the strides of a tensor that was saved, a parameter or not."""
+def values_begin(file: BinaryIO, start: int, entry: zipfile.ZipInfo) -> int:
+    """The byte at which the contents of an entry begin, of an archive that begins at some byte of a file."""
+    file.seek(start + entry.header_offset)
+    lengths = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+    return start + entry.header_offset + LOCAL_HEADER.size + int(sum(lengths))
+
+
+def rebuilt(held: Any) -> tuple[Any, int, Shape, Shape, tuple[Any, ...]]:
+    """The storage, the offset, the shape, the strides and what else is told of a saved tensor, a parameter or not."""
     while isinstance(held, Named) and held.name not in REBUILT and held.arguments:
         held = held.arguments[0]
     if not isinstance(held, Named) or held.name not in REBUILT:
         raise pickle.UnpicklingError("expected a tensor, got something else")
     storage, first, size, strides = held.arguments[:4]
-    return storage, first, tuple(size), tuple(strides)
+    return storage, first, tuple(size), tuple(strides), held.arguments[4:]
 
 
-def _strides(shape: Shape) -> Shape:
+def strides_of(shape: Shape) -> Shape:
     """Those of values one behind the other; an axis of length 1 may have any, and here has what torch gives it."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 

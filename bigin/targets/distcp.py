@@ -27,6 +27,7 @@ from bigin.targets.pieces import PiecedTensor
 from bigin.targets.records import Record, read_sidecar, sidecar, write_sidecar
 from bigin.targets.safetensors.checkpoint import CheckpointLedger, CheckpointTarget
 from bigin.targets.safetensors.stored import StoredFile, StoredTensor
+from bigin.targets.saved import is_saved, read_saved
 from bigin.targets.target import Target
 
 SUFFIX = ".distcp"
@@ -167,13 +168,15 @@ def record_file(folder: Path) -> Path | None:
 
 
 def is_distcp(path: Path) -> bool:
-    """Whether a folder is such a checkpoint, that bigin or torch has written or bigin has begun."""
+    """Whether a folder is such a checkpoint, by bigin or torch, finished or begun; or a file of torch.save."""
+    if is_saved(path):
+        return True
     return path.is_dir() and (record_file(path) is not None or is_written_by_torch(path))
 
 
 def existing_distcp(path: Path) -> ModelTarget:
     """The target of a checkpoint that is there. What torch has written has no record, and is only read."""
-    beside = record_file(path)
+    beside = None if is_saved(path) else record_file(path)
     if beside is None:
         return written_by_torch(path)
     held = (read_sidecar(beside) or {}).get(FILES)
@@ -185,8 +188,8 @@ def existing_distcp(path: Path) -> ModelTarget:
 
 
 def written_by_torch(path: Path) -> ModelTarget:
-    """The tensors of a checkpoint that torch has written, each in the parts that its ranks had."""
-    held = read_stored(path)
+    """The tensors of a checkpoint that torch has written, each in the parts that its ranks had; or of a file."""
+    held = read_saved(path) if is_saved(path) else read_stored(path)
     if not held.tensors:
         raise InputError(f"{path}: expected a checkpoint with tensors, got one without")
     left = f" ({len(held.others)} of other kinds left out)" if held.others else ""

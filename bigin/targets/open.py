@@ -23,6 +23,7 @@ from bigin.targets.paths import check_path, is_url, local_file, local_path, spli
 from bigin.targets.records import read_sidecar
 from bigin.targets.safetensors.folder import SUFFIX, is_checkpoint, is_index, tensor_files
 from bigin.targets.safetensors.tensor import tensor_target
+from bigin.targets.saved import ENDINGS
 from bigin.targets.target import Target
 
 if TYPE_CHECKING:
@@ -184,6 +185,11 @@ def open_compared(target: Any) -> tuple[Model, ModelTarget]:
         except InputError as other:
             if os.fsdecode(target).endswith(".npy") and not isinstance(other, NotFoundError):
                 raise
+            if Path(os.fsdecode(target)).suffix.lower() in ENDINGS:
+                raise InputError(
+                    f"{target}: expected a file of torch.save, got one in an old or another form; load it with torch "
+                    "and save its state_dict() again"
+                ) from error
             raise NotFoundError(
                 f"{target}: expected a checkpoint of safetensors, a zarr group or array, or a .npy file, got none"
             ) from error
