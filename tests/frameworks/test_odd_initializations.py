@@ -181,6 +181,15 @@ def weight_norm():
     return nn.utils.parametrizations.weight_norm(nn.Linear(12, 16))
 
 
+@made
+def a_pass_that_counts_no_statistics():
+    """As detection models begin with, to learn the channels of a backbone."""
+    held = nn.Sequential(nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8)).eval()
+    with torch.no_grad():
+        held(torch.ones(2, 2, 8, 8))
+    return held.train()
+
+
 @refused("w", "mul")
 def a_masked_draw():
     return module(w=nn.Parameter(torch.randn(12, 12) * torch.ones(12, 12).tril()))

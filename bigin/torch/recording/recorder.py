@@ -139,10 +139,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             return args[0]
         if name.startswith("_foreach_") and not func._schema.returns:
             return self._one_by_one(name, args, kwargs)
-        written = [
-            (place, args[place] if place < len(args) else kwargs.get(argument.name))
+        given = {
+            argument.name: args[place] if place < len(args) else kwargs.get(argument.name)
             for place, argument in enumerate(func._schema.arguments)
-            if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in RUNNING
+        }
+        running = RUNNING if given.get("training", True) else set()
+        written = [
+            (place, given[argument.name])
+            for place, argument in enumerate(func._schema.arguments)
+            if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in running
         ]
         told_args, told_kwargs = tree_map(self.argument, (tuple(args), dict(kwargs)))
         outs = [(place, tensor) for place, tensor in written if isinstance(tensor, torch.Tensor)]
