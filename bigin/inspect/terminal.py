@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bigin.core.text import size_text
@@ -17,19 +18,24 @@ if TYPE_CHECKING:
     from bigin.inspect.overview import Histogram, Overview
 
 ROWS = 17  # of the histogram
-BAR = 44  # columns of the longest bar
-WIDTH = 100  # where there is no terminal
+BAR, SHORTEST = 44, 20  # columns of the longest bar, at most and at least
+BESIDE = 28  # columns of a chart beside its bars
+NARROWEST = 40  # columns that text is wrapped to
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """The characters that a chart is drawn with: a full cell, parts of one, the mark of what is expected."""
+    """The characters that a chart is drawn with: a full cell, parts of one, the mark of what is expected.
+
+    bar: columns of the longest bar.
+    """
 
     full: str
     parts: str
     mark: str
     measured: str
     plus_minus: str
+    bar: int = BAR
 
 
 BLOCKS = Drawing("█", " ▏▎▍▌▋▊▉", "│", "▌", "±")
@@ -37,17 +43,25 @@ ASCII = Drawing("#", " #", "|", "#", "+-")
 
 
 def print_overview(overview: Overview) -> None:
-    """Print an overview on the standard output."""
+    """Print an overview on the standard output, on the terminal's width, or in a pipe on COLUMNS or 80 columns.
+
+    In a pipe numbers and conclusions stay whole, and their lines are longer where they need it.
+    """
     from rich.console import Console
+    from rich.measure import Measurement
 
     console = Console()
-    drawing = BLOCKS if console.encoding.startswith("utf") else ASCII
+    width = max(NARROWEST, console.width if console.is_terminal else shutil.get_terminal_size().columns)
+    characters = BLOCKS if console.encoding.startswith("utf") else ASCII
+    drawing = replace(characters, bar=max(SHORTEST, min(BAR, width - BESIDE)))
     if console.is_terminal:
         console.print(*parts(overview, drawing), sep="\n")
         return
-    console = Console(width=WIDTH, color_system=None)
-    with console.capture() as captured:
-        console.print(*parts(overview, drawing), sep="\n")
+    wide = Console(width=1000, color_system=None)
+    with wide.capture() as captured:
+        for number, part in enumerate(parts(overview, drawing)):
+            natural = Measurement.get(wide, wide.options, part).maximum
+            wide.print(part, width=width if number == 0 else max(natural, 1))
     print("\n".join(line.rstrip() for line in captured.get().rstrip().split("\n")))
 
 
@@ -243,12 +257,12 @@ def bar(share: float, expected: float | None, drawing: Drawing) -> Text:
     """Return a bar of a share of the width, with a mark at another share."""
     from rich.text import Text
 
-    cells, part = divmod(round(share * BAR * len(drawing.parts)), len(drawing.parts))
+    cells, part = divmod(round(share * drawing.bar * len(drawing.parts)), len(drawing.parts))
     text = drawing.full * cells + drawing.parts[part].strip()
-    line = Text(text.ljust(BAR + 1), "cyan")
+    line = Text(text.ljust(drawing.bar + 1), "cyan")
     if expected is None:
         return line
-    at = min(BAR, round(expected * BAR))
+    at = min(drawing.bar, round(expected * drawing.bar))
     inside = at < len(text) and text[at] == drawing.full
     mark = Text(drawing.mark, "black on cyan" if inside else "yellow")
     return Text.assemble(line[:at], mark, line[at + 1 :])

@@ -442,6 +442,21 @@ def test_a_fill_that_has_only_begun():
     assert "0.0% has reached the disk" in run("show", "begun.npy")
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_a_pipe_takes_columns_and_breaks_no_number(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    bigin.fill("a_file_with_a_long_name.npy", "trunc_normal", std=0.02, shape=(100, 100))
+    facts, statistics, chart, conclusion = run("show", "a_file_with_a_long_name.npy").strip("\n").split("\n\n")
+    assert all(len(line) <= columns for line in facts.splitlines())
+    assert len(statistics.splitlines()) == 7
+    assert all(line.endswith("ok") for line in statistics.splitlines()[1:])
+    first, *rows = chart.splitlines()
+    assert all(line.count("%") == 2 for line in rows)
+    assert max(map(len, rows)) <= min(max(columns, 50), 76)
+    assert first.split()[0] == "from"
+    assert conclusion.startswith("looks like trunc_normal(std=0.02) (by its statistics; ")
+
+
 def test_without_a_record():
     np.save("plain.npy", np.arange(6.0).reshape(2, 3))
     overview = bigin.show("plain.npy")
