@@ -116,6 +116,17 @@ class Tail(Sequence[Region]):
         return ((self.first + start, self.first + stop), *rest)
 
 
+def indices(spans: Sequence[range]) -> Iterator[tuple[int, ...]]:
+    """All tuples of one integer of each range, in C order. itertools.product keeps every integer in memory."""
+    if not spans:
+        yield ()
+        return
+    *outer, inner = spans
+    for head in indices(outer):
+        for index in inner:
+            yield (*head, index)
+
+
 def extent(region: Region) -> Shape:
     """The shape of a region."""
     return tuple(stop - start for start, stop in region)

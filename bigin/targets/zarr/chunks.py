@@ -14,7 +14,7 @@ import stat
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from itertools import count, product
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from zarr.storage import LocalStore
 from bigin.core import dtypes
 from bigin.core.disk import open_file, read_all, read_file, replacing, reserve, start_writeback, write_all
 from bigin.core.errors import DamagedError, FillError
-from bigin.core.regions import Grid, Region, Shape, Stretches, block_of_rows, extent, runs, slices, within
+from bigin.core.regions import Grid, Region, Shape, Stretches, block_of_rows, extent, indices, runs, slices, within
 from bigin.targets.target import BATCH, MANY, Array, Parts, Scratch
 from bigin.targets.zarr.cloud import CloudZarr
 from bigin.targets.zarr.dtypes import register_dtypes
@@ -239,7 +239,7 @@ class FileWriter(Writer):
     def files(self, region: Region) -> Iterator[str]:
         """The files of the chunks of a region, in C order: their keys alone, without a region for each."""
         spans = [range(start // size, -(-stop // size)) for (start, stop), size in zip(region, self.outer, strict=True)]
-        return (f"{self.local}/{self._keys(index)}" for index in product(*spans))
+        return (f"{self.local}/{self._keys(index)}" for index in indices(spans))
 
     def gone(self, grid: Grid) -> int:
         if self.array.shards is not None:
