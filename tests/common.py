@@ -48,9 +48,14 @@ def examples(count: int) -> settings:
     return settings(max_examples=max(2, count * settings.default.max_examples // 100))
 
 
+def all_run() -> bool:
+    """Whether this is a run of every test, which compiles kernels of every dtype."""
+    return settings.default.max_examples >= 100
+
+
 def narrow(dtype: str) -> str:
     """A dtype whose kernels a quick run does not compile; there bfloat16 instead, which is rounded in the same way."""
-    return dtype if settings.default.max_examples >= 100 else "bfloat16"
+    return dtype if all_run() else "bfloat16"
 
 
 def bits(values: np.ndarray) -> np.ndarray:

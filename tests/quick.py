@@ -24,13 +24,16 @@ def chosen(items: Iterable[pytest.Item], named: set[str]) -> Iterator[pytest.Ite
 
 
 def slow(item: pytest.Item) -> bool:
-    """Whether a test is marked so, or compiles kernels of dtypes whose values differ from bfloat16's in the last
-    rounding alone. Those kernels would be half of all that a quick run compiles.
+    """Whether a test is marked so, or compiles kernels that no other test of a quick run needs: of dtypes whose values
+    differ from bfloat16's in the last rounding alone, or of a method other than uniform and normal in another dtype
+    than float32. Those would be most of all that it compiles.
     """
     if item.get_closest_marker("slow"):
         return True
-    compiles = item.path.parent.name != "rng" or "method" in values(item)  # the others there are loops of their own
-    return NARROW.search(item.name) is not None and compiles
+    if item.path.parent.name == "rng" and "method" not in values(item):
+        return False  # loops of its own
+    alone = WIDE.search(item.name) is not None and OTHERS.search(item.name) is not None
+    return alone or NARROW.search(item.name) is not None
 
 
 def thinned(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
@@ -57,28 +60,16 @@ def of_suites(cases: list[pytest.Item], number: int) -> list[pytest.Item]:
 
 def covering(cases: list[pytest.Item]) -> Iterator[pytest.Item]:
     """Cases that have each value of each parameter: always the one next that has the most values that were in none; of
-    equals one of float32, whose kernels most tests need. Cases that compile a kernel for themselves come last.
+    equals one of float32, whose kernels most tests need.
     """
     left = {case: set(values(case).items()) for case in cases}
     seen: set[tuple[str, Hashable]] = set()
-
-    def use(case: pytest.Item) -> tuple[bool, int, bool]:
-        new = len(left[case] - seen)
-        return new > 0 and not compiles_alone(case), new, "float32" in case.name
-
     while left:
-        case = max(left, key=use)
+        case = max(left, key=lambda case: (len(left[case] - seen), "float32" in case.name))
         if seen and not left[case] - seen:
             return
         yield case
         seen |= left.pop(case)
-
-
-def compiles_alone(case: pytest.Item) -> bool:
-    """Whether a test is of a method other than uniform and normal, in a dtype other than float32: each pair of those
-    has kernels of its own.
-    """
-    return WIDE.search(case.name) is not None and OTHERS.search(case.name) is not None
 
 
 def values(case: pytest.Item) -> dict[str, Hashable]:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from common import all_run
 from hypothesis import strategies as st
 
 from bigin.core.dtypes import FLOATS
@@ -71,4 +72,12 @@ def specifications(draw: Any, structured: bool = True) -> tuple[str, dict[str, A
     if structured and len(shape) > 1 and draw(st.booleans()):
         methods = structured_methods(shape)
     method, parameters = draw(st.sampled_from(methods))
-    return method, parameters, shape, draw(st.sampled_from(list(FLOATS))), draw(SEEDS), draw(NAMES)
+    return method, parameters, shape, draw(st.sampled_from(dtypes_of(method))), draw(SEEDS), draw(NAMES)
+
+
+def dtypes_of(method: str) -> list[str]:
+    """The dtypes in which a method is tried; in a quick run those whose kernels other tests need, too."""
+    if all_run() or method in ("constant", "ones", "zeros", "eye", "dirac"):
+        return list(FLOATS)
+    plain = method.endswith(("uniform", "normal")) and method not in ("trunc_normal", "lecun_normal")
+    return ["float32", "float64", "bfloat16"] if plain else ["float32"]

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import reference
+from common import few
 
 import bigin
 import bigin.core.dtypes
@@ -326,7 +327,7 @@ def test_equal_parameters_are_equal_also_where_they_are_nan():
     assert table.resolve(row, (3,), first) == table.resolve(row, (3,), second)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", few("float32", "float64", "bfloat16"))
 @pytest.mark.parametrize(
     ("parameters", "law"),
     [
