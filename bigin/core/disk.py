@@ -269,6 +269,8 @@ class replacing:  # noqa: N801 (a generator takes 1 us more, of the 20 that a sm
     make_folder: whether a missing folder is made.
     """
 
+    __slots__ = ("fd", "make_folder", "path", "temporary")
+
     def __init__(self, path: str, temporary: str, *, make_folder: bool = False) -> None:
         self.path, self.temporary, self.make_folder = path, temporary, make_folder
 
