@@ -722,7 +722,10 @@ def test_an_update_killed_at_any_moment_leaves_old_and_new_rows_and_can_be_run_a
     assert left["between"] >= 2
 
 
-@pytest.mark.parametrize(("number", "code", "what"), few(("SIGINT", 130, "interrupted"), ("SIGTERM", 1, "terminated")))
+@pytest.mark.parametrize(
+    ("number", "code", "what"),
+    [("SIGINT", 130, "interrupted"), pytest.param("SIGTERM", 1, "terminated", marks=pytest.mark.slow)],
+)
 def test_a_grow_that_is_stopped_takes_back_what_it_wrote(number, code, what):
     bigin.EmbeddingTable.create("t.npy", OLD, DIM, "trunc_normal", dtype="float64", **WHAT)  # the slowest there is
     before = said(snapshot())
