@@ -319,6 +319,8 @@ class Attention(TorchDispatchMode):  # type: ignore[misc]
         name = str(func._schema.name).partition("::")[2]
         if name.startswith("_scaled_dot_product") and "backward" not in name:
             query, key = args[0][:SAMPLES].float(), args[1][:SAMPLES].float()
+            if query.dim() == key.dim() == 4 and key.shape[1] < query.shape[1]:  # heads that share their keys
+                key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
             scale = kwargs.get("scale") or query.shape[-1] ** -0.5
             self.measuring.attended(query @ key.mT * scale)
         elif name in ("_softmax", "_safe_softmax") and args[0].dim() >= 3:

@@ -69,6 +69,21 @@ def test_residual_streams_and_attention():
     assert "layers.3.self_attn" in str(result)
 
 
+def test_heads_that_share_their_keys_attend():
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k = nn.Linear(32, 32), nn.Linear(32, 16)
+
+        def forward(self, x):
+            q, k = (each(x).unflatten(-1, (-1, 8)).transpose(1, 2) for each in (self.q, self.k))
+            return nn.functional.scaled_dot_product_attention(q, k, k, enable_gqa=True)
+
+    (module,) = bigin.torch.signal(nn.Sequential(Attends()), torch.randn(3, 5, 32)).modules[-1:]
+    assert module.name == "0"
+    assert 0 < module.logits < 1
+
+
 def test_what_cannot_be_measured_is_one_line():
     with pytest.raises(bigin.InputError, match="meta device"):
         bigin.torch.signal(nn.Linear(2, 2, device="meta"), torch.randn(2, 2))
