@@ -104,7 +104,7 @@ def check_read(theirs: Path, recipe: Path, tmp_path: Path) -> None:
     assert bigin.verify(tmp_path / "copy").equal
     bigin.initialize(recipe, tmp_path / "again", like=theirs, format="orbax")
     assert bigin.verify(tmp_path / "again", recipe=recipe).equal
-    with pytest.raises(bigin.RecordError, match="expected a record of a fill, got none; give --recipe or --config"):
+    with pytest.raises(bigin.RecordError, match="expected a record of a fill, got none; give --recipe"):
         bigin.verify(theirs)
     with pytest.raises(bigin.InputError, match="filled in place, got one that is only read"):
         bigin.initialize(recipe, theirs)
