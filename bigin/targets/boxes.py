@@ -21,7 +21,7 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.errors import DamagedError, InputError, TargetError
-from bigin.core.regions import Shape
+from bigin.core.regions import Shape, dense
 from bigin.targets.safetensors.header import read_header
 
 METADATA = ".metadata"
@@ -191,8 +191,8 @@ class _Files:
         (root,) = {entry.partition("/")[0] for entry in archive.namelist()}
         storage, first, size, strides, _ = rebuilt(Reading(io.BytesIO(archive.read(f"{root}/data.pkl"))).load())
         entry = archive.getinfo(f"{root}/data/{storage[2]}")
-        fortran = strides != strides_of(size) and strides[::-1] == strides_of(size[::-1])
-        if first or size != shape or entry.compress_type or not (fortran or strides == strides_of(size)):
+        fortran = strides != dense(size) and strides[::-1] == dense(size[::-1])
+        if first or size != shape or entry.compress_type or not (fortran or strides == dense(size)):
             raise InputError(
                 f"{self.folder}: expected values of {name} one behind the other, got strides {strides} from {first}; "
                 "load it with torch and save it again"
@@ -215,11 +215,6 @@ def rebuilt(held: Any) -> tuple[Any, int, Shape, Shape, tuple[Any, ...]]:
         raise pickle.UnpicklingError("expected a tensor, got something else")
     storage, first, size, strides = held.arguments[:4]
     return storage, first, tuple(size), tuple(strides), held.arguments[4:]
-
-
-def strides_of(shape: Shape) -> Shape:
-    """Those of values one behind the other; an axis of length 1 may have any, and here has what torch gives it."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 class _Stretch(io.RawIOBase):

@@ -14,8 +14,8 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
-from bigin.core.regions import Shape
-from bigin.targets.boxes import REBUILT, Box, Boxed, Named, Reading, Stored, rebuilt, strides_of, values_begin
+from bigin.core.regions import Shape, dense
+from bigin.targets.boxes import REBUILT, Box, Boxed, Named, Reading, Stored, rebuilt, values_begin
 
 ENDINGS = (".pt", ".pth", ".bin", ".ckpt")
 ZIP = b"PK\x03\x04"  # what a file of torch.save begins with, since torch 1.6
@@ -78,7 +78,7 @@ def located(path: Path, told: Any, begins: Mapping[str, int]) -> Boxed | None:
     dtype = dtype_of(storage[1].name, more)
     if dtype is None or storage[2] not in begins:
         return None
-    fortran = strides != strides_of(shape) and strides[::-1] == strides_of(shape[::-1])
+    fortran = strides != dense(shape) and strides[::-1] == dense(shape[::-1])
     if not fortran and not contiguous(shape, strides):
         raise InputError(
             f"{path}: expected values one behind the other, got strides {strides} of shape {shape}; load it with torch "
@@ -107,5 +107,5 @@ def dtype_of(storage: str, more: tuple[Any, ...]) -> np.dtype[Any] | None:
 
 def contiguous(shape: Shape, strides: Shape) -> bool:
     """Whether values lie one behind the other; an axis of length 1 may have any stride."""
-    wanted = strides_of(shape)
+    wanted = dense(shape)
     return 0 in shape or all(size == 1 or a == b for size, a, b in zip(shape, strides, wanted, strict=True))
