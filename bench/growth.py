@@ -70,7 +70,7 @@ class Layout:
 
 
 def layouts(largest: int, chunks: int, chunk_size: int) -> Iterator[list[Layout]]:
-    """Groups compared with their first: .npy and zarr of 1, 4, 16 and 64 GiB; 10^2 to 10^6 small chunks."""
+    """Groups compared with their first: .npy and zarr of 1, 4, 16 GiB and the largest; 10^2 to 10^6 small chunks."""
     yield from sized(largest)
     columns = chunk_size // 4
     counts = [count for count in (10**i for i in range(2, 7)) if count <= chunks]
@@ -81,10 +81,10 @@ def layouts(largest: int, chunks: int, chunk_size: int) -> Iterator[list[Layout]
 
 
 def sized(largest: int) -> Iterator[list[Layout]]:
-    """Arrays of 1, 4, 16 and 64 GiB; none where the largest is 0."""
+    """Arrays of 1, 4 and 16 GiB, as far as they are smaller than the largest, and of that; none where it is 0."""
     if not largest:
         return
-    sizes = [size for size in ((1 << 30) << (2 * i) for i in range(4)) if size <= largest] or [largest]
+    sizes = [*(size for size in ((1 << 30) << (2 * i) for i in range(3)) if size < largest), largest]
     rows = [size // 4 // COLUMNS for size in sizes]
     yield [Layout(f"{size_text(s)} into .npy", "w.npy", n, None) for s, n in zip(sizes, rows, strict=True)]
     tall = (16 << 20) // 4 // COLUMNS
