@@ -20,7 +20,7 @@ from bigin.core.disk import sync_folder, write_all
 from bigin.core.errors import DamagedError, InputError, RecordError
 from bigin.core.names import dotted
 from bigin.core.regions import Shape
-from bigin.targets.boxes import METADATA, Box, Boxed, is_written_by_torch, read_stored
+from bigin.targets.boxes import Box, Boxed
 from bigin.targets.files import FileTarget
 from bigin.targets.model import ModelTarget
 from bigin.targets.pieces import PiecedTensor
@@ -28,6 +28,7 @@ from bigin.targets.records import Record, read_sidecar, sidecar, write_sidecar
 from bigin.targets.safetensors.checkpoint import CheckpointLedger, CheckpointTarget
 from bigin.targets.safetensors.stored import StoredFile, StoredTensor
 from bigin.targets.saved import is_saved, read_saved
+from bigin.targets.sharded import METADATA, is_written_by_torch, read_sharded
 from bigin.targets.target import Target
 
 SUFFIX = ".distcp"
@@ -189,7 +190,7 @@ def existing_distcp(path: Path) -> ModelTarget:
 
 def written_by_torch(path: Path) -> ModelTarget:
     """The tensors of a checkpoint that torch has written, each in the parts that its ranks had; or of a file."""
-    held = read_saved(path) if is_saved(path) else read_stored(path)
+    held = read_saved(path) if is_saved(path) else read_sharded(path)
     if not held.tensors:
         raise InputError(f"{path}: expected a checkpoint with tensors, got one without")
     left = f" ({len(held.others)} of other kinds left out)" if held.others else ""

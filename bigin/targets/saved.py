@@ -1,11 +1,8 @@
-"""Files of torch.save: a state dict, or dictionaries of tensors, read without torch. Nothing that they name is run."""
+"""Files of torch.save that hold a state dict, or dictionaries of tensors, read without torch."""
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,11 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
-from bigin.core.regions import Shape, dense
-from bigin.targets.boxes import REBUILT, Box, Boxed, Named, Reading, Stored, rebuilt, values_begin
+from bigin.targets.boxes import Box, Boxed, Stored
+from bigin.targets.pickled import ERRORS, Archive, Named, PickledTensor
 
 ENDINGS = (".pt", ".pth", ".bin", ".ckpt")
-ZIP = b"PK\x03\x04"  # what a file of torch.save begins with, since torch 1.6
+ZIP = b"PK\x03\x04"  # the first bytes of a file of torch.save since torch 1.6
 STORAGES = {
     "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
     "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool", "ComplexFloat": "complex64",
@@ -35,34 +32,30 @@ def is_saved(path: Path) -> bool:
 
 
 def read_saved(path: Path) -> Stored:
-    """Where the values of each tensor lie; raises InputError where that cannot be said."""
+    """Where the values of each tensor lie; raises InputError for a file that does not say it."""
+    tensors, others = {}, []
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-            (root,) = {entry.partition("/")[0] for entry in names}
-            held = Reading(io.BytesIO(archive.read(f"{root}/data.pkl"))).load()
-            if f"{root}/byteorder" in names and archive.read(f"{root}/byteorder") != b"little":
+        with path.open("rb") as file:
+            archive = Archive(file)
+            if not archive.is_little_endian:
                 raise InputError(f"{path}: expected little-endian values, got big-endian ones")
-            begins = {
-                entry.filename.rpartition("/")[2]: values_begin(file, 0, entry)
-                for entry in archive.infolist()
-                if entry.filename.startswith(f"{root}/data/") and not entry.compress_type
-            }
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, AttributeError, KeyError, ValueError) as error:
+            for name, held in leaves(archive.read(), ""):
+                tensor = PickledTensor.of(held)
+                boxed = None if tensor is None else located(path, tensor, archive)
+                if boxed is None:
+                    others.append(name)
+                else:
+                    tensors[name] = boxed
+    except InputError:
+        raise
+    except ERRORS as error:
         said = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: expected a file of torch.save with tensors, got another one: {said}") from None
-    tensors, others = {}, []
-    for name, told in leaves(held, ""):
-        found = located(path, told, begins)
-        if found is None:
-            others.append(name)
-        else:
-            tensors[name] = found
     return Stored(tensors, tuple(others))
 
 
 def leaves(held: Any, above: str) -> Iterator[tuple[str, Any]]:
-    """What dictionaries hold, by names with dots between the parts."""
+    """The values in dictionaries at any depth, by their keys with dots between them."""
     if not isinstance(held, Mapping):
         yield above, held
         return
@@ -70,42 +63,27 @@ def leaves(held: Any, above: str) -> Iterator[tuple[str, Any]]:
         yield from leaves(inner, f"{above}.{key}" if above else str(key))
 
 
-def located(path: Path, told: Any, begins: Mapping[str, int]) -> Boxed | None:
-    """A tensor, and where its values lie; None for what is none, or has a dtype that bigin has not."""
-    if not isinstance(told, Named) or not any(part.name in REBUILT for part in chain_of(told)):
+def located(path: Path, tensor: PickledTensor, archive: Archive) -> Boxed | None:
+    """Where the values of a tensor lie; None if bigin does not have its dtype, or its storage is not in the file."""
+    dtype, begin = dtype_of(tensor), archive.offset_of(tensor.storage)
+    if dtype is None or begin is None:
         return None
-    storage, first, shape, strides, more = rebuilt(told)
-    dtype = dtype_of(storage[1].name, more)
-    if dtype is None or storage[2] not in begins:
-        return None
-    fortran = strides != dense(shape) and strides[::-1] == dense(shape[::-1])
-    if not fortran and not contiguous(shape, strides):
+    if not tensor.is_contiguous:
         raise InputError(
-            f"{path}: expected values one behind the other, got strides {strides} of shape {shape}; load it with torch "
-            "and save it again, with contiguous tensors"
+            f"{path}: expected values one behind the other, got strides {tensor.strides} of shape {tensor.shape}; "
+            "load it with torch and save it again, with contiguous tensors"
         )
-    offset = begins[storage[2]] + first * dtype.itemsize
-    boxes = (Box(path, (0,) * len(shape), shape, offset, fortran),) if math.prod(shape) else ()
-    return Boxed(dtype, shape, boxes)
+    box = Box(
+        path, (0,) * len(tensor.shape), tensor.shape, begin + tensor.first * dtype.itemsize, fortran=tensor.is_fortran
+    )
+    return Boxed(dtype, tensor.shape, (box,) if math.prod(tensor.shape) else ())
 
 
-def chain_of(told: Any) -> Iterator[Named]:
-    """A tensor, and what it wraps."""
-    while isinstance(told, Named):
-        yield told
-        told = told.arguments[0] if told.arguments else None
-
-
-def dtype_of(storage: str, more: tuple[Any, ...]) -> np.dtype[Any] | None:
-    """The dtype of a tensor, from its kind of storage or, of newer dtypes, from what is told last."""
-    told = [part.name for part in more if isinstance(part, type) and issubclass(part, Named)]
+def dtype_of(tensor: PickledTensor) -> np.dtype[Any] | None:
+    """The dtype: that of the kind of storage, or for newer dtypes the one that is told last."""
+    told = [part.name for part in tensor.told if isinstance(part, type) and issubclass(part, Named)]
     try:
-        return dtypes.parse_stored(told[-1] if told else STORAGES.get(storage.removesuffix("Storage"), storage))
+        kind = tensor.kind.removesuffix("Storage")
+        return dtypes.parse_stored(told[-1] if told else STORAGES.get(kind, tensor.kind))
     except InputError:
         return None
-
-
-def contiguous(shape: Shape, strides: Shape) -> bool:
-    """Whether values lie one behind the other; an axis of length 1 may have any stride."""
-    wanted = dense(shape)
-    return 0 in shape or all(size == 1 or a == b for size, a, b in zip(shape, strides, wanted, strict=True))

@@ -24,7 +24,7 @@ from bigin.spec.model import TensorValues
 from bigin.targets.memory import memory_target
 from bigin.targets.target import Target
 from bigin.torch.distributed import is_distributed, local_parts
-from bigin.torch.filling import assigned_by, dtype_of
+from bigin.torch.filling import Asked, assigned_by, dtype_of
 from bigin.torch.modules import Assigning, Member, Rules, Value, members, naming
 from bigin.torch.partitions import GATHER, is_gathered, is_partitioned
 
@@ -75,7 +75,7 @@ def check(
     limits = Limits.parse(threads, max_memory)
     with default_modes(), torch.no_grad():
         every = list(members(module))
-        told = assigned_by(module, rules, (None, default, variables), every)
+        told = assigned_by(module, Asked(rules, None, default, variables), every)
         chosen = [member for member in every if member.name in told]
         pieces = [piece for member in chosen for piece in pieces_here(member, told[member.name])]
         ranks = Ranks.of(module, chosen, replicas)

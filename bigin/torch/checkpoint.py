@@ -7,27 +7,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bigin.api.models import Out, fill_model
+from bigin.api.writing import Out, fill_model
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.text import parse_optional_size
 from bigin.jobs.job import FillOptions
 from bigin.jobs.report import Report
-from bigin.recipes.specs import Chosen
 from bigin.spec.model import TensorValues
 from bigin.spec.values import ValuesSpec
 from bigin.targets.memory import memory_target
 from bigin.targets.models import Model
 from bigin.torch.defaults import scheme
-from bigin.torch.filling import assigned_by, by_recipe, dtype_of, in_dtype, saved
+from bigin.torch.filling import Asked, assigned_by, by_recipe, dtype_of, in_dtype, saved
 from bigin.torch.modules import (
     Assigning,
     Member,
     Rule,
     Rules,
     Value,
-    assign,
     matches,
     parse_rules,
     shape_of,
@@ -84,11 +82,11 @@ def materialize(
         >>> bigin.torch.materialize(model, "model.safetensors", bigin.torch.rules_like(model), seed=42).nbytes
         144
     """
-    limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
+    limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite=overwrite, sync=sync, progress=progress)
     shard = parse_optional_size(max_shard_size)
     with default_modes():
         kept = saved(module)
-        values = checkpoint_values(module, rules, (seed, default, variables), kept, dtype)
+        values = checkpoint_values(module, Asked(rules, seed, default, variables), kept, dtype)
         model = Model(type(module).__name__, {"": {m.name: (dtype_of(m, dtype), shape_of(m)) for m in kept}})
         if not values:
             raise InputError("expected parameters to write, got a module without any")
@@ -96,30 +94,22 @@ def materialize(
         return fill_model(values, Out(path, model, shard), limits, options)
 
 
-def checkpoint_values(
-    module: Any, rules: Any, more: tuple[Any, Any, Any], kept: list[Member], dtype: Any
-) -> dict[str, TensorValues]:
-    """What a checkpoint holds, by name. more: the seed, the default rule and the variables."""
-    seed, default, variables = more
-    if isinstance(rules, Assigning) or (variables is not None and not isinstance(rules, str | os.PathLike)):
-        return assigned_by(module, rules, more, kept, dtype)
-    if isinstance(rules, str | os.PathLike):
-        if default is not None:
-            raise InputError("expected no default beside a recipe, which has its own: a [default] rule in it")
-        values, unmatched = by_recipe(module, Chosen(rules, seed, variables or {}), kept, dtype)
+def checkpoint_values(module: Any, asked: Asked, kept: list[Member], dtype: Any) -> dict[str, TensorValues]:
+    """What a checkpoint holds, by name."""
+    if asked.recording is not None:
+        return assigned_by(module, asked, kept, dtype)
+    if asked.recipe is not None:
+        values, unmatched = by_recipe(module, asked.recipe, kept, dtype)
         return values | {member.name: as_it_is(member) for member in unmatched}
-    values = by_rules(module, rules, 0 if seed is None else seed, default, kept)
     names = {member.name: dtype_of(member, dtype) for member in kept}
-    return {name: in_dtype(spec, names[name]) for name, spec in values.items()}
+    return {name: in_dtype(spec, names[name]) for name, spec in by_rules(module, asked, kept).items()}
 
 
-def by_rules(
-    module: Any, rules: Rules, seed: int, default: Value | None, kept: list[Member]
-) -> dict[str, TensorValues]:
+def by_rules(module: Any, asked: Asked, kept: list[Member]) -> dict[str, TensorValues]:
     """What rules say of the members; raises InputError for a buffer of which nothing is said."""
     names = {member.name for member in kept}
-    values: dict[str, TensorValues] = {m.name: s for m, s in assign(module, rules, seed, default) if m.name in names}
-    left = [key for key, rule in parse_rules(rules) if rule is None]
+    values: dict[str, TensorValues] = {m.name: s for m, s in asked.assigned(module) if m.name in names}
+    left = [key for key, rule in parse_rules(asked.rules) if rule is None]
     for member in kept:
         if member.name in values:
             continue
@@ -127,7 +117,7 @@ def by_rules(
         if not member.tensor.is_meta and (skipped or scheme_of_buffer(member) is None):
             values[member.name] = as_it_is(member)
         elif not skipped:
-            values[member.name] = of_norm(member, seed)
+            values[member.name] = of_norm(member, asked.seed or 0)
     return values
 
 

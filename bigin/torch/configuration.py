@@ -12,16 +12,17 @@ from typing import Any
 from bigin.api.attesting import Attestation, attest_model
 from bigin.api.checking import check_model
 from bigin.api.matching import Wanted, verify_model
-from bigin.api.models import Out, Row, fill_model, in_form
+from bigin.api.models import Row
 from bigin.api.plans import Plan, plan_model, plan_verify_model
 from bigin.api.sources import with_sources
+from bigin.api.writing import Form, Out, Written, as_orbax, fill_model
 from bigin.core import dtypes
 from bigin.core.collector import paused
 from bigin.core.errors import InputError, NotFoundError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
-from bigin.core.text import parse_optional_size, similar
+from bigin.core.text import similar
 from bigin.core.warning import warn
 from bigin.inspect.examining import How
 from bigin.inspect.model_check import ModelCheck
@@ -114,7 +115,9 @@ class Configuration:
         recipe = rules if isinstance(rules, str | os.PathLike) else None
         if recipe is None and variables:
             raise InputError("expected variables only for a recipe, got them without one")
-        chosen = None if recipe is None else with_sources(Chosen(recipe, seed, variables or {}, strict), source)[0]
+        chosen = (
+            None if recipe is None else with_sources(Chosen(recipe, seed, variables or {}, strict=strict), source)[0]
+        )
         if chosen is not None and seed is None:
             seed = read_recipe(find_recipe(chosen.recipe), chosen.variables).seed
         self.seed = 0 if seed is None else seed
@@ -164,8 +167,7 @@ class Configuration:
         try:
             return self._init.converted(self.module, convert)
         except InputError as error:
-            said = str(error).partition("; ")[0]
-            raise InputError(f"{said}; leave out --original-names (original_names=)") from None
+            raise InputError(f"{error}; leave out --original-names (original_names=)") from None
 
     def recorded(self) -> list[tuple[Member, TensorValues]]:
         """What the model's own code makes of every parameter and buffer, those too that no checkpoint holds.
@@ -224,12 +226,13 @@ class Configuration:
             InputError: an argument is invalid; nothing was changed.
             FillError: the checkpoint could not be finished; the same call continues where it stopped.
         """
-        limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
+        limits, options = (
+            Limits.parse(threads, max_memory),
+            FillOptions(overwrite=overwrite, sync=sync, progress=progress),
+        )
+        form = Form.parse(format, max_shard_size, weights_only=weights_only)
         with default_modes():
-            if format is not None:
-                return fill_model(*in_form(format, expand(out), self.model, self.specs), limits, options)
-            wanted = self._out(expand(out), max_shard_size, weights_only=weights_only)
-            return fill_model(self.specs, wanted, limits, options)
+            return fill_model(*self._written(expand(out), form), limits, options)
 
     def plan(
         self,
@@ -253,12 +256,9 @@ class Configuration:
         Raises:
             InputError: an argument is invalid; nothing was changed.
         """
+        form = Form.parse(format, max_shard_size, weights_only=weights_only)
         with default_modes():
-            place = absolute(expand(out))
-            if format is not None:
-                return plan_model(*in_form(format, place, self.model, self.specs), parts, overwrite=overwrite)
-            wanted = self._out(place, max_shard_size, weights_only=weights_only)
-            return plan_model(self.specs, wanted, parts, overwrite=overwrite)
+            return plan_model(*self._written(absolute(expand(out)), form), parts, overwrite=overwrite)
 
     def verify(
         self,
@@ -385,9 +385,12 @@ class Configuration:
             self.specs, seed=self.seed, description=description, architectures=[name], variables=variables
         )
 
-    def _out(self, path: Any, max_shard_size: int | str | None, *, weights_only: bool) -> Out:
-        shard = parse_optional_size(max_shard_size)
-        return Out(path, self.model, shard, beside=Companions() if weights_only else self._companions())
+    def _written(self, path: Any, form: Form) -> Written:
+        """What the tensors of the checkpoint hold, and where it goes."""
+        if form.format is not None:
+            return as_orbax(path, self.model, self.specs)
+        beside = Companions() if form.weights_only else self._companions()
+        return self.specs, Out(path, self.model, form.shard, beside=beside)
 
     def _companions(self) -> Companions:
         """The configuration with the class and the dtype of what is written, and what lies beside it."""

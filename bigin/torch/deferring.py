@@ -26,11 +26,12 @@ from bigin.spec.tensor import TensorSpec
 from bigin.torch.filling import in_dtype
 from bigin.torch.modules import Assigning, Member, Rules, first_rule, members, naming, parse_rules, shape_of, specify_by
 from bigin.torch.recording.functions import replaced
-from bigin.torch.recording.lowering import as_drawn, lower, visible
+from bigin.torch.recording.lowering import advising, as_drawn, lower, visible
 from bigin.torch.recording.memory import key_of
 from bigin.torch.recording.recorder import Factories, Recorder
 from bigin.torch.recording.values import Draw, Write
 
+REMEDY = "give a rule for it: bigin.torch.deferred(rules={...})"
 SHOWN, FIRST = 200, 10  # rows of a printed table, and of one in a notebook
 
 
@@ -218,7 +219,8 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
             raise InputError("expected a model that was built in this context, got a parameter that was not")
         if shape_of(member) != tuple(recorded.tensor.shape):
             raise InputError(f"expected shape {tuple(recorded.tensor.shape)}, as it was built, got {shape_of(member)}")
-        return self._lowered(recorded, wanted)
+        with advising(REMEDY):
+            return self._lowered(recorded, wanted)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the parameters and buffers that were recorded, on the meta device.
@@ -269,7 +271,8 @@ class deferred(Assigning):  # noqa: N801 (a context manager, as torch.no_grad is
                 for known in self._known().values():
                     if tokens & tokens_of(known):
                         check_order(known.writes, tuple(known.tensor.shape))
-            return self._lowered(recorded, wanted, exact=name in self._hooked)
+            with advising(REMEDY):
+                return self._lowered(recorded, wanted, exact=name in self._hooked)
 
     def aliases(self) -> dict[str, str]:
         """Return the other names of tied tensors.

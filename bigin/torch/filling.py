@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -79,7 +79,7 @@ def init_(
     """
     limits, options = Limits.parse(threads, max_memory), FillOptions()
     with default_modes(), torch.no_grad():
-        told = assigned_by(module, rules, (seed, default, variables), list(members(module)), dtype)
+        told = assigned_by(module, Asked(rules, seed, default, variables), list(members(module)), dtype)
         if dtype is not None:
             for spec in told.values():
                 spec.plan()
@@ -95,26 +95,57 @@ def init_(
     return [told[member.name] for member in chosen]
 
 
-def assigned_by(
-    module: Any, rules: Any, more: tuple[Any, Any, Any], chosen: list[Member], dtype: Any = None
-) -> dict[str, TensorValues]:
-    """What the values of members are, by name, in a dtype if one is given; raises InputError.
+@dataclass(frozen=True)
+class Asked:
+    """What decides the values of a model's parameters, as a caller gives it; raises InputError for what does not go
+    together.
 
-    more: the seed, the default rule and the variables, each of which only some kinds of rules take.
+    rules: a mapping or pairs; or a recipe, its path or the name of one that ships; or a recording. seed: None for 0, or
+    for the recipe's; a recording has its own. default: only beside a mapping or pairs. variables: only beside a recipe.
     """
-    seed, default, variables = more
+
+    rules: Any
+    seed: int | None = None
+    default: Value | None = None
+    variables: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.variables is not None and self.recipe is None:
+            raise InputError("expected variables only for a recipe, got them beside rules")
+        if self.default is not None and self.recipe is not None:
+            raise InputError("expected no default beside a recipe, which has its own: a [default] rule in it")
+        if self.recording is not None and not (self.seed is None and self.default is None):
+            raise InputError(
+                "expected no seed and no default beside what deferred recorded, which has a seed and rules"
+            )
+
+    @property
+    def recording(self) -> Assigning | None:
+        """What was recorded, if that decides."""
+        return self.rules if isinstance(self.rules, Assigning) else None
+
+    @property
+    def recipe(self) -> Chosen | None:
+        """The recipe, if that decides."""
+        if not isinstance(self.rules, str | os.PathLike):
+            return None
+        return Chosen(self.rules, self.seed, self.variables or {})
+
+    def assigned(self, module: Any) -> list[tuple[Member, TensorValues]]:
+        """What a mapping or pairs of rules say of the members of a module."""
+        return assign(module, self.rules, 0 if self.seed is None else self.seed, self.default)
+
+
+def assigned_by(module: Any, asked: Asked, chosen: list[Member], dtype: Any = None) -> dict[str, TensorValues]:
+    """What the values of members are, by name, in a dtype if one is given; raises InputError."""
     if dtype is not None:
         torch_dtype(dtype)
-    if variables is not None and not isinstance(rules, str | os.PathLike):
-        raise InputError("expected variables only for a recipe, got them beside rules")
-    if isinstance(rules, Assigning):
-        return {member.name: spec for member, spec in recorded(rules, chosen, seed, default, dtype)}
-    if isinstance(rules, str | os.PathLike):
-        if default is not None:
-            raise InputError("expected no default beside a recipe, which has its own: a [default] rule in it")
-        return by_recipe(module, Chosen(rules, seed, variables or {}), saved(module), dtype)[0]
+    if asked.recording is not None:
+        return {member.name: spec for member, spec in asked.recording.assigned(chosen, dtype)}
+    if asked.recipe is not None:
+        return by_recipe(module, asked.recipe, saved(module), dtype)[0]
     names = {member.name: dtype_of(member, dtype) for member in chosen}
-    pairs = assign(module, rules, 0 if seed is None else seed, default)
+    pairs = asked.assigned(module)
     return {member.name: in_dtype(spec, names[member.name]) for member, spec in pairs if member.name in names}
 
 
@@ -134,15 +165,6 @@ def settle(module: Any, told: Mapping[str, Any]) -> None:
             for each in owner:
                 if isinstance(each, _SpectralNorm) and weight.ndim > 1 and not is_distributed(weight):
                     each._power_method(each._reshape_weight_to_matrix(weight), 15)
-
-
-def recorded(
-    rules: Assigning, chosen: list[Member], seed: Any, default: Any, dtype: Any = None
-) -> list[tuple[Member, TensorValues]]:
-    """What was recorded of each member; raises InputError for what only rules take."""
-    if seed is not None or default is not None:
-        raise InputError("expected no seed and no default beside what deferred recorded, which has a seed and rules")
-    return rules.assigned(chosen, dtype)
 
 
 def dtype_of(member: Member, dtype: Any) -> str:

@@ -191,7 +191,7 @@ def members(module: Any) -> Iterator[Member]:
                 tensor = tables.get(path, own) if attribute == "weight" else own
                 if tensor is not None and id(tensor) not in seen:
                     seen.add(id(tensor))
-                    member = Member(names[path] + attribute, attribute, owner, tensor, is_buffer)
+                    member = Member(names[path] + attribute, attribute, owner, tensor, is_buffer=is_buffer)
                     yield member if is_buffer else replace(member, role=role_of(member, path, owners, names))
 
 

@@ -29,7 +29,7 @@ from bigin.torch.distributed import is_dtensor, local_parts, part_jobs
 from bigin.torch.owners import Held, Owners, has_memory, local_of
 from bigin.torch.partitions import GATHER
 from bigin.torch.recording.functions import replaced
-from bigin.torch.recording.lowering import Target, layer
+from bigin.torch.recording.lowering import Lowering, advising, layer
 from bigin.torch.recording.memory import key_of, view_of
 from bigin.torch.recording.recorder import NORMAL, RANDOM, UNIFORM, base_name
 from bigin.torch.recording.values import Draw, Write
@@ -160,8 +160,11 @@ class Drawing:
             return part_jobs(whole, spec, self.limits)
         sizes = where.sizes
         purpose = "" if method in CONSTANTS else held.purpose(where)
-        target = Target(dtype, self.seed, lambda _: (member.name, purpose))
-        drawn = layer(Write(where, Draw(method, parameters, sizes, View.whole(sizes))), shape, whole.dtype, target)
+        lowering = Lowering(dtype, self.seed, lambda _: (member.name, purpose))
+        with advising(REMEDY):
+            drawn = layer(
+                Write(where, Draw(method, parameters, sizes, View.whole(sizes))), shape, whole.dtype, lowering
+            )
         self.done.append(drawn.spec)
         return self._layer_jobs(whole, drawn)
 

@@ -21,13 +21,13 @@ from bigin.targets.models import read_model
 from bigin.torch.checkpoint import checkpoint_values
 from bigin.torch.configuration import Configuration
 from bigin.torch.deferring import deferred
-from bigin.torch.filling import in_dtype, saved
-from bigin.torch.modules import Rules, Value
+from bigin.torch.filling import Asked, in_dtype, saved
+from bigin.torch.modules import Value
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a caller asks for beside a source: the arguments of bigin.torch.reader and bigin.torch.save."""
+    """What a caller gives besides a source: the arguments of bigin.torch.reader and bigin.torch.save."""
 
     rules: Any = None
     like: Any = None
@@ -113,7 +113,7 @@ def source_of(source: Any, wanted: Wanted) -> Source:
     if isinstance(wanted.like, nn.Module):
         return of_module(wanted.like, replace(wanted, rules=source, like=None))
     check_recipe(source)
-    chosen = Chosen(source, wanted.seed, wanted.variables or {}, wanted.strict)
+    chosen = Chosen(source, wanted.seed, wanted.variables or {}, strict=wanted.strict)
     chosen, place = with_sources(chosen, wanted.source)
     like = place if wanted.like is None else expand(wanted.like)
     if like is None:
@@ -156,8 +156,8 @@ def of_module(module: nn.Module, wanted: Wanted) -> Source:
             "recorded"
         )
     members = saved(module)
-    rules: Rules | Any = wanted.rules
-    specs = checkpoint_values(module, rules, (wanted.seed, wanted.default, wanted.variables), members, wanted.dtype)
+    asked = Asked(wanted.rules, wanted.seed, wanted.default, wanted.variables)
+    specs = checkpoint_values(module, asked, members, wanted.dtype)
     return with_state_dict(of_specs(type(module).__name__, specs), module)
 
 

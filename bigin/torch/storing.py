@@ -94,8 +94,8 @@ def save_dcp(
         >>> bigin.verify("step-0").equal
         True
     """
-    limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
-    wanted = Wanted(rules, like, seed, default, variables, dtype, strict, source_checkpoint)
+    limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite=overwrite, sync=sync, progress=progress)
+    wanted = Wanted(rules, like, seed, default, variables, dtype, strict=strict, source=source_checkpoint)
     with default_modes():
         spec, target = checkpoint_of(source, wanted, out, format, max_shard_size)
         try:
@@ -143,7 +143,7 @@ def plan_dcp(
         >>> plan.finish().nbytes
         144
     """
-    wanted = Wanted(rules, like, seed, default, variables, dtype, strict, source_checkpoint)
+    wanted = Wanted(rules, like, seed, default, variables, dtype, strict=strict, source=source_checkpoint)
     with default_modes():
         place = absolute(expand(out))
         spec, target = checkpoint_of(source, wanted, place, format, max_shard_size)

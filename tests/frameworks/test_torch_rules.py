@@ -140,5 +140,19 @@ def test_a_rule_that_fails_is_named():
         bigin.torch.init_(model, {"*": nn.Linear})
 
 
+def test_a_function_whose_values_no_method_makes_is_told_what_a_rule_may_be():
+    def squares(w):
+        w.copy_(torch.nn.init.normal_(w) ** 2)
+
+    with pytest.raises(bigin.InputError, match="or None to leave the tensor as it is \\(rule 1, 'weight'") as told:
+        bigin.torch.init_(nn.Linear(8, 4, bias=False), {"weight": squares})
+    assert "deferred" not in str(told.value)
+    with bigin.torch.deferred(rules={"weight": squares}) as init:
+        model = nn.Linear(8, 4, bias=False)
+    with pytest.raises(bigin.InputError, match="a method's name, or None") as told:
+        init.specs(model)
+    assert "rules={" not in str(told.value)
+
+
 def broken(w):
     raise RuntimeError("boom")

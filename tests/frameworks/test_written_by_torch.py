@@ -20,8 +20,8 @@ if not torch.distributed.is_available():
 import torch.distributed.checkpoint as dcp  # noqa: E402
 
 import bigin  # noqa: E402
-from bigin.targets.boxes import read_stored  # noqa: E402
 from bigin.targets.distcp import existing_distcp  # noqa: E402
+from bigin.targets.sharded import read_sharded  # noqa: E402
 
 RECIPE = '[[rule]]\nmatch = "*"\nmethod = "normal"\n'
 
@@ -100,8 +100,8 @@ def test_tensors_cut_in_every_way(tmp_path: Path) -> None:
     Path("recipe.toml").write_text(RECIPE)
     for folder, count in (("saved", 72), ("saved-safetensors", 60)):
         path = tmp_path / folder
-        assert len(read_stored(path).tensors) == count
-        assert max(len(tensor.boxes) for tensor in read_stored(path).tensors.values()) == 4
+        assert len(read_sharded(path).tensors) == count
+        assert max(len(tensor.boxes) for tensor in read_sharded(path).tensors.values()) == 4
         checked = bigin.verify(path, recipe="recipe.toml", seed=7)
         assert checked.equal, checked
         assert len(checked.record["tensors"]) == count

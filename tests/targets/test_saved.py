@@ -84,10 +84,14 @@ def test_what_is_no_such_file_is_refused() -> None:
     torch.save({"a": torch.arange(10)[::2]}, "strided.pt")
     torch.save({"a": Thing()}, "other.pt")
     torch.save({"a": 1}, "none.pt")
+    loop: dict[str, Any] = {}
+    loop["a"] = loop
+    torch.save(loop, "loop.pt")
     Path("cut.pt").write_bytes(Path("strided.pt").read_bytes()[:300])
     for file, message in (
         ("strided.pt", r"expected values one behind the other, got strides \(2,\)"),
         ("other.pt", "expected a file of torch.save with tensors, got another one: it names .*Thing"),
+        ("loop.pt", "expected a file of torch.save with tensors, got another one: maximum recursion depth exceeded"),
         ("none.pt", "expected a checkpoint with tensors, got one without"),
         ("cut.pt", "expected a file of torch.save with tensors, got another one: File is not a zip file"),
     ):

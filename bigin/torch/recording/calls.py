@@ -15,7 +15,7 @@ from bigin.core.regions import Shape
 from bigin.spec.model import TensorValues
 from bigin.spec.tensor import TensorSpec
 from bigin.torch.recording.functions import replaced
-from bigin.torch.recording.lowering import lower, visible
+from bigin.torch.recording.lowering import advising, lower, visible
 from bigin.torch.recording.recorder import Factories, Recorder
 from bigin.torch.recording.values import Draw
 
@@ -47,5 +47,6 @@ def values_of_call(
     writes = visible(recorder.memory, tensor)
     draws = [write.value for write in writes if isinstance(write.value, Draw)]
     purposes = {id(draw): f"draw {n}" if n > 1 else "" for n, draw in enumerate(draws, 1)}
-    spec = lower(writes, tensor, dtype, seed, lambda draw: (name, "" if draw is None else purposes[id(draw)]))
+    with advising("give the rule a method's name, or None to leave the tensor as it is"):
+        spec = lower(writes, tensor, dtype, seed, lambda draw: (name, "" if draw is None else purposes[id(draw)]))
     return replace(spec, padding_idx=padding_idx) if isinstance(spec, TensorSpec) and padding_idx is not None else spec

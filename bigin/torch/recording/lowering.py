@@ -36,9 +36,26 @@ from bigin.torch.recording.values import (
 )
 
 Naming = Callable[[Draw], tuple[str, str]]  # the name and the purpose of a draw's stream
-REMEDY = "give a rule for it: bigin.torch.deferred(rules={...})"
 # Draws of each element alone, beside the families.
 ELEMENTWISE = ("log_uniform", "log_of_uniform", "inverse_softplus", "ring_decay")
+
+
+class NoMethodError(InputError):
+    """No method makes the values that were written. `advising` adds what the caller can do about it."""
+
+
+class advising:  # noqa: N801 (used as a function)
+    """Ends a NoMethodError with what to do, which depends on how the values were asked for."""
+
+    def __init__(self, advice: str) -> None:
+        self.advice = advice
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, NoMethodError):
+            raise InputError(f"{error}; {self.advice}") from None
 
 
 def visible(memory: Memory, tensor: torch.Tensor) -> list[Write]:
@@ -94,7 +111,7 @@ def grouped(size: int, places: Sequence[Positions]) -> tuple[np.ndarray[Any, Any
 def lower(
     writes: Sequence[Write], tensor: torch.Tensor, dtype: Any, seed: int, naming: Naming, *, exact: bool = False
 ) -> TensorValues:
-    """The specification of a tensor's values; raises InputError where no method says them.
+    """The specification of a tensor's values; raises NoMethodError if no method makes them.
 
     exact: whether the elements of a draw that were put in another order must be those in that order.
     """
@@ -102,15 +119,15 @@ def lower(
     kind = dtypes.parse_dtype(dtype)
     if len(writes) == 1 and writes[0].where.covers(math.prod(shape)):
         where, value = writes[0].where, writes[0].value
-        whole = single(value, where, shape, tensor.dtype, Target(kind, seed, naming, exact=exact))
+        whole = single(value, where, shape, tensor.dtype, Lowering(kind, seed, naming, exact=exact))
         if whole is not None:
             return whole
-    layers = [layer(write, shape, tensor.dtype, Target(kind, seed, naming, exact=exact)) for write in writes]
+    layers = [layer(write, shape, tensor.dtype, Lowering(kind, seed, naming, exact=exact)) for write in writes]
     return simplified(LayeredSpec(tuple(layers), shape, kind))
 
 
-class Target:
-    """What the values are made in: the dtype, the seed, and the names of streams."""
+class Lowering:
+    """What specifications are made with: the dtype, the seed, and the names of streams."""
 
     def __init__(self, dtype: np.dtype[Any], seed: int, naming: Naming, *, exact: bool = False) -> None:
         self.dtype, self.seed, self.naming, self.exact = dtype, seed, naming, exact
@@ -125,34 +142,30 @@ class Target:
 
 
 def refuse(value: Value) -> None:
-    """Raise InputError for values that no method makes."""
+    """Raise NoMethodError for values that no method makes."""
     if isinstance(value, Refused):
-        raise InputError(f"expected values that a method makes, got {value.why} ({value.operation}); {REMEDY}")
+        raise NoMethodError(f"expected values that a method makes, got {value.why} ({value.operation})")
     if isinstance(value, Unset):
-        raise InputError(
-            f"expected code that initializes it, got none: torch would leave what the memory holds; {REMEDY}"
-        )
+        raise NoMethodError("expected code that initializes it, got none: torch would leave what the memory holds")
     if isinstance(value, Draw) and (operation := algebra.refusal(value)) is not None:
-        raise InputError(
-            f"expected values that a method makes, got a draw ({value.method}) behind {operation}; {REMEDY}"
-        )
+        raise NoMethodError(f"expected values that a method makes, got a draw ({value.method}) behind {operation}")
 
 
-def single(value: Value, where: View, shape: Shape, dtype: torch.dtype, target: Target) -> TensorValues | None:
+def single(value: Value, where: View, shape: Shape, dtype: torch.dtype, lowering: Lowering) -> TensorValues | None:
     """The values of a tensor that one write covers; None where only a layer says how they lie in it."""
     refuse(value)
     if isinstance(value, Draw):
         if value.shape == shape and value.source.is_whole(math.prod(shape)) and where.is_whole(math.prod(shape)):
-            return target.spec(value.method, value.parameters, shape, value)
-        plain = None if target.exact else elementwise(value)
-        return None if plain is None else target.spec(plain.method, plain.parameters, shape, value)
+            return lowering.spec(value.method, value.parameters, shape, value)
+        plain = None if lowering.exact else elementwise(value)
+        return None if plain is None else lowering.spec(plain.method, plain.parameters, shape, value)
     if isinstance(value, Full):
-        return constant(value, shape, target)
+        return constant(value, shape, lowering)
     if isinstance(value, Computed) and value.method is not None and where.sizes == shape:
-        return target.spec(*value.method, shape)
+        return lowering.spec(*value.method, shape)
     if not where.is_whole(math.prod(shape)):
         return None
-    return given(evaluate(value, where.sizes, dtype).reshape(shape), target)
+    return given(evaluate(value, where.sizes, dtype).reshape(shape), lowering)
 
 
 def elementwise(draw: Draw) -> Draw | None:
@@ -185,11 +198,11 @@ def as_drawn(write: Write, shape: Shape) -> bool:
     )
 
 
-def constant(value: Full, shape: Shape, target: Target) -> TensorSpec:
+def constant(value: Full, shape: Shape, lowering: Lowering) -> TensorSpec:
     """One number everywhere."""
     number = value.number
     number = int(number) if isinstance(number, bool) else number
-    if isinstance(number, float) and target.dtype.kind in "iub" and math.isfinite(number):
+    if isinstance(number, float) and lowering.dtype.kind in "iub" and math.isfinite(number):
         number = int(number)
     if isinstance(number, complex):
         number = number.real
@@ -197,18 +210,18 @@ def constant(value: Full, shape: Shape, target: Target) -> TensorSpec:
     negative = isinstance(number, float) and math.copysign(1, number) < 0
     if method == "zeros" and negative:
         method = "constant"
-    return target.spec(method, {"val": number} if method == "constant" else {}, shape)
+    return lowering.spec(method, {"val": number} if method == "constant" else {}, shape)
 
 
-def given(tensor: torch.Tensor, target: Target) -> Single:
+def given(tensor: torch.Tensor, lowering: Lowering) -> Single:
     """Values one by one; or the number, where all are the same."""
     flat = tensor.reshape(-1)
     if flat.numel() and not flat.is_complex() and bool((flat == flat[0]).all()) and float(flat[0]) != 0:
-        return constant(Full(flat[0].item()), tuple(tensor.shape), target)
+        return constant(Full(flat[0].item()), tuple(tensor.shape), lowering)
     if flat.numel() and not flat.is_complex() and not bool(flat.to(torch.float64).ne(0).any()):
-        return constant(Full(0), tuple(tensor.shape), target)
-    name = target.naming(None)[0]  # type: ignore[arg-type]
-    return ValuesSpec(as_numpy(tensor).astype(target.dtype), name, target.seed)
+        return constant(Full(0), tuple(tensor.shape), lowering)
+    name = lowering.naming(None)[0]  # type: ignore[arg-type]
+    return ValuesSpec(as_numpy(tensor).astype(lowering.dtype), name, lowering.seed)
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -221,27 +234,27 @@ def as_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     return np.asarray(tensor.numpy())
 
 
-def layer(write: Write, shape: Shape, dtype: torch.dtype, target: Target) -> Layer:
+def layer(write: Write, shape: Shape, dtype: torch.dtype, lowering: Lowering) -> Layer:
     """One write as a layer."""
     value, where = write.value, write.where
     refuse(value)
     try:
         along = [axis for axis, _ in along_axes(shape, where, View.whole(where.sizes))]
     except InputError:
-        raise InputError(
-            "expected values that are written along the axes, got some across them, as a diagonal is; " + REMEDY
+        raise NoMethodError(
+            "expected values that are written along the axes, got some across them, as a diagonal is"
         ) from None
     straight = straight_view(shape, along)
     if isinstance(value, Draw):
-        plain = None if target.exact else elementwise(value)
+        plain = None if lowering.exact else elementwise(value)
         if plain is not None and straight is not None:
-            spec = target.spec(plain.method, plain.parameters, straight.sizes, value)
+            spec = lowering.spec(plain.method, plain.parameters, straight.sizes, value)
             return Layer(spec, straight, View.whole(straight.sizes))
-        return Layer(target.spec(value.method, value.parameters, value.shape, value), where, value.source)
+        return Layer(lowering.spec(value.method, value.parameters, value.shape, value), where, value.source)
     if isinstance(value, Full):
         sizes = where.sizes if straight is None else straight.sizes
-        return Layer(constant(value, sizes, target), straight or where, View.whole(sizes))
-    return Layer(given(evaluate(value, where.sizes, dtype), target), where, View.whole(where.sizes))
+        return Layer(constant(value, sizes, lowering), straight or where, View.whole(sizes))
+    return Layer(given(evaluate(value, where.sizes, dtype), lowering), where, View.whole(where.sizes))
 
 
 def straight_view(shape: Shape, along: Sequence[Positions]) -> View | None:

@@ -520,7 +520,7 @@ def number_of(operand: Any) -> float | None:
     return float(made[0].item()) if bool((made == made[0]).all()) else None
 
 
-def times(operation: Operation, draws: Any, inverse: bool = False) -> Value | None:
+def times(operation: Operation, draws: Any, *, inverse: bool = False) -> Value | None:
     """mul and div."""
     left, right = operation.args[0], operation.given(1, "other")
     if isinstance(left, Argument) and isinstance(left.value, Draw):
