@@ -1173,5 +1173,5 @@ def _fill(tensor: A, method: str, parameters: dict[str, Any], stream: Stream, li
         seed = chosen.initial_seed()
     what = What.parse(method, parameters, seed, name, None)
     with default_modes(), opened(Where(tensor)) as target:
-        Job(what.spec(target), target, limits).fill(FillOptions(overwrite))
+        Job(what.spec(target), target, limits).fill(FillOptions(overwrite=overwrite))
     return tensor

@@ -123,7 +123,7 @@ def show_model(
 
 
 def unknown(model: Any) -> Wanted:
-    """Nothing is said of a model."""
+    """A model of which nothing is known."""
     return Wanted("", {})
 
 

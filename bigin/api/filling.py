@@ -118,7 +118,9 @@ def fill(
     what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
     where = what.where(target, dtype, raw=raw, offset=offset, blocks=Blocks.parse(chunks, shards))
     limits = Limits.parse(threads, max_memory, device, max_device_memory, requests)
-    return fill_job(what, where, limits, FillOptions(overwrite, sync, progress, executor))
+    return fill_job(
+        what, where, limits, FillOptions(overwrite=overwrite, sync=sync, progress=progress, executor=executor)
+    )
 
 
 def fill_job(what: What, where: Where, limits: Limits, options: FillOptions) -> Report:
@@ -130,7 +132,7 @@ def fill_job(what: What, where: Where, limits: Limits, options: FillOptions) -> 
 
 
 def _filled(what: What, where: Where, limits: Limits, options: FillOptions) -> Report:
-    retries = Retries(where.remote)
+    retries = Retries(remote=where.remote)
     with default_modes(), opened(where, retries) as target:
         spec = what.spec(target)
         report = Job(spec, target, limits, retries, where).fill(options)

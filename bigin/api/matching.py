@@ -1,4 +1,4 @@
-"""A model that is there beside what it should hold, by a recipe or by specifications, and not by a record."""
+"""An existing model, and what it should hold according to a recipe, a configuration or its record."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def matched(target: Any, wanting: Wanting | None) -> Iterator[Matched]:
     where = Where(target)
     if where.missing:
         raise NotFoundError(f"{target}: expected a checkpoint, a zarr group or an array, got nothing")
-    retries = Retries(where.remote)
+    retries = Retries(remote=where.remote)
     with default_modes(), as_fill_error(target):
         model, opened = retries.attempt(lambda: open_compared(expand(target)))
         try:

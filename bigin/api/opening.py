@@ -1,4 +1,4 @@
-"""The job over a target that is there, with what it should hold: for `verify` and `show`."""
+"""Opening an existing target, for `verify` and `show`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def existing(where: Where, purpose: str) -> Iterator[tuple[Target, Retries]]:
     """A target that is there, and what retries its store operations; raises NotFoundError where there is none."""
     if where.missing:
         raise NotFoundError(f"{where.target}: expected a target to {purpose}, got nothing")
-    retries = Retries(where.remote)
+    retries = Retries(remote=where.remote)
     with default_modes(), opened(where, retries) as target, as_fill_error(target.label):
         retries.remote = target.remote
         if not target.exists():

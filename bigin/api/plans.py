@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from bigin.api.matching import MENTIONED, Wanting, by_recipe, check_alone, matched
-from bigin.api.models import Out, check_in_place, companions_like, dummy_of, in_form, model_of, opened_model
 from bigin.api.opening import existing, record_of
 from bigin.api.showing import Shown
-from bigin.api.sources import grown_companions, refuse_itself, with_sources
 from bigin.api.tables import count
 from bigin.api.verifying import wanted
+from bigin.api.writing import Form, Out, dummy_model, model_by_recipe, opened_model
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.html import card
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
-from bigin.core.text import counted, parse_optional_size
+from bigin.core.text import counted
 from bigin.core.threads import after_stragglers
 from bigin.inspect.checks import span_for
 from bigin.inspect.overview import Overview
@@ -53,7 +52,6 @@ from bigin.recipes.specs import Chosen
 from bigin.spec.model import ModelSpec, TensorValues
 from bigin.spec.record import spec_of
 from bigin.targets import orbax
-from bigin.targets.safetensors.companions import Companions
 
 
 class Plan:
@@ -183,7 +181,7 @@ class Plan:
         Returns:
             A report for each part.
         """
-        options = Options(Limits.parse(threads, max_memory, requests=requests), again, sync)
+        options = Options(Limits.parse(threads, max_memory, requests=requests), again=again, sync=sync)
         check_progress(progress)
         if isinstance(parts, int):
             parts = [parts]
@@ -213,7 +211,9 @@ class Plan:
         Returns:
             A Report of a fill, the Verification of a plan that verifies, or the Overview of a plan that shows.
         """
-        limits = Limits.parse(threads, max_memory, requests=requests)
+        return self._finish(Limits.parse(threads, max_memory, requests=requests))
+
+    def _finish(self, limits: Limits) -> Any:
         found = finish(self._data, limits)
         return overview_of(self._data, found, limits) if isinstance(found, Measured) else found
 
@@ -247,7 +247,7 @@ class Plan:
         check_progress(progress)
         with running(executor) as pool:
             run_plan(self._data, pool, Options(limits, sync=sync), progress)
-        return self.finish(threads=threads, max_memory=max_memory)
+        return self._finish(limits)
 
 
 def plan(
@@ -290,7 +290,7 @@ def plan(
     what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
     place = absolute(expand(target))
     where = what.where(place, dtype, raw=raw, offset=offset, blocks=Blocks.parse(chunks, shards))
-    retries = Retries(where.remote)
+    retries = Retries(remote=where.remote)
     with default_modes(), opened(where, retries) as there:
         spec = what.spec(there)
         spec.plan()  # refuses what the dtype cannot hold
@@ -340,20 +340,11 @@ def plan_initialize(
         >>> plan.finish().nbytes
         192000
     """
-    shard = parse_optional_size(max_shard_size)
-    place = absolute(expand(out))
+    form = Form.parse(format, max_shard_size, dtype, weights_only=weights_only)
     with default_modes():
-        chosen, copied = with_sources(Chosen(recipe, seed, variables or {}, strict), source)
-        if copied is not None:
-            refuse_itself(copied, place)
-            like = copied if like is None else like
-        check_in_place(format, like)
-        model, specs = model_of(place, expand(like), chosen, dtype)
-        if format is not None:
-            return plan_model(*in_form(format, place, model, specs), parts, overwrite=overwrite)
-        beside = Companions() if weights_only else grown_companions(companions_like(expand(like), dtype), specs)
-        wanted = Out(place, model, shard, in_place=like is None, beside=beside)
-        return plan_model(specs, wanted, parts, overwrite=overwrite)
+        chosen = Chosen(recipe, seed, variables or {}, strict=strict)
+        made = model_by_recipe(chosen, source, absolute(expand(out)), expand(like), form)
+        return plan_model(*made, parts, overwrite=overwrite)
 
 
 def plan_dummy(
@@ -386,11 +377,9 @@ def plan_dummy(
         >>> sum(done.nbytes for done in plan.work("0"))
         24000
     """
-    shard = parse_optional_size(max_shard_size)
+    form = Form.parse(None, max_shard_size, weights_only=weights_only)
     with default_modes():
-        model, specs = dummy_of(expand(like), seed)
-        beside = Companions() if weights_only else companions_like(expand(like), None)
-        return plan_model(specs, Out(absolute(expand(out)), model, shard, beside=beside), parts, overwrite=overwrite)
+        return plan_model(*dummy_model(seed, absolute(expand(out)), expand(like), form), parts, overwrite=overwrite)
 
 
 def plan_model(specs: Mapping[str, TensorValues], out: Out, parts: int, *, overwrite: bool) -> Plan:
@@ -402,7 +391,7 @@ def plan_model(specs: Mapping[str, TensorValues], out: Out, parts: int, *, overw
         kind = {"kind": orbax.FORMAT} if out.group else {}
         model = target.outline() | {"records": records} | kind
         data = plan_fill(spec, target, out.path, parts, layout={}, model=model)
-        begin_fill(data, target, Retries(target.remote), overwrite=overwrite)
+        begin_fill(data, target, Retries(remote=target.remote), overwrite=overwrite)
         out.write_beside()
     return Plan(data)
 
@@ -549,7 +538,7 @@ def plan_show(
 
 def overview_of(plan: WorkPlan, found: Measured, limits: Limits) -> Overview:
     """The overview of what the parts of a plan have measured."""
-    retries = Retries(plan.where().remote)
+    retries = Retries(remote=plan.where().remote)
     with default_modes(), opened_plan(plan, retries) as target:
         spec = spec_of(plan.record) if plan.record else None
         shown = Shown(spec, plan.given["reason"], record_of(target, retries))
@@ -590,7 +579,7 @@ def plan_grow(table: Any, num_embeddings: int, *, parts: int) -> Plan:
             assert held.target.ledger is not None
             held.target.ledger.lock()
             rows, spec = open_table(place)  # as it is now that no other process grows it
-            retries = Retries(rows.target.remote)
+            retries = Retries(remote=rows.target.remote)
             data = plan_growing(rows, spec, number, (place, place_of(place, rows.target.label)), parts)
             begin_growing(data, rows, record_of(rows.target, retries) or {}, retries)
             rows.target.close()

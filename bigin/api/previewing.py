@@ -54,6 +54,6 @@ def preview(
     """
     what = What.parse(method, parameters, seed, name, shape, region, padding_idx)
     where = what.where(target, dtype, raw=raw, offset=offset, blocks=Blocks.parse(chunks, shards))
-    limits, retries = Limits.parse(threads, max_memory, requests=requests), Retries(where.remote)
+    limits, retries = Limits.parse(threads, max_memory, requests=requests), Retries(remote=where.remote)
     with default_modes(), opened(where, retries) as there, as_fill_error(there.label):
         return preview_of(what, there, limits, retries, overwrite=overwrite)

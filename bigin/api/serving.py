@@ -69,6 +69,6 @@ def serve(
     if origin is not None and re.fullmatch(r"\*|null|https?://[^/\s]+", origin) is None:
         raise InputError(f"expected an origin such as https://example.org, * or None, got {origin!r}")
     half = limits.memory // 2  # the other half is for what is being sent
-    recipe = Recipe(like, seed, variables, strict, dtype)
+    recipe = Recipe(like, seed, variables, strict=strict, dtype=dtype)
     hierarchy = computed(model, recipe, (chunks, shards), replace(limits, max_memory=half))
     return Server(hierarchy, host, port, half, origin)

@@ -83,7 +83,7 @@ def signal(
         ['layers/0/weight', 'layers/1/weight']
     """
     model = read_model(like)
-    assignments, specs = resolve(Chosen(recipe, seed, variables or {}, strict), model.label, model.tensors)
+    assignments, specs = resolve(Chosen(recipe, seed, variables or {}, strict=strict), model.label, model.tensors)
     chosen = ordered(list(filter(carries, assignments)), match)
     if not chosen:
         raise InputError(f"{like}: expected weights of linear or convolution layers, got none; check --match (match=)")

@@ -1,4 +1,4 @@
-"""Telling that two arrays in memory were filled from one stream, which is seldom meant."""
+"""The warning that two arrays in memory were filled from one stream, which is rarely intended."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def warn_of_shared_stream(array: Any, spec: Any) -> None:
 
 
 def _identity(array: Any) -> Any:
-    """What tells an array from others: where its memory is, or the object."""
+    """What identifies an array: the address of its memory, or the object."""
     if hasattr(array, "data_ptr"):
         return array.data_ptr()
     interface = getattr(array, "__array_interface__", None)

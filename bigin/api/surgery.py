@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bigin.api.models import Out, companions_like, fill_model
 from bigin.api.sources import grown_companions, grown_model, refuse_itself
+from bigin.api.writing import Out, companions_like, fill_model
 from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.generator import parse_seed
@@ -83,7 +83,7 @@ def grow_vocabulary(
         >>> load_file("new.safetensors")["wte.weight"][-1]
         array([2., 3.], dtype=float32)
     """
-    limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite, sync, progress)
+    limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite=overwrite, sync=sync, progress=progress)
     shard = parse_optional_size(max_shard_size)
     fresh = parse_new(new, parameters)
     with default_modes():
@@ -92,7 +92,7 @@ def grow_vocabulary(
         refuse_itself(source, place)
         model, beside = read_model(source), companions_like(source, None)
         config = parse_config(beside.content(CONFIG), f"{source}/{CONFIG}") if CONFIG in beside.files else {}
-        vocabulary = find_vocabulary(source, model.tensors, config, tensors, parse_tied(tied))
+        vocabulary = find_vocabulary(source, model.tensors, config, tensors, tied=parse_tied(tied))
         count = rounded_rows(vocabulary.rows if rows is None else rows, multiple)
         specs = specs_of(model.tensors, sources, vocabulary, count, fresh, parse_seed(seed))
         wanted = Out(place, grown_model(model, specs), shard, beside=grown_companions(beside, specs))
@@ -100,7 +100,7 @@ def grow_vocabulary(
 
 
 def parse_new(new: Any, parameters: Mapping[str, Any]) -> NewRows:
-    """What new rows are to be, as a caller says it."""
+    """The values of new rows, as a caller gives them."""
     if not isinstance(new, str):
         raise InputError(f"expected new rows such as 'mean', 'mean+covariance', 'row:17' or a method, got {new!r}")
     word, sign, number = new.partition(":")
@@ -121,7 +121,7 @@ def parse_new(new: Any, parameters: Mapping[str, Any]) -> NewRows:
 
 
 def parse_tied(tied: Any) -> bool | None:
-    """Whether embeddings are tied, as a caller says it; None for what the configuration says."""
+    """Whether embeddings are tied, as a caller says; None to follow the configuration."""
     if tied == AUTO:
         return None
     if not isinstance(tied, bool):

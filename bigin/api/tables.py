@@ -34,7 +34,7 @@ from bigin.targets.target import record_of
 
 ATTEMPTS = 5  # at opening a table, which another process may be growing just then
 PAUSE = 0.01  # seconds between two of them
-TWO = 2  # chunks at least that are compared, as one alone does not say how much chunks differ
+TWO = 2  # the least number of chunks that are compared: one gives no standard error
 BLOCK = 1 << 20  # bytes of rows that are read together while they are iterated over
 
 
@@ -512,7 +512,7 @@ class EmbeddingTable:
 
     @contextmanager
     def _comparing(self, limits: Limits) -> Iterator[Job]:
-        """The table as it is now, with its initial values; one that ends too early, too."""
+        """The table as it is now, also a truncated one, with its initial values."""
         held = self.specification
         what = What(held.method, held.parameters, held.seed, held.name, padding_idx=held.padding_idx)
         where = what.where(as_it_is_now(self._path), None, damaged=True)
@@ -537,7 +537,7 @@ class EmbeddingTable:
 
     @contextmanager
     def _writing(self, limits: Limits, options: FillOptions) -> Iterator[TableJob]:
-        """The table as it is now, with all other writers kept away until the last thread is done."""
+        """The table as it is now, locked until the last thread is done."""
         held = self._rows.target
         jobs: list[TableJob] = []
 

@@ -1,4 +1,4 @@
-"""Tensors that need no storage: an array whose values are made when they are asked for."""
+"""Arrays without storage, whose values are made when they are read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bigin.targets.memory import BLOCK
 BLOCKS = 16 << 20  # bytes in a block of `blocks`, where nothing else is asked for
 ROWS = 1 << 20  # bytes of rows that are made together while they are iterated over
 INTEGERS = (int, np.integer)
-MOST = 4  # a setup that is not needed is worth its time where a quarter of the tensor is asked for
+MOST = 4  # the share of a tensor from which an optional setup is worth its time
 
 
 class VirtualArray(NDArrayOperatorsMixin):

@@ -66,7 +66,7 @@ def virtual_store(
     """
     from bigin.targets.zarr.virtual import VirtualStore
 
-    recipe = Recipe(like, seed, variables, strict, dtype)
+    recipe = Recipe(like, seed, variables, strict=strict, dtype=dtype)
     return VirtualStore(computed(model, recipe, (chunks, shards), Limits.parse(threads, max_memory)))
 
 
@@ -109,7 +109,7 @@ def _of_recipe(model: Any, recipe: Recipe) -> dict[str, TensorValues]:
     if not isinstance(model, str | os.PathLike):
         raise InputError(f"expected a recipe, virtual arrays by their names or a virtual array, got {model!r}")
     check_recipe(model)
-    chosen, place = with_sources(Chosen(model, recipe.seed, recipe.variables or {}, recipe.strict))
+    chosen, place = with_sources(Chosen(model, recipe.seed, recipe.variables or {}, strict=recipe.strict))
     like = place if recipe.like is None else recipe.like
     if like is None:
         raise InputError("expected like= (--like), a model whose names, shapes and dtypes the arrays have")

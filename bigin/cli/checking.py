@@ -55,9 +55,9 @@ class CheckOptions:
     by: ByOptions
 
     @classmethod
-    def of(cls, every: bool, as_json: bool, dtype: str | None, **by: Any) -> CheckOptions:
+    def of(cls, *, every: bool, as_json: bool, dtype: str | None, **by: Any) -> CheckOptions:
         """Gather the values of the options."""
-        return cls(every, as_json, dtype, ByOptions.of(recipe=None, **by))
+        return cls(every=every, as_json=as_json, dtype=dtype, by=ByOptions.of(recipe=None, **by))
 
 
 check_options = gathered(
@@ -86,7 +86,7 @@ def check(
     if by.config is not None and by.like is not None:
         raise click.UsageError("expected --config or --like, got both: each says names, shapes and dtypes")
     needs_config(by)
-    with progress_bar(model, run.quiet or how.as_json) as progress:
+    with progress_bar(model, quiet=run.quiet or how.as_json) as progress:
         if by.config is not None:
             made = configuration(
                 by.config,

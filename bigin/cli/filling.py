@@ -91,7 +91,7 @@ def fill(
     if how.dry_run:
         print_preview(bigin.preview(target, spec.method, overwrite=write.overwrite, **what), as_json=how.as_json)
         return
-    with progress_bar(target, run.quiet or how.as_json) as progress:
+    with progress_bar(target, quiet=run.quiet or how.as_json) as progress:
         more = {**device.arguments(), **write.arguments(), "executor": how.executor, "progress": progress}
         report = bigin.fill(target, spec.method, **what, **more)
     if how.as_json:

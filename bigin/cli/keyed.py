@@ -140,7 +140,7 @@ def dump_command(
     """Write rows by key."""
     table = rows.table(spec, run.arguments()["threads"])
     source: Any = lines_of(keys, text=rows.text) if keys == "-" or keys.startswith("@") else keys
-    with progress_bar(folder, run.quiet or as_json) as progress:
+    with progress_bar(folder, quiet=run.quiet or as_json) as progress:
         report = table.dump(source, folder, **how.arguments(), progress=progress)
     if as_json:
         click.echo(json.dumps(asdict(report), indent=2))

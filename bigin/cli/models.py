@@ -190,9 +190,9 @@ def init(
     assert out is not None
     if planning.parts is not None:
         made = making.plan(out, parts=planning.parts, overwrite=write.overwrite)
-        keep(made, planning.output, run.quiet, as_json=form.as_json)
+        keep(made, planning.output, quiet=run.quiet, as_json=form.as_json)
         return
-    with progress_bar(out, run.quiet or form.as_json) as progress:
+    with progress_bar(out, quiet=run.quiet or form.as_json) as progress:
         report = making.fill(out, **run.arguments(), **write.arguments(), progress=progress)
     if form.as_json:
         click.echo(json.dumps(report.as_dict(), indent=2))

@@ -494,7 +494,6 @@ by_choices = (
         "--original-names", is_flag=True, help="With --config: tensor names as in files on the Hugging Face Hub."
     ),
 )
-by_options = gathered("by", ByOptions.of, *by_choices)
 
 
 @dataclass(frozen=True)
@@ -507,9 +506,9 @@ class RecipeOptions:
     strict: bool
 
     @classmethod
-    def of(cls, like: str | None, variables: tuple[str, ...], seed: int | None, strict: bool) -> RecipeOptions:
+    def of(cls, like: str | None, variables: tuple[str, ...], seed: int | None, *, strict: bool) -> RecipeOptions:
         """Gather the values of the options."""
-        return cls(like, dict(map(parse_variable, variables)), seed, strict)
+        return cls(like, dict(map(parse_variable, variables)), seed, strict=strict)
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of bigin.initialize beside `like`."""

@@ -84,7 +84,7 @@ cut = gathered(
 )
 
 
-def keep(plan: Plan, output: str | None, quiet: bool, *, as_json: bool = False) -> None:
+def keep(plan: Plan, output: str | None, *, quiet: bool, as_json: bool = False) -> None:
     """Write a plan to its file, and print what to do with it."""
     path = output or "plan.json"
     plan.write(path)
@@ -133,7 +133,7 @@ def plan(
         **blocks.arguments(),
         overwrite=overwrite,
     )
-    keep(made, planning.output, quiet, as_json=as_json)
+    keep(made, planning.output, quiet=quiet, as_json=as_json)
 
 
 plan_argument = click.argument("path", metavar="PLAN", type=PATH)
@@ -162,7 +162,7 @@ def work(
     held = bigin.Plan.read(path)
     for number in held.parts_of(part, round, one_based=one_based):
         label = f"{held.target}, part {number + one_based}"
-        with progress_bar(label, run.quiet or as_json) as progress:
+        with progress_bar(label, quiet=run.quiet or as_json) as progress:
             (done,) = held.work([number], round=round, again=again, sync=sync, progress=progress, **run.arguments())
         if as_json:
             click.echo(json.dumps(vars(done) | {"host": socket.gethostname()}))

@@ -145,7 +145,7 @@ def in_notebook() -> bool:
 
 
 @contextmanager
-def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+def progress_bar(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Show a live bar on a terminal, and that compiling takes long; elsewhere a line every half minute."""
     if quiet:
         yield None

@@ -95,7 +95,7 @@ def show(
         keep(
             bigin.plan_show(target, spec.method, parts=how.parts, **given),
             how.output,
-            run.quiet,
+            quiet=run.quiet,
             as_json=output.as_json,
         )
         return
@@ -107,7 +107,7 @@ def show(
             raise click.UsageError("expected a single tensor for --no-statistics, got a model; name a tensor")
         show_model(context, target, sample, output, run)
         return
-    with progress_bar(target, run.quiet or output.as_json) as progress:
+    with progress_bar(target, quiet=run.quiet or output.as_json) as progress:
         overview = bigin.show(
             target,
             spec.method,
@@ -134,7 +134,7 @@ def show_model(
     """Print a line for every tensor of a model."""
     from bigin.inspect.plot import plot_model
 
-    with progress_bar(target, run.quiet or output.as_json) as progress:
+    with progress_bar(target, quiet=run.quiet or output.as_json) as progress:
         bounds = {"threads": run.threads, "max_memory": run.max_memory}
         result = bigin.show_model(target, **sample.arguments(), **bounds, progress=progress)  # type: ignore[arg-type]
     if output.plot is not None:

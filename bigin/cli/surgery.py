@@ -106,7 +106,7 @@ def grow_vocab(
     limits = run.arguments()
     if limits.pop("requests") is not None:
         raise click.UsageError("expected no --requests, as the checkpoint is read from this machine")
-    with progress_bar(out, run.quiet or as_json) as progress:
+    with progress_bar(out, quiet=run.quiet or as_json) as progress:
         report = bigin.grow_vocabulary(
             checkpoint, out, **growth.arguments(), **write.arguments(), **limits, **parameters, progress=progress
         )

@@ -135,7 +135,7 @@ table_options = gathered(
 def create(path: str, rows: TableOptions, spec: SpecOptions, sync: bool, run: RunOptions, as_json: bool) -> None:
     """Create a table."""
     assert spec.method is not None
-    with progress_bar(path, run.quiet or as_json) as progress:
+    with progress_bar(path, quiet=run.quiet or as_json) as progress:
         created = bigin.EmbeddingTable.create(
             path,
             method=spec.method,
@@ -163,9 +163,9 @@ def grow(path: str, num_embeddings: int, sync: bool, planning: Planning, run: Ru
     """Grow a table."""
     if planning.parts is not None:
         plan = bigin.plan_grow(path, num_embeddings, parts=planning.parts)
-        keep(plan, planning.output, run.quiet, as_json=as_json)
+        keep(plan, planning.output, quiet=run.quiet, as_json=as_json)
         return
-    with progress_bar(path, run.quiet or as_json) as progress:
+    with progress_bar(path, quiet=run.quiet or as_json) as progress:
         grown = bigin.EmbeddingTable.open(path)
         before = len(grown)
         report = grown.grow(num_embeddings, **run.arguments(), sync=sync, progress=progress)
@@ -219,7 +219,7 @@ def update(path: str, ids: Any, values: str, sync: bool, run: RunOptions, as_jso
     opened = bigin.EmbeddingTable.open(path)
     start = time.perf_counter()
     count = opened.update(ids, mapped_rows(values, opened.dtype), **run.arguments(), sync=sync)
-    tell(path, count, "written", time.perf_counter() - start, run.quiet, as_json)
+    tell(path, count, "written", time.perf_counter() - start, quiet=run.quiet, as_json=as_json)
 
 
 def mapped_rows(path: str, dtype: Any) -> Any:
@@ -234,7 +234,7 @@ def mapped_rows(path: str, dtype: Any) -> Any:
     return values.view(dtype) if opaque else values
 
 
-def tell(path: str, count: int, what: str, seconds: float, quiet: bool, as_json: bool) -> None:
+def tell(path: str, count: int, what: str, seconds: float, *, quiet: bool, as_json: bool) -> None:
     """Print how many rows were changed."""
     if as_json:
         click.echo(json.dumps({"target": path, "rows": count, "seconds": seconds}, indent=2))
@@ -252,7 +252,7 @@ def reset(path: str, ids: Any, sync: bool, run: RunOptions, as_json: bool) -> No
     """Reset rows of a table."""
     start = time.perf_counter()
     count = bigin.EmbeddingTable.open(path).reset(ids, **run.arguments(), sync=sync)
-    tell(path, count, "reset", time.perf_counter() - start, run.quiet, as_json)
+    tell(path, count, "reset", time.perf_counter() - start, quiet=run.quiet, as_json=as_json)
 
 
 @table.command(cls=Command, no_args_is_help=True, help=VERIFY_HELP)
@@ -271,7 +271,7 @@ def verify(
     as_json: bool,
 ) -> None:
     """Verify a table."""
-    with progress_bar(path, run.quiet or as_json) as progress:
+    with progress_bar(path, quiet=run.quiet or as_json) as progress:
         result = bigin.EmbeddingTable.open(path).verify(**sample.arguments(), **run.arguments(), progress=progress)
     if changed is not None:
         keep_ids(changed, result.changed)
@@ -304,6 +304,6 @@ def keep_ids(path: str, rows: RowSet) -> None:
 @json_option
 def stats(path: str, sample: SampleOptions, run: RunOptions, as_json: bool) -> None:
     """Count trained rows."""
-    with progress_bar(path, run.quiet or as_json) as progress:
+    with progress_bar(path, quiet=run.quiet or as_json) as progress:
         result = bigin.EmbeddingTable.open(path).stats(**sample.arguments(), **run.arguments(), progress=progress)
     click.echo(json.dumps(result.as_dict(), indent=2) if as_json else str(result))

@@ -62,9 +62,9 @@ class VerifyOptions:
     by: ByOptions
 
     @classmethod
-    def of(cls, repair: bool, source: str | None, as_json: bool, manifest: str | None, **by: Any) -> VerifyOptions:
+    def of(cls, *, repair: bool, source: str | None, as_json: bool, manifest: str | None, **by: Any) -> VerifyOptions:
         """Gather the values of the options."""
-        return cls(repair, source, as_json, manifest, ByOptions.of(**by))
+        return cls(repair=repair, source=source, as_json=as_json, manifest=manifest, by=ByOptions.of(**by))
 
 
 verify_options = gathered(
@@ -134,9 +134,9 @@ def verify(
             plan = made.plan_verify(target, parts=planning.parts, **sample.arguments())
         else:
             plan = bigin.plan_verify(target, spec.method, parts=planning.parts, source=how.source, **given)
-        keep(plan, planning.output, run.quiet, as_json=how.as_json)
+        keep(plan, planning.output, quiet=run.quiet, as_json=how.as_json)
         return
-    with progress_bar(target, run.quiet or how.as_json) as progress:
+    with progress_bar(target, quiet=run.quiet or how.as_json) as progress:
         options = {**run.arguments(), "progress": progress}
         if made is not None:
             result = made.verify(target, **sample.arguments(), **options)

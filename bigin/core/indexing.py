@@ -87,7 +87,7 @@ def _expanded(items: list[Any], ndim: int) -> list[Any]:
     return [*items[:place], *(whole or [()]), *items[place + 1 :]] if places or left else items
 
 
-def _pick(items: list[Any], shape: Shape, scalar: bool) -> Picked:
+def _pick(items: list[Any], shape: Shape, *, scalar: bool) -> Picked:
     fancy = any(isinstance(item, np.ndarray) for item in items)
     ranges: list[range | None] = []
     sizes: list[int] = []  # of the result's axes
@@ -126,7 +126,7 @@ def _pick(items: list[Any], shape: Shape, scalar: bool) -> Picked:
         sizes[place:place] = corner
         turns[place:place] = [slice(None)] * len(corner)
     turn = tuple(turns) if any(t.step == -1 for t in turns) else None
-    return Picked(tuple(ranges), points, at, tuple(sizes), turn, scalar and not fancy and not sizes)
+    return Picked(tuple(ranges), points, at, tuple(sizes), turn, scalar=scalar and not fancy and not sizes)
 
 
 def _row(index: int, size: int) -> int:

@@ -1,4 +1,4 @@
-"""Bands of rows that were made whole, kept for the other chunks of columns that cross them."""
+"""Whole bands of rows, kept for the other chunks of columns that cross them."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ LONGEST = 1 << 20  # numbers that are computed in decimal arithmetic
 
 
 class RowsFiller(Filler):
-    """Rows that are all alike: the value follows from the index along the last axis."""
+    """Equal rows: a value depends only on the index along the last axis."""
 
     on_device = "bigin.fillers.cuda.fillers:HostedOnDevice"
 

@@ -50,7 +50,7 @@ def band(n: int) -> int:
 class Tiles:
     """The upper tiles of an n x n float64 matrix, in memory or in a file without a name."""
 
-    def __init__(self, n: int, in_memory: bool, folder: str | None = None) -> None:
+    def __init__(self, n: int, *, in_memory: bool, folder: str | None = None) -> None:
         self.n = n
         self.count = -(-n // TILE)
         self.in_memory = in_memory
@@ -110,7 +110,7 @@ class Reflections:
     def prepare(self, threads: int, max_memory: int, report: Report) -> None:
         """The triangle W, by `threads` threads; in a scratch file where it does not fit in max_memory."""
         in_memory = self.memory() <= max_memory
-        tiles = Tiles(self.n, in_memory)
+        tiles = Tiles(self.n, in_memory=in_memory)
         self._gram(tiles, threads, report)
         self._scalars(tiles)
         self._triangle(tiles, list(tiles.pairs()), threads)
@@ -125,7 +125,7 @@ class Reflections:
             self.packed = dict(zip(pairs, map_threads(lambda pair: self._packed(*pair), pairs, threads), strict=True))
             self.bands = Bands(min(KEPT, max_memory - self.memory()))
 
-    def _x(self, rows: tuple[int, int], columns: tuple[int, int], heads: bool = False) -> Array:
+    def _x(self, rows: tuple[int, int], columns: tuple[int, int], *, heads: bool = False) -> Array:
         """A tile of X: 0 above the diagonal, and with the reflectors' heads on it if asked."""
         tile = np.empty(extent((rows, columns)), self.drawn)
         if rows[1] <= columns[0]:
@@ -150,14 +150,14 @@ class Reflections:
                 strip, i, j = tasks[index]
                 total = self._strip_product(strip, i, j)
                 first = strip == j // STRIP * STRIP
-                sums.put(index, lambda: self._add_to_tiles(tiles, total, i, j, first), stopping)
+                sums.put(index, lambda: self._add_to_tiles(tiles, total, i, j, first=first), stopping)
                 return 1
 
             return work
 
         run_threads(range(len(tasks)), worker, threads, lambda done, front: report(0.4 * done / len(tasks)))
 
-    def _add_to_tiles(self, tiles: Tiles, total: Array, top: int, left: int, first: bool) -> None:
+    def _add_to_tiles(self, tiles: Tiles, total: Array, top: int, left: int, *, first: bool) -> None:
         """Adds X[strip]'X[strip] from (top, left) on to the tiles of S there."""
         for j in range(left // TILE, -(-min(left + WIDE, self.n) // TILE)):
             for i in range(top // TILE, min(j + 1, -(-min(top + WIDE, self.n) // TILE))):

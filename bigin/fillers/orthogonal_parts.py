@@ -145,7 +145,7 @@ class Preparation:
     def triangle(self, columns: range, threads: int, max_memory: int, report: Report) -> None:
         """A part of the second round: some columns of tiles of W."""
         reflections = self.reflections
-        tiles = Tiles(reflections.n, reflections.memory() <= max_memory)
+        tiles = Tiles(reflections.n, in_memory=reflections.memory() <= max_memory)
         pairs = [(i, j) for i, j in tiles.pairs() if j <= columns[-1]]
         diagonal = []
         for i, j in [*pairs, *((k, k) for k in range(columns[-1] + 1, tiles.count))]:
@@ -169,7 +169,7 @@ class Preparation:
         squares = self.store.get("triangle-tiles/squares")
         if squares is None or len(squares) != 8 * reflections.n:
             raise DamagedError("expected the triangle that was prepared for the plan, got none; make the plan again")
-        tiles = Tiles(reflections.n, reflections.memory() <= max_memory)
+        tiles = Tiles(reflections.n, in_memory=reflections.memory() <= max_memory)
         for i, j in tiles.pairs():
             tiles.put(i, j, self._kept(f"triangle-tiles/{j}/{i}", i, j))
         reflections.set_scalars(np.frombuffer(squares, np.float64))

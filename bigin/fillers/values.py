@@ -7,7 +7,7 @@ from bigin.fillers.filler import Array, Filler
 
 
 class ValuesFiller(Filler):
-    """Values that are at hand."""
+    """Values in memory."""
 
     on_device = "bigin.fillers.cuda.fillers:HostedOnDevice"
 

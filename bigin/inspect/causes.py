@@ -74,7 +74,7 @@ def of_std(measured: Statistics, expected: Expected, spec: TensorSpec) -> str:
 
 
 def fans(shape: Shape, *, known: bool) -> Iterator[tuple[float, str]]:
-    """By what the variance is wrong if fans are, and what is wrong with them. known: whether the method has fans."""
+    """The factors by which wrong fans change the variance, with the mistake. known: whether the method has fans."""
     outputs, inputs = shape[0], shape[1]
     if known:
         yield inputs / outputs, "if the fans of inputs and outputs were exchanged"

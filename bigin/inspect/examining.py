@@ -31,8 +31,8 @@ from bigin.spec.model import TensorValues
 from bigin.spec.tensor import TensorSpec
 from bigin.targets.target import Target
 
-ALARMS = 1e-6  # the probability that a model that is right is said to be wrong
-REPEATS = 64  # comparisons of parts of a tensor with each other, at the most
+ALARMS = 1e-6  # the probability that a correct model is reported as wrong
+REPEATS = 64  # the largest number of comparisons of parts of a tensor
 COLLISION = 2.0**-20  # the probability that two draws of a fine dtype are equal, at the most
 REACH = 5.5  # standard deviations that the draws of any generator reach: some draw from 24 bits
 CLOSE = 8.0  # units in the last place by which given values may differ, as libraries compute them
@@ -108,7 +108,7 @@ class How:
 
 
 def examine(items: Sequence[Item], how: How, progress: Callable[[int, int], None] | None = None) -> list[Examined]:
-    """Looks at the tensors of a model, in threads of which each reads one; findings are wrong once in 1 / alarms."""
+    """Examines the tensors of a model, one in each thread; of 1 / alarms correct models one has a finding."""
     levels = Levels.of(items, how)
     results: list[Examined | None] = [None] * len(items)
     total = sum(math.prod(item.shape) for item in items)
@@ -237,7 +237,7 @@ class Looking:
             return self.known.expected[key]
 
     def examined(self) -> Examined:
-        """What is found."""
+        """The tensor with its findings."""
         item = self.item
         made = Examined(item.name, self.target.shape, self.target.dtype.name, wanted_of(item.spec))
         if self.target.dtype.kind in "cbO" or not math.prod(self.target.shape):

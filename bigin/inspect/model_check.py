@@ -1,4 +1,4 @@
-"""What `check` and `show` say of a model: a line for every tensor."""
+"""The results of `check` and `show` for a model: a line for every tensor."""
 
 from __future__ import annotations
 

@@ -159,11 +159,13 @@ def histogram_of(measured: Statistics, wanted: Expected | None, bins: int, outsi
     drawn = (counts > 0) | (0 if expected is None else expected > 0.5)
     if np.count_nonzero(drawn) < 2:
         return None
-    return rebinned(measured, counts, None if expected is None else np.maximum(expected, 0.0), bins, outside, without)
+    return rebinned(
+        measured, counts, None if expected is None else np.maximum(expected, 0.0), bins, outside, without_zeros=without
+    )
 
 
 def rebinned(
-    measured: Statistics, counts: Array, expected: Array | None, bins: int, outside: float, without_zeros: bool
+    measured: Statistics, counts: Array, expected: Array | None, bins: int, outside: float, *, without_zeros: bool
 ) -> Histogram:
     """A histogram of so many bins over the fine bins that hold nearly all values, and nearly all that are expected."""
     shown = [part / max(part.sum(), 1.0) for part in (counts, expected) if part is not None]
@@ -188,5 +190,5 @@ def rebinned(
         None if expected is None else grouped(expected),
         beyond(slice(0, first)),
         beyond(slice(stop, None)),
-        without_zeros,
+        without_zeros=without_zeros,
     )

@@ -20,7 +20,7 @@ from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Given = ValuesSpec | CodedSpec | CopySpec | GrownSpec | ArrangedSpec  # values that are known one by one
+Given = ValuesSpec | CodedSpec | CopySpec | GrownSpec | ArrangedSpec  # specifications whose values are known one by one
 
 
 @dataclass(frozen=True)

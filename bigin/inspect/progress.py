@@ -32,7 +32,7 @@ class ProgressBar:
         self._done = 0
         self._start = 0.0
         self._first: int | None = None  # what was done at the first call
-        self._shown: float | None = None  # when it was drawn last
+        self._shown: float | None = None  # time of the last drawing
         self._handle: Any = None
         self._ended = (0, -INTERVAL)  # the total of the last call that came to its end, and when it did
 
@@ -47,7 +47,7 @@ class ProgressBar:
         """
         now = time.monotonic()
         if done == total == self._ended[0] and now - self._ended[1] < INTERVAL:
-            return  # an end is told twice
+            return  # the end may be reported twice
         if done < self._done:
             self._begin()
         if self._first is None:

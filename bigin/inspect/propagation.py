@@ -302,7 +302,7 @@ def _through(
         gradient = gradient * factor
         passes.step()
     return [
-        Measured(layer.name, layer.shape, activation, back, layer is first)
+        Measured(layer.name, layer.shape, activation, back, fresh=layer is first)
         for layer, activation, back in zip(chain, activations, reversed(gradients), strict=True)
     ]
 

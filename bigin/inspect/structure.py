@@ -1,4 +1,4 @@
-"""Checks that only a whole matrix shows: whether it is orthogonal, and how many zeros its columns have."""
+"""Checks that need a whole matrix: whether it is orthogonal, and how many zeros its columns have."""
 
 from __future__ import annotations
 

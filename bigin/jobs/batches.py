@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 class Batches(Sequence[range]):
-    """The positions of a plan, in stretches that are made together; without batches each position is one.
+    """The positions of a plan in batches, each of which is one task; without batches each position is a task.
 
     count: the number of positions. batches: stretches of the grid's regions, one behind the other, up to the last
     region. The first `alone` positions are regions of their own, and the others those from region `start` on, of which

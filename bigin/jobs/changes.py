@@ -21,7 +21,7 @@ from bigin.jobs.job import Job
 from bigin.jobs.run import Progress, set_up
 from bigin.jobs.workers import workers_within
 
-BLOCK = 1 << 20  # rows that are listed at once
+BLOCK = 1 << 20  # rows that are listed together
 LISTED = 1000  # stretches of rows that JSON has
 
 

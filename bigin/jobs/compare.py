@@ -163,7 +163,7 @@ def compare(
     report: Callable[[int], None] | None = None,
     unequal: Unequal | None = None,
 ) -> list[Difference]:
-    """The differing regions among those that the tasks number, in order; `report` gets the bytes compared so far.
+    """The regions that differ among the numbered ones, in order; `report` gets the bytes compared so far.
 
     `unequal` gets every part that differs, and which of its elements do, from several threads.
     """
@@ -181,7 +181,9 @@ def compare(
                 )
                 reason = ""
             except Unreadable as error:
-                if target.remote and isinstance(error.cause, OSError | StoreError):  # the network, and not this region
+                if target.remote and isinstance(
+                    error.cause, OSError | StoreError
+                ):  # the network failed, not this region
                     raise error.cause from None
                 whole = int(np.prod(extent(region), dtype=object))  # what cannot be read differs as a whole
                 parts, reason = [(whole, tuple(start for start, _ in region))], one_line(error.cause)
@@ -202,7 +204,7 @@ def compare(
                 equal = False
             if equal:
                 return sum(map(target.bytes_of, regions))
-            return sum(map(compare_region, batches[number]))  # which tells what differs
+            return sum(map(compare_region, batches[number]))  # it says which elements differ
 
         return compare_batch if batches else compare_region
 
@@ -259,7 +261,7 @@ def same(
 
 
 def next_part(parts: Iterator[tuple[Region, Array]]) -> tuple[Region, Array] | None:
-    """What is stored, part by part, until there is no more; raises Unreadable."""
+    """The next part of what is stored, or None at the end; raises Unreadable."""
     try:
         return next(parts, None)
     except (Stopped, FillError):

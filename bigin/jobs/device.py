@@ -1,4 +1,4 @@
-"""Where a fill's values are made: on the CPU, or on a CUDA device where that is asked for or pays."""
+"""Where a fill's values are made: on the CPU, or on a CUDA device if that is asked for or faster."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Choice:
 def choose(target: Target, filler: Filler, limits: Limits) -> Choice:
     """The filler for the device of the limits: "cpu", "cuda", "cuda:1", "auto", or None for the target's own.
 
-    Raises InputError where the device cannot be had, or cannot reach the target.
+    Raises InputError if the device is not available, or cannot reach the target.
     """
     device = limits.device
     here = isinstance(target, DeviceTarget)
@@ -119,7 +119,7 @@ def within_device(placed: OnDevice, target: Target, workers: int, limit: int | N
 
 
 def require_device_memory(placed: OnDevice, need: int, limit: int | None) -> None:
-    """Raises InputError where the device has less that is free, or less may be taken."""
+    """Raises InputError if the device has less free memory, or the limits allow less."""
     free = placed.free_memory()
     most = free if limit is None else min(free, limit)
     if need > most:
@@ -139,7 +139,7 @@ def _largest(target: Target, filler: Filler) -> int:
 
 
 def no_gain(target: Target, filler: Filler, threads: int) -> str | None:
-    """Why a device would not be faster; None where it would."""
+    """Why a device would not be faster; None if it would."""
     on_cpu, on_device = seconds(filler, target.nbytes, threads)
     if on_device < on_cpu:
         return None
@@ -147,7 +147,7 @@ def no_gain(target: Target, filler: Filler, threads: int) -> str | None:
 
 
 def seconds(filler: Filler, nbytes: int, threads: int) -> tuple[float, float]:
-    """About how long the values take on the CPU and on a device, without what it takes to write them."""
+    """The estimated seconds to make the values on the CPU and on a device; writing them is not included."""
     cost = filler.cost
     on_cpu = (nbytes / cost.rate + cost.products / PRODUCT) / threads
     return on_cpu, STARTED + nbytes / COPIED + cost.products / DEVICE_PRODUCT

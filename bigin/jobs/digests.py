@@ -1,4 +1,4 @@
-"""Digests of a tensor's values: of those that are stored, and of those that a specification says."""
+"""Digests of a tensor's values: the stored ones, and those of a specification."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add(digest: Any, values: np.ndarray[Any, Any]) -> None:
 
 
 def digest_stored(target: Target, limits: Limits, retries: Retries) -> str:
-    """The digest of what a target holds, read in bounded memory."""
+    """The digest of the stored values, which are read in bounded memory."""
     digest = begun(target.dtype, target.shape)
     grid = grid_in_order(target, max(1 << 20, limits.memory // (4 * limits.threads)))
     for _, values in read_in_order(target, grid, range(len(grid)), retries):
@@ -41,7 +41,7 @@ def digest_stored(target: Target, limits: Limits, retries: Retries) -> str:
 
 
 def digest_specified(spec: TensorValues, limits: Limits) -> str:
-    """The digest of what a specification says, made in bounded memory."""
+    """The digest of the specified values, which are made in bounded memory."""
     digest = begun(spec.dtype, spec.shape)
     filler = spec.plan()()
     if filler.has_setup:

@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 
 def make_rows(filler: RowFiller, keys: Array, out: Array, threads: int) -> None:
-    """Fill rows, by several threads where they are many."""
+    """Fill rows, by several threads if there are many."""
     step = max(1, BLOCK // (filler.dim * filler.dtype.itemsize))
     if len(keys) <= step:
         filler(keys, out)
@@ -84,7 +84,7 @@ Scores = Array | int | None  # one for each key, in their order; the same for al
 
 
 def parse_scores(scores: Any) -> Scores:
-    """Scores as a caller gives them; raises InputError for what is none."""
+    """Scores as a caller gives them; raises InputError for anything else."""
     if scores is None:
         return None
     if isinstance(scores, str | Path):

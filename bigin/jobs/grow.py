@@ -1,4 +1,4 @@
-"""A table in its target: what its record says, rows added and rows brought back."""
+"""A table in its target: what its record says, rows that are added and rows that are reset."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from bigin.targets.tables import open_rows
 from bigin.targets.target import record_of
 
 GROWING = "growing"  # the record's note of a grow that has begun, and may have been killed
-PLAN = "plan"  # in that note: the plan that grows the table in parts
+PLAN = "plan"  # in that note: the fingerprint of the plan that grows the table in parts
 BATCH = 1 << 20  # elements of rows that are made at once
 
 
@@ -70,7 +70,7 @@ def _table_spec(rows: Rows) -> TensorSpec:
 
 
 def grows_to(record: Record) -> int | None:
-    """How many rows a grow that was begun is to make, as the record notes it."""
+    """The number of rows that a grow that was begun will make, according to the record."""
     note = record.get(GROWING)
     rows = note.get("to") if isinstance(note, dict) else None
     return rows if isinstance(rows, int) else None
@@ -100,7 +100,7 @@ def larger(spec: TensorSpec, rows: int, label: str) -> TensorSpec:
 
 
 def obstacle(spec: TensorSpec, rows: int) -> str:
-    """Why a table of another number of rows would have other values in the rows of this one; empty if it has not."""
+    """Why a table with another number of rows would have other values in this one's rows; empty if it would not."""
     if rows == spec.shape[0]:
         return ""
     old, new = (resolved(spec, max(1, n)) for n in (spec.shape[0], rows))
@@ -124,10 +124,10 @@ class TableJob:
         self.spec = spec
         self.limits = limits
         self.options = options
-        self._undo: list[Callable[[], None]] = []  # what takes back a grow that comes to no end
+        self._undo: list[Callable[[], None]] = []  # functions that undo a grow that was not finished
 
     def take_back(self) -> None:
-        """Takes back a grow that was not finished, once none of its threads is at work any longer.
+        """Undoes a grow that was not finished, once none of its threads is running.
 
         A grow that was not taken back is as one that was killed.
         """
@@ -136,7 +136,7 @@ class TableJob:
                 step()
 
     def grow(self, number: int) -> Record:
-        """Adds the rows that a larger table has more; returns the new record."""
+        """Adds rows up to the given number; returns the new record."""
         rows, target, record = self.rows, self.rows.target, record_of(self.rows.target)
         assert record is not None
         old = target.shape[0]
@@ -147,7 +147,7 @@ class TableJob:
         if number > old and isinstance(note, dict) and PLAN in note:
             raise InputError(planned_growth(target.label, note, old))
         settled = settled_record(record, target.shape)
-        retries = Retries(target.remote)
+        retries = Retries(remote=target.remote)
         if GROWING in record:  # a grow was killed
             retries.attempt(lambda: rows.discard(grows_to(record) or old))
             retries.attempt(lambda: rows.keep(settled))
@@ -200,7 +200,7 @@ class TableJob:
                 part = slice(start, start + step)
                 left.append(rows.scatter(ids[part], values(part)))
             regions = rows.holders(np.concatenate(left))
-            fill_regions(target, replaced, regions, workers, Retries(target.remote))
+            fill_regions(target, replaced, regions, workers, Retries(remote=target.remote))
             if self.options.sync:
                 rows.sync(rows.holders(ids))
         except BaseException as error:

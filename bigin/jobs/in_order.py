@@ -13,7 +13,7 @@ from bigin.jobs.retries import Retries, one_line
 from bigin.targets.target import Array, Target
 
 STRETCH = 4 << 20  # bytes that are read at once
-MOST = 64 << 20  # bytes where the chunks of a target are taller than that: else each would be read many times
+MOST = 64 << 20  # bytes if a row of chunks is larger: otherwise each chunk would be read many times
 
 
 def grid_in_order(target: Target, memory: int) -> Grid:

@@ -85,7 +85,7 @@ class Job:
         self.spec = spec
         self.target = target
         self.limits = limits
-        self.retries = retries or Retries(target.remote)
+        self.retries = retries or Retries(remote=target.remote)
         self._plan = spec.plan()
         self._filler: Filler | None = None
 
@@ -133,7 +133,7 @@ class Job:
         return Report(self.target.label, made, seconds, record, stored, self.retries.count, chosen.device, compiling)
 
     def _record(self) -> Record:
-        """What the values are; in memory, whence nothing reads it back, without those that are too many to be said."""
+        """The record of the values. That of an array in memory, which is not read back, omits long lists of values."""
         try:
             return self.spec.record()
         except InputError:
@@ -142,7 +142,7 @@ class Job:
             return {"method": "values", "shape": list(self.spec.shape), "dtype": dtypes.name_of(self.spec.dtype)}
 
     def _fill_in_place(self, chosen: Choice, progress: Progress | None) -> int:
-        """A target that remembers nothing, such as an array in memory. A small one is filled by this thread."""
+        """Fills a target without a ledger, such as an array in memory. A small one is filled by this thread."""
         target, filler = self.target, chosen.filler
         grid = target.grid(filler.region_bytes)
         try:
@@ -164,7 +164,7 @@ class Job:
         return made
 
     def _fill_and_keep(self, filler: Filler, limits: Limits, record: Record, options: FillOptions) -> tuple[int, int]:
-        """A target that keeps its record and the progress. Returns the bytes made, and those that were there."""
+        """Fills a target with a ledger. Returns the bytes made, and those that were stored before."""
         target, ledger, retries = self.target, self.target.ledger, self.retries
         assert ledger is not None
         grid, which = target.grid(filler.region_bytes), identity(record)
@@ -181,7 +181,7 @@ class Job:
             else:
                 retries.attempt(ledger.resume)
             retries.remote = target.remote
-            workers = workers_within(target, filler, limits)  # now that it is known where it lies
+            workers = workers_within(target, filler, limits)  # now that it is known whether it is remote
             log.info("%s: %d regions of %s, %s", target.label, len(grid), grid.block, workers)
             plan = Plan(grid, fill=which)
             if options.executor is None or state == "begun":
@@ -239,7 +239,7 @@ class Job:
         kind = Terminated if isinstance(stop, Terminated) else Interrupted
         done = 0.0
         if self.target.exists():
-            with suppress(Exception):  # not known, then
+            with suppress(Exception):  # then it is not known
                 done = done_regions(self.target, grid, which) / max(1, len(grid))
         return kind(
             f"{self.target.label}: {_stopped(kind)}; at least {100 * done:.0f}% of {size_text(self.target.nbytes)} is "
@@ -258,7 +258,7 @@ class Job:
         workers = workers_within(target, filler, self.limits, BUFFERS)
         grid = target.grid(filler.region_bytes)
         tasks = sample.of(len(grid))
-        if target.remote and len(tasks) < len(grid):  # what a store has lost is listed, and not left to chance
+        if target.remote and len(tasks) < len(grid):  # the store lists what it has lost, so it is always compared
             tasks = sorted({*tasks, *self.retries.attempt(lambda: target.unstored(grid))})
         total = target.nbytes * len(tasks) // max(1, len(grid))
         if repair and target.ledger is not None:
@@ -268,12 +268,12 @@ class Job:
         report = None if progress is None else (lambda size: progress(min(size, total), total))
         differences = compare(target, filler, grid, tasks, workers, self.retries, report)
         if repair and differences:
-            # A record of a sample would speak of regions that nobody has compared.
+            # The record of a sample would cover regions that were not compared.
             keep = len(tasks) == len(grid) or (target.ledger is not None and target.ledger.record() is not None)
             self._repair(filler, grid, differences, workers, record if keep else None)
         seconds = time.perf_counter() - start
         repaired = repair and bool(differences)
-        return Verification(target.label, record, len(tasks), len(grid), total, seconds, differences, repaired)
+        return Verification(target.label, record, len(tasks), len(grid), total, seconds, differences, repaired=repaired)
 
     def _repair(
         self, filler: Filler, grid: Grid, differences: Sequence[Difference], workers: Workers, record: Record | None

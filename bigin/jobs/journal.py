@@ -1,4 +1,4 @@
-"""The journal of a fill: how far it has come, kept while it goes on, so that another process can go on from there."""
+"""The journal of a fill: its progress, kept while it runs, from which another process can continue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bigin.jobs.retries import Retries
 from bigin.targets.target import Target
 
 FIRST = 1.0  # seconds until the first checkpoint, and at least between two
-SHARE = 20  # a checkpoint waits so many times as long as the last one took
+SHARE = 20  # the pause before a checkpoint, as a multiple of the time that the last one took
 
 
 class Journal:
@@ -38,7 +38,7 @@ class Journal:
             self._ended.set()
 
     def reach(self, front: int) -> None:
-        """So many regions at the front are stored, though perhaps not on the disk."""
+        """Notes how many leading regions are stored, though perhaps not yet on the disk."""
         self._reached = front
         self.check()
 
@@ -48,19 +48,19 @@ class Journal:
             raise self._error
 
     def stop(self) -> None:
-        """The end of checkpoints. One that is under way is waited for."""
+        """Ends the checkpoints, and waits for one that is running."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
         self._ended.wait()
 
     def abandon(self) -> None:
-        """The same for an interruption, which waits for a moment only."""
+        """Ends the checkpoints after an interruption; does not wait for long."""
         self._stopping = True  # not through the lock, which the interrupted thread may hold
         leave(self._ended)
 
     def checkpoint(self) -> None:
-        """Keeps how far the fill has come."""
+        """Keeps the progress."""
         reached, ledger = self._reached, self._target.ledger
         if reached > self.kept and ledger is not None:
             kept = progress(self._target, self._grid, reached, self._fill)

@@ -21,12 +21,12 @@ from bigin.jobs.workers import Workers
 from bigin.methods.marginals import Bins
 from bigin.targets.target import Array, Scratch, Target
 
-Span = tuple[float, float]  # from where to where most values are expected
+Span = tuple[float, float]  # the interval in which most values are expected
 
 BINS = 2048
 SPAN = 5.5  # standard deviations from the mean that the histogram reaches
-LOOKED_AT = 8  # regions whose beginnings tell where values lie
-TABLES = 4 << 20  # bytes that a worker takes for its tables
+LOOKED_AT = 8  # regions whose first elements are read to choose the bins
+TABLES = 4 << 20  # bytes of a worker's tables
 
 
 @dataclass(frozen=True)
@@ -127,14 +127,14 @@ def count_regions(
 
 
 def collector(target: Target, grid: Grid, tasks: Sequence[int], expected: Span | None) -> Collected[Any]:
-    """What suits the dtype: of one or two bytes, a count of every pattern says all."""
+    """The collector for a dtype: for dtypes of one or two bytes, the count of every bit pattern is enough."""
     if target.dtype.itemsize <= 2:
         return Patterns(target.dtype)
     return Values(target.dtype, looked_at(target, grid, tasks, expected))
 
 
 def compile_for(dtype: np.dtype[Any]) -> None:
-    """Compiles or loads the kernel here and now, so that no clock counts it."""
+    """Compiles or loads the kernel now, so that the time is not counted as reading."""
     collected: Collected[Any] = Patterns(dtype) if dtype.itemsize <= 2 else Values(dtype, Bins(0.0, 1.0, BINS))
     collected.table().add(np.zeros(1, dtype))
 
@@ -188,7 +188,7 @@ Table = TypeVar("Table", "ValuesTable", "PatternsTable")
 
 
 class Collected(ABC, Generic[Table]):
-    """What all workers counted."""
+    """The sum of what the workers counted."""
 
     def __init__(self) -> None:
         self.total: Table = self.table()
@@ -303,7 +303,7 @@ class ValuesTable:
         self.clear()
 
     def clear(self) -> None:
-        """As if there were no values."""
+        """Resets the counts."""
         for array in (self.histogram, self.moments, self.counts):
             array.fill(0)
         info = np.iinfo(self.keys.dtype)
@@ -403,7 +403,7 @@ class PatternsTable:
         self.counts = np.zeros(2 << (8 * dtype.itemsize), np.int64)
 
     def clear(self) -> None:
-        """As if there were no values."""
+        """Resets the counts."""
         self.counts.fill(0)
 
     def add(self, values: Array) -> None:

@@ -53,7 +53,7 @@ def fill_part(part: Part) -> int:
 
     Raises RecordError where the target holds another fill by now, FillError where it cannot be written.
     """
-    retries = Retries(part.where.remote)
+    retries = Retries(remote=part.where.remote)
     with default_modes(), opened(part.where, retries) as target, as_fill_error(target.label):
         if (record_of(target) or {}) != part.record:
             raise RecordError(f"{target.label}: expected the fill that this part is of, got another one or none")

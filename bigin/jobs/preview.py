@@ -23,8 +23,8 @@ from bigin.targets.files import FileTarget
 from bigin.targets.target import Target
 
 TRIAL = 256 << 20  # bytes that are written to measure a rate, or one chunk
-BATCH = 16 << 20  # and at least so many at a time
-LONGEST = 2.0  # seconds after which enough was written
+BATCH = 16 << 20  # bytes of a region at least
+LONGEST = 2.0  # seconds after which the measurement ends
 ACTIONS = {"new": "fill", "begun": "continue", "done": "nothing"}
 
 
@@ -101,7 +101,7 @@ def preview(what: What, target: Target, limits: Limits, retries: Retries, *, ove
 
 
 def plain(spec: Spec, target: Target) -> Filler:
-    """A filler of independent draws, in place of one that would have to prepare something."""
+    """A filler of independent draws that takes the place of one with a preparation."""
     return TensorSpec.parse("normal", {}, 0, "", target.shape, target.dtype).plan()()
 
 

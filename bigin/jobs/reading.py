@@ -22,7 +22,7 @@ from bigin.jobs.workers import Workers, workers_for
 from bigin.spec.record import spec_of
 from bigin.targets.target import Target
 
-REGION = 4 << 20  # bytes that are read at once where the target is free to choose
+REGION = 4 << 20  # bytes that are read together if the target may choose
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What to do with a target that an earlier fill has begun."""
+"""Whether and how a fill that was begun continues."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from bigin.jobs.workers import Workers
 from bigin.spec.record import spec_of
 from bigin.targets.target import Target
 
-# What a record says beyond the values: the fill continues if these alone are other than before.
+# Keys of a record that do not affect the values: a fill continues even if they have changed.
 ASIDE = ("complete", "name_from", "bigin", "plan")
-SPOTS = 8  # regions that must be as the journal says, if it is to be believed
+SPOTS = 8  # regions that are compared before the journal is trusted
 
 
 def state_of(target: Target, record: Record, *, overwrite: bool) -> str:
@@ -103,7 +103,7 @@ def plan_on(target: Target, filler: Filler, whole: Plan, workers: Workers, retri
 
 
 def spots_of(start: int, known: set[int]) -> list[int]:
-    """Regions that must be as the journal says, if it is to be believed: the first, the last and some others.
+    """Regions that are compared before the journal is trusted: the first, the last and some others.
 
     The file may have been rewritten under its name, and then all of it is to be filled.
     """

@@ -1,4 +1,4 @@
-"""What goes wrong while values are stored: what may pass if it is tried again, and what to say of the rest."""
+"""Errors while values are stored: which of them may pass if they are tried again, and the messages of the others."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Unreadable(Exception):  # noqa: N818 (the error is its cause)
         self.cause = cause
 
 
-def may_pass(error: Exception, remote: bool) -> bool:
+def may_pass(error: Exception, *, remote: bool) -> bool:
     """Whether another attempt may succeed. On a network, any error that is no plain mistake may be a passing one."""
     if isinstance(error, Unreadable):
         error = error.cause
@@ -86,7 +86,7 @@ def is_throttling(error: Exception) -> bool:
 class Retries:
     """Counts the attempts of all workers that had to be made again."""
 
-    def __init__(self, remote: bool, stopping: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, *, remote: bool, stopping: Callable[[], bool] = lambda: False) -> None:
         self.remote = remote
         self.stopping = stopping
         self.count = 0
@@ -102,7 +102,7 @@ class Retries:
                 return function()
             except Exception as error:
                 let_through(error)
-                if not may_pass(error, self.remote):
+                if not may_pass(error, remote=self.remote):
                     raise
                 if is_throttling(error):
                     now = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a target should hold, as a caller says it or as its record does."""
+"""What a target should hold, according to a caller or to its record."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bigin.targets.target import Target
 
 @dataclass(frozen=True)
 class What:
-    """A caller's words: a method with its parameters, seed, name, global shape, region of it, row of zeros.
+    """What a caller asks for: a method with its parameters, seed, name, global shape, region, and row of zeros.
 
     Without a method it is what the target's record says. Without a name it is the target's own; without a shape, the
     target's.
@@ -46,7 +46,7 @@ class What:
         region: Any = None,
         padding_idx: Any = None,
     ) -> What:
-        """The words, with the shape and the region checked; raises InputError."""
+        """The arguments of a caller, with the shape and the region checked; raises InputError."""
         whole = None if shape is None else parse_shape(shape)
         ranges = None if region is None else parse_region(region, whole)
         if method is None:

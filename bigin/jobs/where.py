@@ -61,7 +61,7 @@ class Where:
 
     @property
     def remote(self) -> bool:
-        """Whether errors in opening it may be passing ones, as far as its name tells: that of a URL or a store."""
+        """Whether errors in opening it may be transient, judged by its name alone: that of a URL or a store."""
         if is_path(self.target):
             return is_url(self.target)
         kind = type(self.target)  # a tensor takes a microsecond to say that it has no such attribute
@@ -101,7 +101,7 @@ class Where:
 
 
 class opened:  # noqa: N801 (used as a function; contextlib's take 2 us, as much as the kernel of a small array)
-    """The target, for as long as it is needed: also by what an interruption has left at work."""
+    """The target, for as long as it is needed, also by threads that are still running after an interruption."""
 
     def __init__(self, where: Where, retries: Retries | None = None) -> None:
         self.where = where
@@ -109,7 +109,7 @@ class opened:  # noqa: N801 (used as a function; contextlib's take 2 us, as much
 
     def __enter__(self) -> Target:
         with as_fill_error(self.where.target):
-            self.target = (self.retries or Retries(self.where.remote)).attempt(self.where.open)
+            self.target = (self.retries or Retries(remote=self.where.remote)).attempt(self.where.open)
         return self.target
 
     def __exit__(self, *error: object) -> None:

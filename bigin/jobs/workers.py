@@ -1,4 +1,4 @@
-"""How many regions of a target are worked at: as many as there are cores, and more where they wait for a network."""
+"""How many regions are under way: as many as there are cores, and more if they wait for a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bigin.fillers.model import ModelFiller
 from bigin.targets.model import ModelTarget
 from bigin.targets.target import BATCH, Target
 
-FIRST = 16  # requests that a store on a network gets at once, until it is known better
+FIRST = 16  # requests that are sent concurrently to a store at first
 MOST = 64
 TURN = 0.05  # seconds between two looks at whether a worker that waits should stop
 
@@ -37,16 +37,18 @@ class Workers:
     together: bool = field(default=True, compare=False)
 
     def shared(self, buffers: int) -> Workers:
-        """So many times fewer, each of which needs so many times the memory."""
-        return Workers(max(1, self.cores // buffers), max(1, self.requests // buffers), self.first, self.together)
+        """Fewer workers, for tasks that need that many times the memory."""
+        return Workers(
+            max(1, self.cores // buffers), max(1, self.requests // buffers), self.first, together=self.together
+        )
 
     def gate(self) -> Gate:
-        """What lets the workers of one run through."""
+        """The gate for the workers of a run."""
         return Gate(self) if self.first else OPEN
 
 
 def workers_for(target: Target, limits: Limits, need: int) -> Workers:
-    """The workers of which each needs so many bytes; at least one."""
+    """The workers, if each needs `need` bytes; at least one."""
     fit = limits.memory // need if need else sys.maxsize
     cores = max(1, min(limits.threads, fit))
     if not target.remote:

@@ -1,4 +1,4 @@
-"""Methods by the names of another library: what a name, a parameter and a default mean there."""
+"""Methods by the names of another library, with the meaning of its names, parameters and defaults."""
 
 from __future__ import annotations
 

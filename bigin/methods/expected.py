@@ -1,4 +1,4 @@
-"""What the values of a tensor should be like, as its dtype rounds them."""
+"""The expected distribution of a tensor's values, as its dtype rounds them."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def sparse(distribution: Sparse, shape: Shape, dtype: np.dtype[Any], *, whole: b
 
 
 def ones(count: int, elements: int, *, whole: bool) -> Expected:
-    """So many ones among zeros."""
+    """A number of ones among zeros."""
     if not 0 < count < elements:
         return Expected(single(1.0 if count else 0.0), exact=True)
     share = count / elements
@@ -237,7 +237,7 @@ def orthogonal(distribution: Orthogonal, shape: Shape, dtype: np.dtype[Any], *, 
 
 
 def among_zeros(expected: Expected, zeros: int, elements: int, *, whole: bool) -> Expected:
-    """What is expected of the others, among so many zeros."""
+    """The expected values of the others, among a number of zeros."""
     if not zeros:
         return expected
     share = zeros / elements

@@ -45,7 +45,7 @@ SCALING_DISTRIBUTIONS = ("truncated_normal", "normal", "uniform")
 TRUNCATED_STD = 0.87962566103423978
 
 
-# Numbers that JSON has not: a parameter keeps their names, which are equal to themselves and can be recorded.
+# Numbers that JSON does not have: a parameter keeps their names, which are equal to themselves and can be recorded.
 NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
@@ -603,7 +603,7 @@ def _resolve(method: Method, shape: Shape, parameters: Mapping[str, Any]) -> Dis
 _PARSED: dict[Any, dict[str, Any]] = {}
 _RESOLVED: dict[Any, Distribution] = {}
 _PLAIN = {int, float, str, bool, type(None)}
-_MOST = 1024  # of which so many are kept
+_MOST = 1024  # the largest number of them that is kept
 
 
 def _text(given: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""What is probably wrong with a recipe for a model, although every tensor has a rule."""
+"""Probable mistakes in a recipe for a model, although every tensor has a rule."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check(recipe: Recipe, tensors: Sequence[Tensor], assignments: Sequence[Assig
 
 
 def doubts(recipe: Recipe, tensors: Sequence[Tensor], assignments: Sequence[Assignment]) -> Iterator[str]:
-    """Yield a line for everything that is probably wrong."""
+    """Yield a line for each probable mistake."""
     used = {assignment.rule.number for assignment in assignments}
     for rule in recipe.rules:
         if rule.number and rule.number not in used and not rule.optional:
@@ -37,7 +37,7 @@ def doubts(recipe: Recipe, tensors: Sequence[Tensor], assignments: Sequence[Assi
 
 
 def unused(recipe: Recipe, rule: Rule, tensors: Sequence[Tensor]) -> str:
-    """Return why a rule is for no tensor."""
+    """Return why a rule applies to no tensor."""
     shown = ", ".join(glob.text for glob in rule.match[:SHOWN]) + (", ..." if len(rule.match) > SHOWN else "")
     named = [tensor for tensor in tensors if any(glob.match(tensor.name) is not None for glob in rule.match)]
     if named:

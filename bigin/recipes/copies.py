@@ -1,4 +1,4 @@
-"""From a rule that copies from another checkpoint to the specification of a tensor."""
+"""From a rule that copies tensors of another checkpoint to specifications."""
 
 from __future__ import annotations
 
@@ -106,7 +106,14 @@ def spec_of_copied(
     of = tuple(found(copying, name, tensor.name, sources) for name in copied.names)
     shape = PACKED[tensor.dtype].stored(tensor.shape) if tensor.dtype in PACKED else tensor.shape
     copies = shape[0] if copied.stack and shape else 1 if copied.stack else None
-    arrangement = Arrangement(copied.slices, copied.transpose, copied.concat, copied.repeat, copies, copied.block)
+    arrangement = Arrangement(
+        copied.slices,
+        transpose=copied.transpose,
+        concat=copied.concat,
+        repeat=copied.repeat,
+        copies=copies,
+        block=copied.block,
+    )
     spec = ArrangedSpec(of, arrangement, shape, dtypes.parse_dtype(dtype), dotted(tensor.name), seed)
     if copied.multiply is not None:
         spec = replace(spec, multiply=copying.value("copy", copied.multiply))

@@ -77,7 +77,7 @@ def dummy_method(tensor: Tensor, last: str) -> tuple[str, dict[str, float]]:
 
 
 def shape_spec(tensor: Tensor, others: Mapping[str, Tensor], seed: int) -> TensorValues:
-    """The shape that packed weights have when they are unpacked, which lies beside them."""
+    """The unpacked shape of packed weights, which a tensor beside them holds."""
     dtype = dtypes.stored_dtype(tensor.dtype, tensor.name)
     beside = others.get(tensor.name.removesuffix("weight_shape") + "weight_packed")
     if beside is None or len(beside.shape) != math.prod(tensor.shape):

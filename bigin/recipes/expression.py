@@ -20,7 +20,7 @@ LONGEST = 400  # characters of an expression
 DEEPEST = 30  # levels of it
 HIGHEST = 64  # exponent of a power
 FUNCTIONS = ("sqrt", "min", "max")
-OF_A_TENSOR = ("shape", "ndim", "size", "fan_in", "fan_out", "layer")  # what is another for every tensor
+OF_A_TENSOR = ("shape", "ndim", "size", "fan_in", "fan_out", "layer")  # names whose value depends on the tensor
 OPERATORS = {
     ast.Add: "+",
     ast.Sub: "-",
@@ -33,7 +33,7 @@ OPERATORS = {
 NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 CHARACTERS = re.compile(r"[A-Za-z_0-9.+\-*/%()\[\], ]*")
 
-Value = float | Sequence[int]  # shape is the one that is no number
+Value = float | Sequence[int]  # shape alone is not a number
 
 
 @dataclass(frozen=True)

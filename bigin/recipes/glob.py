@@ -59,11 +59,11 @@ def _expression(token: str, text: str) -> str:
         raise InputError(f"expected a ] after the [ of {text!r}; the character itself is [[]")
     if token.startswith("["):
         negated = token.startswith("[!")
-        return _set(token[1 + negated : -1], negated, text)
+        return _set(token[1 + negated : -1], text, negated=negated)
     return "." if token == "?" else re.escape("." if token == "/" else token)
 
 
-def _set(inside: str, negated: bool, text: str) -> str:
+def _set(inside: str, text: str, *, negated: bool) -> str:
     """Return a regular expression for a set of characters, with ranges such as 0-9."""
     members = re.findall(r"(.)-(.)|(.)", inside.replace("/", "."), re.DOTALL)
     if any(first > last for first, last, _ in members):

@@ -144,7 +144,7 @@ class Reader(TableReader):
             self.template(path, data, "fans_of", match),
             self.split(path, data, match),
             self.typed(path, data, "padding_idx", int, "the number of a row"),
-            bool(self.typed(path, data, "optional", bool, "true or false")),
+            optional=bool(self.typed(path, data, "optional", bool, "true or false")),
         )
 
     def copying(self, path: Path, data: Mapping[str, Any], number: int) -> Rule:
@@ -166,9 +166,9 @@ class Reader(TableReader):
             None,
             None,
             None,
-            bool(self.typed(path, data, "optional", bool, "true or false")),
-            read_copied(self, path, data, match),
-            read_grow(self, path, data, match),
+            optional=bool(self.typed(path, data, "optional", bool, "true or false")),
+            copied=read_copied(self, path, data, match),
+            grow=read_grow(self, path, data, match),
         )
 
     def globs(self, path: Path, data: Mapping[str, Any], number: int) -> tuple[Glob, ...]:
@@ -256,4 +256,4 @@ class Reader(TableReader):
                 raise InputError("expected a list of names, or one with {} for the number of the part")
             if read is not None and len(names) != len(read) and not isinstance(given["names"], str):
                 raise InputError(f"expected {len(read)} names, one for every size, got {len(names)}")
-        return Split(axis, read, parts, stack, names)
+        return Split(axis, read, parts, stack=stack, names=names)

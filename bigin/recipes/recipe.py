@@ -94,7 +94,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Grow:
-    """A tensor with more rows: of which it is, how many it gets (None: those that it has), and what the new ones are.
+    """A tensor with more rows: its source, the number of rows (None for as many as before), and the new rows' values.
 
     new: "mean", "mean+covariance", the number of a row, or a method. like: the tensor that the new rows follow. axis:
     that which grows: 1 for a matrix with a column for every token.
@@ -147,7 +147,7 @@ class Recipe:
     seed: int
     description: str
     sources: tuple[str, ...]
-    architectures: tuple[str, ...]  # text for people: the models that it is for
+    architectures: tuple[str, ...]  # for readers: the models that it is for
     variables: Mapping[str, float]
     skip: tuple[Glob, ...]
     rules: Sequence[Rule]

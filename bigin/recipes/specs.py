@@ -143,7 +143,7 @@ def spec_of_assignment(assignment: Assignment, seed: int, sources: Mapping[str, 
     if assignment.axis is None:
         return parts[0]
     stack = assignment.rule.split is not None and assignment.rule.split.stack
-    return FusedSpec(assignment.axis, stack, parts, tensor.shape, dtype)
+    return FusedSpec(assignment.axis, stack=stack, parts=parts, shape=tensor.shape, dtype=dtype)
 
 
 def spec_of_packed(assignment: Assignment, seed: int) -> TensorSpec:

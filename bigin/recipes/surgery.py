@@ -36,14 +36,14 @@ def read_copied(reader: TableReader, path: Path, data: Mapping[str, Any], match:
     return Copied(
         names,
         tuple(ends(reader, inside, cut) for cut in reader.typed(inside, told, "slice", list, "a list of axes") or []),
-        bool(reader.typed(inside, told, "transpose", bool, "true or false")),
-        reader.typed(inside, told, "concat", int, "an axis") or 0,
-        whole_numbers(reader, inside, told, "repeat"),
-        whole_numbers(reader, inside, told, "block"),
-        bool(reader.typed(inside, told, "stack", bool, "true or false")),
-        multiply,
-        read_drawn(reader, path, data, "noise"),
-        read_reinit(reader, path, data, match),
+        transpose=bool(reader.typed(inside, told, "transpose", bool, "true or false")),
+        concat=reader.typed(inside, told, "concat", int, "an axis") or 0,
+        repeat=whole_numbers(reader, inside, told, "repeat"),
+        block=whole_numbers(reader, inside, told, "block"),
+        stack=bool(reader.typed(inside, told, "stack", bool, "true or false")),
+        multiply=multiply,
+        noise=read_drawn(reader, path, data, "noise"),
+        reinit=read_reinit(reader, path, data, match),
     )
 
 

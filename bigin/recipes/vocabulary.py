@@ -23,7 +23,13 @@ OUTPUTS = (
 BIASES = (*(f"{name}.bias" for name in OUTPUTS), "predictions.bias", "final_logits_bias")
 COLUMNS = ("lm_head.kernel", "predictions.dense.weight")  # which have a column for every token, and may have no row
 VOCABULARY, TIED = "vocab_size", "tie_word_embeddings"  # of a configuration
-TEXT = ("text_config", "llm_config", "language_config", "text_encoder", "decoder")  # where a configuration of text lies
+TEXT = (
+    "text_config",
+    "llm_config",
+    "language_config",
+    "text_encoder",
+    "decoder",
+)  # keys of nested configurations of text models
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ def find_vocabulary(
     tensors: Mapping[str, tuple[str, Shape]],
     config: Mapping[str, Any],
     given: Iterable[str] | None = None,
+    *,
     tied: bool | None = None,
 ) -> Vocabulary:
     """The tensors with a row for every token, by their names and the configuration's vocab_size, or as they are given.
@@ -93,8 +100,8 @@ def find_vocabulary(
         tuple(name for name in chosen if name in inputs),
         tuple(outputs),
         counts.pop(),
-        bool(says) if tied is None else tied,
-        frozenset(name for name, axis in axes.items() if axis),
+        tied=bool(says) if tied is None else tied,
+        columns=frozenset(name for name, axis in axes.items() if axis),
     )
 
 

@@ -1,4 +1,4 @@
-"""From specifications to a recipe that says the same, as a file to read and to change."""
+"""From specifications to an equivalent recipe, which can be read and edited."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WIDTH = 100  # columns of a list of patterns
 
 @dataclass
 class Group:
-    """A rule to be: a method's call, and the patterns of the tensors that it is for, each with their names."""
+    """A rule in the making: a method's call, and the patterns of the tensors that it is for, each with their names."""
 
     call: tuple[str, ...]
     patterns: dict[str, list[str]] = field(default_factory=dict)

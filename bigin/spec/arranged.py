@@ -1,4 +1,4 @@
-"""Tensors that are made of those of another checkpoint: cut, transposed, joined, repeated, stacked, and altered."""
+"""Tensors made from those of another checkpoint: cut, transposed, joined, repeated, stacked, and altered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from bigin.fillers.copied import CopyFiller
 from bigin.fillers.filler import Array, Filler
 from bigin.fillers.fused import FusedFiller
 from bigin.methods.scalars import drawn_as
-from bigin.spec.copied import check_dtype, common, of_common
+from bigin.spec.copied import check_dtype, of_common
+from bigin.spec.spec import common
 from bigin.spec.tensor import TensorSpec
 
 Ends = tuple[int | None, int | None, int | None]
@@ -190,7 +191,7 @@ class ArrangedSpec:
             self._chosen_from(self.anew.axis)
 
     def _chosen_from(self, axis: int) -> tuple[int, int]:
-        """How many copies there are, and how many indices each chooses from."""
+        """The number of copies, and the number of indices from which each chooses."""
         inside = self.shape if self.arrangement.copies is None else self.shape[1:]
         if axis >= len(inside):
             raise InputError(f"expected an axis of shape {inside} to draw anew along, got {axis}")

@@ -15,7 +15,8 @@ from bigin.core.regions import Shape
 from bigin.core.text import parse_shape
 from bigin.fillers.coded import CODES, CodedFiller
 from bigin.fillers.filler import Filler
-from bigin.spec.copied import common, of_common
+from bigin.spec.copied import of_common
+from bigin.spec.spec import common
 from bigin.spec.tensor import TensorSpec
 
 DRAWN = "float8_e4m3fn"

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-import bigin
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.record import Record
@@ -20,10 +19,10 @@ from bigin.fillers.copied import CopyFiller
 from bigin.fillers.filler import Filler
 from bigin.fillers.grown import GrownFiller, Held, MeanFiller, MultivariateFiller, RowFiller
 from bigin.methods.scalars import drawn_as
-from bigin.spec.spec import STREAM
+from bigin.spec.spec import common
 from bigin.spec.tensor import TensorSpec, parse_name
 
-MEAN, COVARIANCE, ROW = "mean", "mean+covariance", "row"  # what new rows may be, beside a method's values
+MEAN, COVARIANCE, ROW = "mean", "mean+covariance", "row"  # kinds of new rows, besides a method's values
 
 
 def check_dtype(source: Source, dtype: np.dtype[Any]) -> None:
@@ -71,7 +70,7 @@ class CopySpec:
 
 @dataclass(frozen=True)
 class NewRows:
-    """What rows are that a tensor has got: kind MEAN, COVARIANCE, ROW (`row` says which), or a method's values."""
+    """The values of new rows: kind MEAN, COVARIANCE, ROW (`row` says which), or a method's values."""
 
     kind: str
     row: int = 0
@@ -120,7 +119,7 @@ class GrownSpec:
 
     @property
     def kept(self) -> int:
-        """How many rows were there before."""
+        """The number of old rows."""
         return self.source.shape[self.axis]
 
     @property
@@ -172,7 +171,7 @@ class GrownSpec:
         return lambda: self._turned(GrownFiller(self._rows(kept, dtype), make()), dtype)
 
     def _turned(self, filler: Filler, dtype: np.dtype[Any]) -> Filler:
-        """Rows as columns, or columns as rows, where it is columns that grow."""
+        """The transpose, if columns are added instead of rows."""
         return transposed(filler, dtype) if self.axis else filler
 
     def _rows(self, source: Source, dtype: np.dtype[Any]) -> Filler:
@@ -219,7 +218,7 @@ def grown(
     seed: int = 0,
     axis: int = 0,
 ) -> GrownSpec:
-    """A tensor with more rows; raises InputError where it has as many already, or the new ones cannot be made."""
+    """A tensor with more rows; raises InputError if it has that many already, or the new ones cannot be made."""
     spec = GrownSpec(source, new, rows, source.dtype if dtype is None else dtype, name, seed, axis=axis)
     if len(source.shape) <= axis or source.shape[axis] == 0 or (axis and len(source.shape) != 2):
         wanted = "a matrix with columns" if axis else "a tensor with rows"
@@ -241,18 +240,6 @@ def transposed(filler: Filler, dtype: np.dtype[Any]) -> Filler:
     """The transpose of another filler's matrix."""
     rows, columns = filler.shape
     return ViewFiller(filler, dtype, (columns, rows), (1, 0), [np.arange(columns), np.arange(rows)])
-
-
-def common(seed: int, name: str, shape: Shape, dtype: np.dtype[Any]) -> Record:
-    """What every record says."""
-    return {
-        "seed": seed,
-        "name": name,
-        "shape": list(shape),
-        "dtype": dtypes.name_of(dtype),
-        "stream": STREAM,
-        "bigin": bigin.__version__,
-    }
 
 
 def of_common(record: Mapping[str, Any]) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""What decides every value of a table whose rows are named by 64-bit keys."""
+"""All that determines the values of a table whose rows are named by 64-bit keys."""
 
 from __future__ import annotations
 

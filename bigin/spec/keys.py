@@ -1,4 +1,4 @@
-"""What users call keys: 64-bit integers, and texts that are hashed to them."""
+"""Keys as users give them: 64-bit integers, or strings that are hashed to integers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parse_keys(keys: Any) -> tuple[Array, Shape]:
 
 
 def _array(keys: Any) -> Array:
-    """What is no numpy array as one. Python's integers stay what they are where int64 does not hold all of them."""
+    """What is no numpy array as one. Python's integers stay as they are if int64 cannot hold all of them."""
     try:
         array = np.asarray(keys)
         if array.dtype.kind in "fU" and array.size and not hasattr(keys, "dtype"):

@@ -1,4 +1,4 @@
-"""What decides the values of a whole model: a specification for every tensor."""
+"""The values of a whole model: a specification for every tensor."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ from bigin.spec.tensor import TensorSpec, parse_name
 from bigin.spec.values import ValuesSpec
 
 Composed = FusedSpec | LayeredSpec
+# The kinds of specifications other than TensorSpec, by the key that only their records have.
+KINDS: dict[str, type[FusedSpec | LayeredSpec | ValuesSpec | CodedSpec | CopySpec | ArrangedSpec | GrownSpec]] = {
+    "split": FusedSpec,
+    "layers": LayeredSpec,
+    "values": ValuesSpec,
+    "code": CodedSpec,
+    "copy": CopySpec,
+    "arranged": ArrangedSpec,
+    "grown": GrownSpec,
+}
 TensorValues = TensorSpec | ValuesSpec | CodedSpec | CopySpec | GrownSpec | ArrangedSpec | Composed
 
 
@@ -42,7 +52,7 @@ class ModelSpec:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of no meaning: every tensor has its own."""
+        """Without meaning, as every tensor has its own."""
         return np.dtype(np.uint8)
 
     def plan(self) -> Callable[[], Filler]:
@@ -131,18 +141,8 @@ def _spec_of(record: dict[str, Any], known: dict[str, TensorSpec]) -> TensorValu
 
 def values_of(record: Mapping[str, Any]) -> TensorValues:
     """The specification that a tensor's record tells: of one method, given, copied, grown, fused or in layers."""
-    if "split" in record and record.get("stream") == STREAM:
-        return FusedSpec.from_record(record)
-    if "layers" in record and record.get("stream") == STREAM:
-        return LayeredSpec.from_record(record)
-    if "values" in record and record.get("stream") == STREAM:
-        return ValuesSpec.from_record(record)
-    if "code" in record and record.get("stream") == STREAM:
-        return CodedSpec.from_record(record)
-    if "copy" in record and record.get("stream") == STREAM:
-        return CopySpec.from_record(record)
-    if "arranged" in record and record.get("stream") == STREAM:
-        return ArrangedSpec.from_record(record)
-    if "grown" in record and record.get("stream") == STREAM:
-        return GrownSpec.from_record(record)
+    if record.get("stream") == STREAM:
+        for key, kind in KINDS.items():
+            if key in record:
+                return kind.from_record(record)
     return TensorSpec.from_record(record)

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+import bigin
+from bigin.core import dtypes
 from bigin.core.record import Record
 from bigin.core.regions import Shape
 from bigin.fillers.filler import Filler
@@ -36,3 +38,15 @@ class Spec(Protocol):
 
     def record(self) -> Record:
         """The provenance record that a store keeps; `spec_of` reads it back."""
+
+
+def common(seed: int, name: str, shape: Shape, dtype: np.dtype[Any]) -> Record:
+    """The keys that every record of a tensor has."""
+    return {
+        "seed": seed,
+        "name": name,
+        "shape": list(shape),
+        "dtype": dtypes.name_of(dtype),
+        "stream": STREAM,
+        "bigin": bigin.__version__,
+    }

@@ -1,4 +1,4 @@
-"""What decides every value of a tensor, and nothing that does not."""
+"""All that determines the values of a tensor, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-import bigin
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.generator import parse_seed
@@ -20,7 +19,7 @@ from bigin.fillers.filler import Filler, Stream
 from bigin.fillers.parts import PaddedFiller
 from bigin.methods import table
 from bigin.methods.distributions import Distribution
-from bigin.spec.spec import STREAM
+from bigin.spec.spec import STREAM, common
 
 
 @dataclass(frozen=True)
@@ -83,16 +82,8 @@ class TensorSpec:
 
     def record(self) -> Record:
         """The provenance record."""
-        record: Record = {
-            "method": self.method,
-            "parameters": dict(self.parameters),
-            "seed": self.seed,
-            "name": self.name,
-            "shape": list(self.shape),
-            "dtype": dtypes.name_of(self.dtype),
-            "stream": STREAM,
-            "bigin": bigin.__version__,
-        }
+        record: Record = {"method": self.method, "parameters": dict(self.parameters)}
+        record |= common(self.seed, self.name, self.shape, self.dtype)
         if self.padding_idx is not None:
             record["padding_idx"] = self.padding_idx
         if self.name_from is not None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-import bigin
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.record import Record
@@ -19,14 +18,14 @@ from bigin.core.regions import Shape
 from bigin.core.text import parse_shape
 from bigin.fillers.filler import Filler
 from bigin.fillers.values import ValuesFiller
-from bigin.spec.spec import STREAM
+from bigin.spec.spec import common
 
 LARGEST = 8 << 20  # bytes of a tensor's record; a file's header holds 100 MB for all of them
 
 
 @dataclass(frozen=True, eq=False)
 class ValuesSpec:
-    """Values that are given, in a dtype. name and seed decide none of them; they are what the record says."""
+    """Given values, in a dtype. name and seed affect none of them, and are only kept in the record."""
 
     values: np.ndarray[Any, Any]
     name: str = ""
@@ -64,12 +63,7 @@ class ValuesSpec:
         return {
             "method": "values",
             "values": {"zlib": base64.b64encode(packed).decode(), "equal_along": once},
-            "seed": self.seed,
-            "name": self.name,
-            "shape": list(self.shape),
-            "dtype": dtypes.name_of(self.dtype),
-            "stream": STREAM,
-            "bigin": bigin.__version__,
+            **common(self.seed, self.name, self.shape, self.dtype),
         }
 
     @classmethod

@@ -23,7 +23,7 @@ class DeviceTarget(Target):
         return Grid(self.shape, tuple(max(1, size) for size in self.shape))
 
     def start(self) -> None:
-        """Makes stale what a backward pass of torch has saved of the old values."""
+        """Invalidates what a backward pass of torch has saved of the old values."""
         torch, owner = sys.modules.get("torch"), self.array.owner
         if torch is not None and isinstance(owner, torch.Tensor) and not owner.is_inference():
             torch.autograd.graph.increment_version(owner)

@@ -97,7 +97,7 @@ def new_dump(folder: Any, name: str, world_size: Any, *, scored: bool, overwrite
         raise InputError(f"expected world_size to be an integer of 1 or more, got {world_size!r}")
     if "://" in str(folder):
         raise InputError(f"expected a local folder for a dump, got {folder}; copy the files there")
-    dump = Dump(Path(folder), dotted(name) or UNNAMED, int(world_size.__index__()), scored)
+    dump = Dump(Path(folder), dotted(name) or UNNAMED, int(world_size.__index__()), scored=scored)
     try:
         dump.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -140,4 +140,4 @@ def dump_at(place: Any) -> tuple[Dump, Record] | None:
     if not isinstance(rows, list) or not rows or not all(isinstance(n, int) and n >= 0 for n in rows):
         raise InputError(f"{found[0]}: expected the record of a dump, got rows {rows!r:.50}; write the dump again")
     scored = record.get("scores") is not None
-    return Dump(found[0].parent, found[0].name.removesuffix(RECORD), len(rows), scored), record
+    return Dump(found[0].parent, found[0].name.removesuffix(RECORD), len(rows), scored=scored), record

@@ -54,7 +54,7 @@ class FileTarget(Target):
 
     def grid(self, size: int = 0) -> Grid:
         """Regions that are one stretch of the file."""
-        return _stretches(self.shape, max(size, BLOCK) // self.dtype.itemsize, self.fortran)
+        return _stretches(self.shape, max(size, BLOCK) // self.dtype.itemsize, fortran=self.fortran)
 
     def block_memory(self, size: int = 0) -> int:
         """The block, and its copy where the file has another order of axes or bytes."""
@@ -69,7 +69,7 @@ class FileTarget(Target):
         return (self.stored_dtype is self.dtype or self.stored_dtype == self.dtype) and not self.fortran
 
     def block(self, region: Region, scratch: Scratch) -> Parts:
-        """Scratch, which goes to the file's stretch."""
+        """Parts of the buffer, which are written to the file."""
         made = scratch.array(extent(region), self.dtype)
         yield region, made
         data = made if self._as_made else self._as_stored(made)
@@ -171,12 +171,12 @@ class FileTarget(Target):
         assert self.file is not None
         try:
             lock = Lock(temporary, self.label)
-        except FileNotFoundError:  # another process had it, and has given it its name by now
+        except FileNotFoundError:  # another process has finished the file by now
             raise self._made_by_another() from None
         if not temporary.exists() or not os.path.samestat(temporary.stat(), os.fstat(self.file.fileno())):
             lock.release()
             raise self._made_by_another()
-        made = temporary  # what goes again if anything fails
+        made = temporary  # what is removed if anything fails
         try:
             self.check_missing()
             self.file.truncate(0)
@@ -257,7 +257,7 @@ class FileTarget(Target):
 
 
 @lru_cache(1024)
-def _stretches(shape: Shape, elements: int, fortran: bool) -> Grid:
+def _stretches(shape: Shape, elements: int, *, fortran: bool) -> Grid:
     """The grid of an array's stretches of at most so many elements; one object for all tensors of a shape."""
     if fortran:
         return Grid(shape, block_of_rows(shape[::-1], elements)[::-1])

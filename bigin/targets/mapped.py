@@ -88,4 +88,4 @@ def npy_layout(path: Path, dtype: np.dtype[Any] | None) -> Layout:
             raise InputError(f"{path}: expected a dtype, as a .npy header has no name for {stored}; give dtype=")
         stored = dtypes.DTYPES[name]
     fortran = header.flags.f_contiguous and not header.flags.c_contiguous
-    return Layout([path], header.offset, header.shape, header.shape, stored, fortran)
+    return Layout([path], header.offset, header.shape, header.shape, stored, fortran=fortran)

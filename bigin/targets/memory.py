@@ -88,7 +88,7 @@ class TensorTarget(MemoryTarget):
         dtype = dtypes.parse_dtype(tensor.dtype)
         plain = tensor.detach() if tensor.requires_grad else tensor
         try:
-            if dtypes.name_of(dtype) in dtypes.ML_DTYPES:  # numpy has no name for these: pass their bits
+            if dtypes.name_of(dtype) in dtypes.ML_DTYPES:  # numpy does not have these dtypes: view their bits
                 bits = plain.view(torch.uint8 if dtype.itemsize == 1 else torch.int16)
                 super().__init__(bits.numpy().view(dtype))
             else:
@@ -100,13 +100,13 @@ class TensorTarget(MemoryTarget):
         self.torch, self.tensor = torch, tensor
 
     def start(self) -> None:
-        """Makes stale what a backward pass has saved of the old values."""
-        if not self.tensor.is_inference():  # those count no versions
+        """Invalidates what a backward pass has saved of the old values."""
+        if not self.tensor.is_inference():  # inference tensors have no version counter
             self.torch.autograd.graph.increment_version(self.tensor)
 
 
 def memory_target(target: Any) -> MemoryTarget | None:
-    """The memory of an array, tensor or buffer, without a copy; None where it has none to lend."""
+    """The memory of an array, tensor or buffer, without a copy; None if it does not share its memory."""
     if isinstance(target, np.ndarray):
         return MemoryTarget(np.asarray(target))  # np.matrix, say, has views of its own kind
     torch = sys.modules.get("torch")  # whoever has a tensor has imported it

@@ -89,7 +89,7 @@ class ModelTarget(Target):
         return ModelGrid.of([member.grid(size) for member, size in zip(self._members, self._sizes(size), strict=True)])
 
     def block_memory(self, size: int = 0) -> int:
-        """What the greediest tensor needs."""
+        """The memory for the tensor that needs most."""
         pairs = zip(self._members, self._sizes(size), strict=True)
         return max((member.block_memory(size) for member, size in pairs), default=0)
 
@@ -107,7 +107,7 @@ class ModelTarget(Target):
             yield (region[0], *part), values[None]
 
     def _size(self, region: Region, scratch: Scratch) -> None:
-        """Has the buffer divided as the tensor's values want it, and not as those of the greediest one."""
+        """Divides the buffer as it suits this tensor, not the one that needs most."""
         if self.region_bytes:
             scratch.part = self.region_bytes[region[0][0]]
 

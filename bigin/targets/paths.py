@@ -16,7 +16,7 @@ from bigin.core.paths import expand
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 FILE = "file://"
 
-# Endings that say what a file is, so that nothing else is made under such a name.
+# Endings of other formats: no zarr array or group is made under such a name.
 RAW = "raw values"
 OTHER_FORMATS = {
     ".bin": RAW, ".dat": RAW, ".raw": RAW, ".csv": "text", ".txt": "text", ".json": "JSON",
@@ -96,7 +96,7 @@ def check_path(target: str | os.PathLike[str]) -> None:
         return
     except OSError as error:
         raise InputError(f"{text[:200]}: expected a path that can be used, got one with: {error.strerror}") from None
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe, which a reader waits for, or a device
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe would block; a device is not a target
         raise InputError(f"{path}: expected a file or a folder, got a pipe, a socket or a device")
 
 

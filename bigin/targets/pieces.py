@@ -35,7 +35,7 @@ class PiecesGrid(Grid):
 
 
 class PiecedTensor(Target):
-    """Pieces that make up a tensor: of whole rows in their order, or each from its own start on."""
+    """Pieces that make up a tensor: consecutive rows, or regions that begin at the given starts."""
 
     def __init__(
         self, name: str, pieces: Sequence[FileTarget], starts: Sequence[Shape] = (), shape: Shape | None = None
@@ -89,7 +89,7 @@ class PiecedTensor(Target):
         return out
 
     def is_even(self) -> bool:
-        """Whether it may be written with its neighbours: no."""
+        """False: it cannot be written together with its neighbours."""
         return False
 
     def exists(self) -> bool:

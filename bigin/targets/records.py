@@ -17,7 +17,7 @@ from bigin.core.record import Record as Record
 
 Progress = dict[str, Any]
 KEY = "bigin"  # the attribute of a zarr array that holds its record
-READABLE = 1000  # tensors in a record that people may want to read
+READABLE = 1000  # tensors up to which a record is indented
 JOURNAL = ".bigin.journal"  # the key beside a zarr array's metadata that holds its progress
 
 
@@ -87,7 +87,7 @@ def write_journal(path: Path, progress: Progress) -> None:
 
 
 def remove_journal(path: Path) -> None:
-    """Forgets the progress in a file, for good."""
+    """Removes the progress in a file, also from the disk."""
     partial(path).unlink(missing_ok=True)
     if path.exists():
         path.unlink()

@@ -15,7 +15,7 @@ AT_ONCE = 8  # reads that wait for the disk together: 2000 cold rows took 0.45 s
 
 
 def at_once(read: Callable[[Any], None], parts: Sequence[Any]) -> None:
-    """Several reads side by side: they wait for the disk more than they work."""
+    """Runs several reads concurrently, as they mostly wait for the disk."""
     if len(parts) == 1:
         read(parts[0])
     elif parts:

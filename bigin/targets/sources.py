@@ -1,4 +1,4 @@
-"""What others are copied from: tensors of a checkpoint, a zarr group or array, or .npy files; here or in a store."""
+"""The sources of copies: tensors of a checkpoint, a zarr group or array, or .npy files, local or in a store."""
 
 from __future__ import annotations
 

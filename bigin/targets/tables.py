@@ -37,7 +37,7 @@ def open_rows(table: Any) -> Rows:
 
 
 def as_it_is_now(table: Any) -> Any:
-    """A zarr array opened again, as one that was opened earlier has the shape of that time; a path as it is."""
+    """A zarr array, opened again because its shape may have changed; a path as it is."""
     if not hasattr(table, "store_path"):
         return table
     from bigin.targets.zarr.open import reopened

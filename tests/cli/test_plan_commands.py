@@ -39,7 +39,7 @@ def test_where_there_is_no_terminal_a_line_of_progress_comes_each_half_minute(mo
     clock = SimpleNamespace(monotonic=lambda: now)
     monkeypatch.setattr(printing, "time", clock)
     now = 0.0
-    with printing.progress_bar("w.zarr, part 3", False) as progress:
+    with printing.progress_bar("w.zarr, part 3", quiet=False) as progress:
         for second in range(0, 100, 7):
             now = float(second)
             progress(second << 30, 100 << 30)
@@ -48,11 +48,11 @@ def test_where_there_is_no_terminal_a_line_of_progress_comes_each_half_minute(mo
         "w.zarr, part 3: 70% of 100.0 GiB, 1.07 GB/s, 30 s left",
     ]
     now = 0.0
-    with printing.progress_bar("w", False) as progress:
+    with printing.progress_bar("w", quiet=False) as progress:
         for now in (0.0, 29.0, 31.0):
             progress(int(now), 1000)  # a number of steps
     assert capsys.readouterr().err == "w: 3%, 16 min left\n"
-    with printing.progress_bar("w", True) as progress:
+    with printing.progress_bar("w", quiet=True) as progress:
         assert progress is None
 
 

@@ -142,7 +142,7 @@ def test_throttling_is_waited_out_for_two_minutes_at_most(monkeypatch):
 
     now, pauses = [0.0], []
     monkeypatch.setattr(retries.time, "monotonic", lambda: now[0])
-    held = retries.Retries(True)
+    held = retries.Retries(remote=True)
 
     def pause(seconds, stopping):
         pauses.append(seconds)

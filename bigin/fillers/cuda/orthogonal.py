@@ -76,7 +76,7 @@ class DeviceReflections:
         return view.array(np.float64 if view.itemsize == 8 else np.float32)
 
     def _x(
-        self, rows: tuple[int, int], columns: tuple[int, int], buffer: View, stream: Any, heads: bool = False
+        self, rows: tuple[int, int], columns: tuple[int, int], buffer: View, stream: Any, *, heads: bool = False
     ) -> Any:
         """A tile of X at the start of a buffer, as a 1-d array: 0 above the diagonal, with heads on it if asked."""
         shape = (rows[1] - rows[0], columns[1] - columns[0])

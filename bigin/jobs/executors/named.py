@@ -1,4 +1,4 @@
-"""Executors by what users hand over or write: dask://scheduler:8786, processes:8, mpi."""
+"""Executors as users give them: an object, or a string such as dask://scheduler:8786, processes:8 or mpi."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def processes(text: str) -> int:
 
 @contextmanager
 def running(executor: Any) -> Iterator[Any]:
-    """The executor for as long as it is needed. One that a text names is started, and ended again."""
+    """The executor for as long as it is needed. One that a string names is started here, and ended."""
     if not isinstance(executor, str):
         yield adapted(executor)
     elif executor == "mpi":

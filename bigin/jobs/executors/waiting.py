@@ -7,7 +7,7 @@ from collections.abc import Collection
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
-PAUSE = 0.02  # seconds between two looks at futures that can only be asked
+PAUSE = 0.02  # seconds between two polls of futures that cannot be waited for
 
 
 def done_of(futures: Collection[Any], seconds: float) -> set[Any]:

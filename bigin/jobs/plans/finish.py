@@ -1,4 +1,4 @@
-"""How far a plan has come, and its end: what is stored is counted, and only then the record says complete."""
+"""The status of a plan, and its end: the record becomes complete only after what is stored has been counted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from bigin.targets.paths import local_path
 from bigin.targets.safetensors.checkpoint import CheckpointTarget
 from bigin.targets.target import Target
 
-READERS = 16  # markers that are read at once: in a store on a network they are waited for
+READERS = 16  # markers that are read concurrently, as a store on a network is slow to answer
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Status:
 
 def retries_of(plan: WorkPlan) -> Retries:
     """What retries the operations of a plan's store."""
-    return Retries(local_path(plan.ledger) is None)
+    return Retries(remote=local_path(plan.ledger) is None)
 
 
 def status_of(plan: WorkPlan) -> Status:
@@ -106,7 +106,20 @@ def status_of(plan: WorkPlan) -> Status:
         finished, total = is_finished(plan, retries), total_bytes(plan, retries)
         parts = {which: plan.count(which) for which in (*plan.rounds, FILL)}
         if finished:
-            return Status(plan.target, plan.task, finished, parts, parts, FILL, [], total, total, 0.0, 0.0, 0.0)
+            return Status(
+                plan.target,
+                plan.task,
+                finished=finished,
+                parts=parts,
+                done=parts,
+                round=FILL,
+                missing=[],
+                nbytes=total,
+                total=total,
+                seconds=0.0,
+                rate=0.0,
+                left=0.0,
+            )
         held = {which: retries.attempt(lambda: marked(plan, which)) for which in parts}  # noqa: B023
         rounds = [which for which in parts if len(held[which]) < parts[which]]
         first = rounds[0] if rounds else FILL
@@ -117,7 +130,20 @@ def status_of(plan: WorkPlan) -> Status:
     rate = nbytes / seconds if seconds else 0.0
     left = (total - nbytes) / rate if rate else None
     done = {which: len(held[which]) for which in parts}
-    return Status(plan.target, plan.task, finished, parts, done, first, missing, nbytes, total, seconds, rate, left)
+    return Status(
+        plan.target,
+        plan.task,
+        finished=finished,
+        parts=parts,
+        done=done,
+        round=first,
+        missing=missing,
+        nbytes=nbytes,
+        total=total,
+        seconds=seconds,
+        rate=rate,
+        left=left,
+    )
 
 
 def total_bytes(plan: WorkPlan, retries: Retries) -> int:
@@ -149,7 +175,7 @@ def span(said: Sequence[Mapping[str, Any]]) -> float:
 
 @dataclass(frozen=True)
 class Lacking:
-    """What is not there of a plan: parts without a marker, and parts of which something is missing or short."""
+    """What a plan lacks: parts without a marker, and parts of which something is missing or short."""
 
     unmarked: list[int]
     short: dict[int, str]  # what of the part is the first

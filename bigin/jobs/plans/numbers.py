@@ -1,4 +1,4 @@
-"""Which parts a process does: as a user writes them, or as a scheduler says in the environment."""
+"""Which parts a process does: those that a user names, or that a scheduler assigns in the environment."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from bigin.jobs.plans.work import Done, Options, do_part, is_finished, marked, m
 from bigin.jobs.retries import one_line
 from bigin.jobs.run import Progress
 
-AT_ONCE = 1000  # parts that are submitted and not done: a scheduler has enough to do, and holds no million of tasks
-ATTEMPTS = 5  # at a part, each on a worker that was lost
+AT_ONCE = 1000  # parts that are submitted and not done: enough for a scheduler, which should not hold a million tasks
+ATTEMPTS = 5  # at a part whose worker was lost each time
 LOOK = 5.0  # seconds between two looks for the markers of parts whose futures say nothing
 REPORT = 0.1  # seconds between two reports of progress
 
@@ -82,7 +82,7 @@ class Run:
                 ) from error
 
     def _take(self, future: Any, part: int) -> None:
-        """What became of a part."""
+        """Handles the result of a part."""
         try:
             done: Done = future.result()
         except BrokenExecutor as error:

@@ -56,7 +56,7 @@ class Done:
 
 
 class DoneElsewhere(FillError):  # noqa: N818 (good news)
-    """Another attempt has finished the part that this one is at."""
+    """Another attempt has finished the part that this one is doing."""
 
 
 class Finished(FillError):  # noqa: N818 (good news, too)
@@ -78,7 +78,7 @@ def do_part(place: str, fingerprint: str, which: str, part: int, options: Option
 
 @lru_cache(4)
 def _loaded(place: str, fingerprint: str) -> WorkPlan:
-    data = Retries(local_path(place) is None).attempt(lambda: part_ledger(place).get(KEY))
+    data = Retries(remote=local_path(place) is None).attempt(lambda: part_ledger(place).get(KEY))
     if data is None:
         raise NotFoundError(
             f"{place}: expected a plan there, got nothing on {socket.gethostname()}; put the target on a file system "
@@ -100,7 +100,7 @@ def work(
     options = options or Options()
     if not 0 <= part < plan.count(which):
         raise InputError(f"expected a part from 0 to {plan.count(which) - 1}, got {part}")
-    retries, start = Retries(local_path(plan.ledger) is None), time.time()
+    retries, start = Retries(remote=local_path(plan.ledger) is None), time.time()
     with default_modes(), as_fill_error(plan.target):
         if not options.again and (held := done_before(plan, which, part, retries)) is not None:
             return held
@@ -185,7 +185,7 @@ def marked(plan: WorkPlan, which: str) -> set[int]:
 def _watched(
     plan: WorkPlan, which: str, part: int, options: Options, progress: Progress | None
 ) -> Callable[[int, int], None]:
-    """Progress that gives the part up once another attempt has finished it: a straggler need not go on."""
+    """Progress that stops the part once another attempt has finished it."""
     last = time.monotonic()
 
     def report(done: int, total: int) -> None:
@@ -238,7 +238,7 @@ def _fill(plan: WorkPlan, target: Target, part: int, options: Options, how: tupl
     grid = check_grid(plan, target, filler.region_bytes)
     workers = workers_within(target, filler, options.limits)
     if isinstance(target, FileTarget | CheckpointTarget) and not target.whole():
-        raise DamagedError(  # to reserve its space again would hide what is lost
+        raise DamagedError(  # reserving its space again would hide what was lost
             f"{target.label}: was truncated while it was filled; make the plan again with --overwrite (overwrite=True)"
         )
     target.start()

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ class Computed:
 
     def __reduce__(self) -> Any:
         limits = Limits(self.limits.max_threads, self.limits.max_memory)  # without what this machine said
-        return _rebuild, (dict(self.spec.tensors), self.layouts, limits, self.root)
+        return partial(_rebuild, root=self.root), (dict(self.spec.tensors), self.layouts, limits)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -210,7 +210,7 @@ class Computed:
 
 
 def _rebuild(
-    tensors: Mapping[str, TensorValues], layouts: Mapping[str, ComputedLayout], limits: Limits, root: bool
+    tensors: Mapping[str, TensorValues], layouts: Mapping[str, ComputedLayout], limits: Limits, *, root: bool
 ) -> Computed:
     return Computed(ModelSpec(tensors), layouts, limits, root=root)
 

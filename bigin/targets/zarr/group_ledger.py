@@ -5,27 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from bigin.core.disk import remove_partials, require_space
+from zarr.storage import StorePath
+
+from bigin.core.disk import require_space
 from bigin.core.errors import DamagedError, TargetError
 from bigin.core.record import model_record
-from bigin.targets.records import KEY, Progress, Record
+from bigin.targets.records import KEY, Record
 from bigin.targets.zarr.array import codecs
 from bigin.targets.zarr.chunks import stores_plain_bytes
 from bigin.targets.zarr.cloud import CloudZarr
-from bigin.targets.zarr.cloud_lock import CloudLocked
 from bigin.targets.zarr.group import GroupTarget
-from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
+from bigin.targets.zarr.journal import forget_journal
 from bigin.targets.zarr.ledger import record_of_array
 from bigin.targets.zarr.lossless import check_lossless
+from bigin.targets.zarr.node_ledger import NodeLedger
 from bigin.targets.zarr.private import update_attributes
 
 
-class GroupLedger(CloudLocked):
+class GroupLedger(NodeLedger):
     """The ledger of a group. While it is filled, the group keeps the record of all arrays; then each keeps its own."""
 
     def __init__(self, target: GroupTarget) -> None:
-        super().__init__(target.label)
+        super().__init__(target)
         self.target = target
+
+    @property
+    def _path(self) -> StorePath:
+        return self.target.group.store_path
 
     def lock(self) -> None:
         """Of a local store's folder. It keeps other fills of the group away, not those of one array in it."""
@@ -88,29 +94,8 @@ class GroupLedger(CloudLocked):
         arrays = {name: self.target.arrays[name].array for name in records}
         update_attributes({name: {KEY: record} for name, record in records.items()}, arrays)
 
-    def resume(self) -> None:
-        self._remove_partials()
-
-    def clean(self) -> None:
-        self._remove_partials()
-        self.forget()
-
-    def _remove_partials(self) -> None:
-        """Removes temporary files of a process that died."""
-        if self.target.folder is not None:
-            remove_partials(self.target.folder)
-
-    def checkpoint(self, progress: Progress) -> None:
-        """Brings a local store's chunks to the disk, and only then keeps the journal."""
-        self._check_lock()
-        self.target.bring_to_disk()
-        keep_journal(self.target.group.store_path, self.target.folder, progress)
-
-    def progress(self) -> Progress | None:
-        return kept_journal(self.target.group.store_path, self.target.folder)
-
     def forget(self) -> None:
-        forget_journal(self.target.group.store_path, self.target.folder)
+        super().forget()
         if self.target.folder is not None:  # what fills of single arrays have left
             for target in self.target.arrays.values():
                 forget_journal(target.array.store_path, target.folder)
@@ -118,6 +103,7 @@ class GroupLedger(CloudLocked):
     def finish(self, record: Record) -> None:
         """Brings the chunks to the disk, keeps every array's record and what goes beside, then forgets the group's."""
         target = self.target
+        self._check_lock()
         target.bring_to_disk()
         for name, member in target.arrays.items():
             if not member.whole():

@@ -58,7 +58,7 @@ def forget_journal(path: StorePath, folder: Path | None) -> None:
 
 @contextmanager
 def _refusal(store: Store) -> Iterator[None]:
-    """Takes no notice of a store that is not zarr's own and does not take the journal's key."""
+    """Ignores the errors of stores other than zarr's own, which may not accept the journal's key."""
     try:
         yield
     except Exception as error:

@@ -9,25 +9,29 @@ from typing import Any
 
 import zarr
 from zarr.errors import ContainsArrayError, ContainsGroupError
+from zarr.storage import StorePath
 
-from bigin.core.disk import remove_partials, remove_stale, require_space
+from bigin.core.disk import remove_stale, require_space
 from bigin.core.errors import DamagedError, ExistsError, InputError, TargetError
 from bigin.targets.lock import Lock
-from bigin.targets.records import KEY, Progress, Record
+from bigin.targets.records import KEY, Record
 from bigin.targets.zarr.array import ZarrTarget
 from bigin.targets.zarr.chunks import stores_plain_bytes
-from bigin.targets.zarr.cloud_lock import CloudLocked
-from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
 from bigin.targets.zarr.lossless import check_lossless
+from bigin.targets.zarr.node_ledger import NodeLedger
 from bigin.targets.zarr.private import replace_attributes
 
 
-class ZarrLedger(CloudLocked):
+class ZarrLedger(NodeLedger):
     """The ledger of a zarr array."""
 
     def __init__(self, target: ZarrTarget) -> None:
-        super().__init__(target.label)
+        super().__init__(target)
         self.target = target
+
+    @property
+    def _path(self) -> StorePath:
+        return self.target.array.store_path
 
     def lock(self) -> None:
         """Of a local store's folder, so that nothing is left behind. Other stores have no locks."""
@@ -87,33 +91,12 @@ class ZarrLedger(CloudLocked):
             self.lock()
         self._remove_partials()
 
-    def resume(self) -> None:
-        """Nothing is open between the chunks; only temporary files may be left."""
-        self._remove_partials()
-
-    def clean(self) -> None:
-        self._remove_partials()
-        self.forget()
-
     def _remove_partials(self) -> None:
-        """Removes the temporary files of a process that died."""
-        folder = self.target.folder
-        if folder is None:
-            return
-        remove_partials(folder)
-        for group in folder.parents[: len(Path(self.target.path).parts)]:
-            remove_stale(group)
-
-    def checkpoint(self, progress: Progress) -> None:
-        self._check_lock()
-        self.target.bring_to_disk()
-        keep_journal(self.target.array.store_path, self.target.folder, progress)
-
-    def progress(self) -> Progress | None:
-        return kept_journal(self.target.array.store_path, self.target.folder)
-
-    def forget(self) -> None:
-        forget_journal(self.target.array.store_path, self.target.folder)
+        """Removes the temporary files of a process that died, also those of the metadata of the groups above."""
+        super()._remove_partials()
+        if self.target.folder is not None:
+            for group in self.target.folder.parents[: len(Path(self.target.path).parts)]:
+                remove_stale(group)
 
     def finish(self, record: Record) -> None:
         target = self.target

@@ -1,4 +1,4 @@
-"""Whether what a zarr array stores is what is read back: its codecs may round values, as BitRound and Quantize do."""
+"""Whether a zarr array returns the values that were stored: codecs such as BitRound and Quantize round them."""
 
 from __future__ import annotations
 
