@@ -99,7 +99,7 @@ def main(
     if markdown:
         click.echo(report.markdown(results, machine))
     else:
-        Console(width=None if sys.stdout.isatty() else 200).print(report.table(results))
+        report.print_results(results)
     behind = compared(found, before) if before is not None else False
     sys.exit(behind or any(result.wrong for result in results))
 

@@ -18,9 +18,8 @@ import tempfile
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from bigin.cli.layout import print_table
 from bigin.core.text import size_text
 
 CONFIG = {
@@ -101,14 +100,14 @@ def main(layers: int, repeats: int, folder: Path) -> None:
         for way in WAYS:
             os.sync()
             samples[way].append(measured(way, layers, folder))
-    shown = Table("way", "seconds", "of CPU time", "GB/s", "peak of memory")
+    rows = []
     for way, found in samples.items():
         seconds = statistics.median(each[0] for each in found)
         cpu = statistics.median(each[1] for each in found)
         peak = max(each[2] for each in found)
-        rate = f"{found[0][3] / seconds / 1e9:.2f}"
-        shown.add_row(way, f"{seconds:.1f}", f"{cpu:.1f}", rate, size_text(peak >> 20 << 20))
-    Console(width=None if sys.stdout.isatty() else 120).print(shown)
+        rate = f"{found[0][3] / seconds / 1e9:.3g}"
+        rows.append((way, f"{seconds:.1f}", f"{cpu:.1f}", rate, size_text(peak >> 20 << 20)))
+    print_table("medians", ("way", "seconds", "of CPU time", "GB/s", "peak of memory"), rows)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from bench.measure import new_folder
+from bigin.cli.layout import print_table
 from bigin.core.text import parse_size, size_text
 
 COLUMNS = 4096
@@ -123,9 +122,8 @@ def main(largest: str, chunks: int, chunk_size: str, folder: Path, clock: str, s
     most, free = max(one.nbytes for group in groups for one in group), shutil.disk_usage(folder).free
     if free < most * 1.1:
         raise click.UsageError(f"expected {size_text(most)} of disk in {folder}, got {size_text(free)} free")
-    shown = Table(
-        "fill", f"GB/s ({clock})", "of the first", "CPU time a chunk", "peak of memory", "of that, the fill's"
-    )
+    columns = ("fill", f"GB/s ({clock})", "of the first", "CPU time a chunk", "peak of memory", "of that, the fill's")
+    rows = []
     for group in groups:
         first = None
         for one in group:
@@ -134,8 +132,8 @@ def main(largest: str, chunks: int, chunk_size: str, folder: Path, clock: str, s
             first = speed if first is None else first
             each = f"{1e6 * found.cpu / one.count:.0f} us" if one.count else ""
             peak, own = size_text(found.peak >> 20 << 20), f"{(found.peak - found.before) / (1 << 20):.1f} MiB"
-            shown.add_row(one.name, f"{speed:.3g}", f"{speed / first:.2f}", each, peak, own)
-    Console(width=None if sys.stdout.isatty() else 140).print(shown)
+            rows.append((one.name, f"{speed:.3g}", f"{speed / first:.2f}", each, peak, own))
+    print_table("growth", columns, rows)
 
 
 if __name__ == "__main__":

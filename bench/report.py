@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import platform
 from dataclasses import dataclass, replace
@@ -10,16 +11,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from bench.cases import Case
 from bench.measure import Spread
 from bench.setting import cores
+from bigin.cli.layout import print_table
 from bigin.core.text import size_text
 from bigin.rng.instructions import instruction_set
 
 PACKAGES = ("numpy", "numba", "zarr", "torch", "dask", "jax", "mkl_random", "randomgen", "dgen-py")
-COLUMNS = ("case", "size", "bigin GB/s", "peer", "peer GB/s", "ratio", "aim", "")
+COLUMNS = ("case", "size", "bigin GB/s", "peer", "peer GB/s", "ratio", "aim", "verdict")
 README = ("case", "instructions", "bigin", "peer", "its values from an index", "ratio (lowest - highest)", "aim")
 
 
@@ -82,22 +82,17 @@ class Result:
 
 
 def number(spread: Spread | None, unit: str = "") -> str:
-    """The median, with the lowest and the highest sample."""
+    """The median in three digits, with the lowest and the highest sample in as many places."""
     if spread is None:
         return "-"
     low, high = min(spread.samples), max(spread.samples)
-    digits = 1 if spread.median >= 10 else 2
-    return f"{spread.median:.{digits}f}{unit} ({low:.{digits}f} - {high:.{digits}f})"
+    digits = max(0, 2 - math.floor(math.log10(spread.median))) if spread.median > 0 else 0
+    return f"{spread.median:,.{digits}f}{unit} ({low:,.{digits}f} - {high:,.{digits}f})"
 
 
-def table(results: list[Result]) -> Table:
-    """For a terminal."""
-    shown = Table(title="median (lowest - highest) of alternating runs")
-    for column in COLUMNS:
-        shown.add_column(column, overflow="fold")
-    for result in results:
-        shown.add_row(*result.cells(), style=None if result.verdict == "met" else "yellow")
-    return shown
+def print_results(results: list[Result]) -> None:
+    """Print the table."""
+    print_table("median (lowest - highest) of alternating runs", COLUMNS, [result.cells() for result in results])
 
 
 def markdown(results: list[Result], machine: dict[str, Any]) -> str:

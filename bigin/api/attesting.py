@@ -20,6 +20,7 @@ from bigin.core.limits import Limits
 from bigin.core.names import dotted
 from bigin.core.paths import expand
 from bigin.core.record import Record, model_record
+from bigin.core.text import agree, counted
 from bigin.core.threads import map_threads
 from bigin.jobs.digests import digest_specified, digest_stored
 from bigin.spec.model import ModelSpec, TensorValues
@@ -183,7 +184,8 @@ class AttestationCheck:
     def _repr_html_(self) -> str:
         lines = [("different", self.different), ("missing", self.missing), ("extra", self.extra)]
         counts = ", ".join(f"{len(names)} {what}" for what, names in lines if names)
-        facts = {"result": f"all {self.total:,} tensors equal" if self.equal else f"{counts} of {self.total:,} tensors"}
+        total = counted(self.total, "tensor")
+        facts = {"result": f"{agree(self.total, '', 'all ')}{total} equal" if self.equal else f"{counts} of {total}"}
         rows = [[name, what] for what, names in lines for name in names]
         return card(self.target, facts, listing(["tensor", "is"], rows) if rows else "")
 

@@ -120,7 +120,7 @@ class Plan:
         return self._data.fingerprint
 
     def __repr__(self) -> str:
-        return f"<bigin.Plan {self.fingerprint}: {self._data.task} {self.target} in {self.parts} parts>"
+        return f"<bigin.Plan {self.fingerprint}: {self._data.task} {self.target} in {counted(self.parts, 'part')}>"
 
     def _repr_html_(self) -> str:
         record = self._data.record
@@ -128,7 +128,8 @@ class Plan:
             "task": self._data.task,
             "values": counted(len(record["tensors"]), "tensor") if "tensors" in record else spec_of(record),
             "parts": f"{self.parts:,} of {counted(self._data.regions, 'region')}",
-            "prepared in": ", ".join(f"{name} ({count:,} parts)" for name, count in self.rounds.items()) or None,
+            "prepared in": ", ".join(f"{name} ({counted(count, 'part')})" for name, count in self.rounds.items())
+            or None,
             "fingerprint": self.fingerprint,
         }
         return card(self.target, facts)

@@ -11,6 +11,7 @@ import click
 
 import bigin
 from bigin.cli.commands import Command
+from bigin.cli.layout import print_table
 from bigin.cli.models import configuration
 from bigin.cli.options import (
     PATH,
@@ -24,8 +25,8 @@ from bigin.cli.options import (
     run_options,
     sample_options,
 )
-from bigin.cli.printing import print_table, progress_bar
-from bigin.core.text import counted
+from bigin.cli.printing import progress_bar
+from bigin.core.text import agree, counted
 
 if TYPE_CHECKING:
     from bigin.inspect.model_check import ModelCheck
@@ -137,8 +138,6 @@ def conclusion(result: ModelCheck) -> str:
     count, wrong = len(result.tensors), len(result.wrong)
     part = "" if result.sample == 1 else f", {100 * result.sample:g}% of the values read"
     if result.right:
-        return (
-            f"{result.target}: {counted(count, 'tensor')} {'looks' if count == 1 else 'look'} as {result.by} says{part}"
-        )
-    verb = "does" if wrong == 1 else "do"
+        return f"{result.target}: {counted(count, 'tensor')} {agree(count, 'looks', 'look')} as {result.by} says{part}"
+    verb = agree(wrong, "does", "do")
     return f"{result.target}: {wrong} of {counted(count, 'tensor')} {verb} not look as {result.by} says{part}"

@@ -11,7 +11,7 @@ import click
 from bigin.cli.commands import Command
 from bigin.cli.options import PATH, json_option, storage_option
 from bigin.cli.printing import print_entries
-from bigin.core.text import size_text
+from bigin.core.text import counted, rate_text, size_text
 
 HELP = """Show what this machine offers: versions, CPU, GPU, memory, the cache of kernels, disk, stores.
 
@@ -55,7 +55,7 @@ def _versions(versions: dict[str, str | None]) -> Iterator[str]:
 
 
 def _cpu(cpu: dict[str, Any]) -> Iterator[str]:
-    yield f"{cpu['name']}, {cpu['usable_cores']} of {cpu['cores']} cores usable, {' '.join(cpu['features'])}"
+    yield f"{cpu['name']}, {cpu['usable_cores']} of {counted(cpu['cores'], 'core')} usable, {' '.join(cpu['features'])}"
     tiles = ", ".join(f"{rows} x {columns} in {dtype}" for dtype, (rows, columns) in cpu["tile"].items())
     yield f"kernels for {cpu['instruction_set']}; tile of matrix products: {tiles}"
 
@@ -84,14 +84,14 @@ def _cache(cache: dict[str, Any]) -> Iterator[str]:
         yield "not kept, as BIGIN_CACHE_DIR is empty"
         return
     written = "" if cache["writable"] else "; cannot be written: set BIGIN_CACHE_DIR to another folder"
-    yield f"{cache['folder']}: {cache['files']} files, {size_text(cache['bytes'])}{written}"
+    yield f"{cache['folder']}: {counted(cache['files'], 'file')}, {size_text(cache['bytes'])}{written}"
 
 
 def _disk(disk: dict[str, Any]) -> Iterator[str]:
     if disk["write_speed"] is None:
         speed = f"not measured: {disk['reason'] or 'too little space'}"
     else:
-        speed = f"writes {disk['write_speed'] / 1e9:.2f} GB/s, synced every 16 MiB"
+        speed = f"writes {rate_text(disk['write_speed'])}, synced every 16 MiB"
     yield f"{disk['folder']}: {size_text(disk['free'])} free; {speed}"
 
 
@@ -99,7 +99,7 @@ def _store(store: dict[str, Any]) -> Iterator[str]:
     if store["reason"]:
         yield f"cannot be used: {store['reason']}"
         return
-    speed = f"{store['write_speed'] / 1e9:.2f} GB/s by {store['requests']} requests at once"
+    speed = f"{rate_text(store['write_speed'])} by {counted(store['requests'], 'request')} at once"
     yield f"{store['url']}: can be listed, read and written; takes {speed}"
     lock = "a lock keeps other writers away" if store["create_only"] else "no lock keeps other writers away"
     yield f"{'honours' if store['create_only'] else 'does not honour'} create-only requests: {lock}"

@@ -28,7 +28,7 @@ from bigin.cli.options import (
     write_options,
 )
 from bigin.cli.printing import progress_bar, summary
-from bigin.core.text import counted, duration_text, size_text
+from bigin.core.text import counted, duration_text, rate_text, size_text
 
 if TYPE_CHECKING:
     from bigin.jobs.preview import Preview
@@ -115,4 +115,4 @@ def print_preview(preview: Preview, *, as_json: bool) -> None:
     if preview.rate is not None and preview.seconds is not None:
         first = ", and its preparation first" if preview.prepares else ""
         time = duration_text(preview.seconds)
-        click.echo(f"time    about {time} at {preview.rate / 1e9:.2f} GB/s, measured beside the target{first}")
+        click.echo(f"time    about {time} at {rate_text(preview.rate)}, measured beside the target{first}")

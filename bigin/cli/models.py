@@ -12,6 +12,7 @@ import click
 
 import bigin
 from bigin.cli.commands import Command
+from bigin.cli.layout import print_table
 from bigin.cli.options import (
     PATH,
     OwnCode,
@@ -30,7 +31,7 @@ from bigin.cli.options import (
     write_options,
 )
 from bigin.cli.plans import Planning, keep, planned
-from bigin.cli.printing import outcome, print_entries, print_table, progress_bar
+from bigin.cli.printing import outcome, print_entries, progress_bar
 from bigin.core.collector import paused
 from bigin.core.errors import InputError
 from bigin.core.text import counted, size_text

@@ -1,103 +1,34 @@
-"""What commands print: tables, lists, a progress bar and closing lines."""
+"""What commands print: lists, a progress bar and closing lines."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from bigin.cli.layout import in_notebook, strong, text_width, wrapped_text
 from bigin.core.compiling import LONG, clock
-from bigin.core.text import counted, duration_text, size_text
+from bigin.core.text import agree, counted, duration_text, rate_text, size_text
 
 if TYPE_CHECKING:
     from bigin.jobs.compare import Verification
     from bigin.jobs.report import Report
 
-NARROWEST, WIDEST = 40, 100  # columns that text is wrapped to
-LEAST = 40  # columns of a table's wrapped column
+WIDEST = 100  # columns that text is wrapped to
 SHOWN = 20  # differences that are printed
 LISTED = 5  # names in a line about many
 
 
-def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrapped: str = "", footer: str = ""
-) -> None:
-    """Print rows of cells, on the width of the terminal, or in a pipe on COLUMNS or 80 columns.
-
-    In a pipe only the column `wrapped` is wrapped: names and numbers stay whole, so that they can be searched for, and
-    the table is wider where they need it. No cell is read as rich's markup, as names may hold brackets.
-    """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console, cells = Console(color_system=None if in_notebook() else "auto"), [list(map(Text, row)) for row in rows]
-    table = Table(title=Text(title, "italic"))
-    if console.is_terminal:
-        for column in columns:
-            table.add_column(Text(column), overflow="fold")
-    else:
-        widths = [max(cell.cell_len for cell in column) for column in zip(map(Text, columns), *cells, strict=True)]
-        borders = 3 * len(columns) + 1
-        if wrapped:
-            at = columns.index(wrapped)
-            widths[at] = max(min(LEAST, widths[at]), widths[at] - max(0, sum(widths) + borders - console.width))
-        console = Console(width=max(console.width, sum(widths) + borders))
-        if Text(title).cell_len <= sum(widths) + borders and not (in_notebook() or console.options.ascii_only):
-            click.echo(piped_table(title, columns, cells, widths, console))
-            if footer:
-                click.echo(footer)
-            return
-        for column, width in zip(columns, widths, strict=True):
-            table.add_column(Text(column), overflow="fold", width=width)
-    for row in cells:
-        table.add_row(*row)
-    console.print(table)
-    if footer:
-        click.echo(footer)
-
-
-def piped_table(title: str, columns: Sequence[str], cells: Sequence[Any], widths: Sequence[int], console: Any) -> str:
-    """The lines that rich prints of a table, in a tenth of its time: a model has thousands of tensors."""
-    from rich.cells import cell_len, set_cell_size
-    from rich.text import Text
-
-    def rule(left: str, stroke: str, between: str, right: str) -> str:
-        return left + between.join(stroke * (width + 2) for width in widths) + right
-
-    def row(texts: Sequence[Any], bar: str) -> Iterator[str]:
-        wrapped = [
-            [text.plain]
-            if text.cell_len <= width and "\n" not in text.plain
-            else [line.plain.rstrip() for line in text.wrap(console, width, overflow="fold")]
-            for text, width in zip(texts, widths, strict=True)
-        ]
-        for parts in zip_longest(*wrapped, fillvalue=""):
-            padded = (set_cell_size(part, width) for part, width in zip(parts, widths, strict=True))
-            yield f"{bar} " + f" {bar} ".join(padded) + f" {bar}"
-
-    top = rule("┏", "━", "┳", "┓")
-    lines = [top, *row([Text(column) for column in columns], "┃"), rule("┡", "━", "╇", "┩")]
-    for texts in cells:
-        lines += row(texts, "│")
-    left = (len(top) - cell_len(title)) // 2
-    head = " " * left + title + " " * (len(top) - cell_len(title) - left)
-    return "\n".join([head, *lines, rule("└", "─", "┴", "┘")])
-
-
 def print_entries(entries: Iterable[tuple[str, Sequence[str]]], footer: str = "") -> None:
     """Print names, each with some lines about it, wrapped to the terminal's width, or to 80 columns in a pipe."""
-    width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns))
+    width = min(WIDEST, text_width())
     for name, lines in entries:
-        click.secho("\n".join(textwrap.wrap(name, width)), bold=True)
+        click.echo(strong("\n".join(textwrap.wrap(name, width))))
         for line in lines:
             click.echo(_wrap(line, width, 4))
     if footer:
@@ -132,16 +63,11 @@ class Lines:
         self.last = now
         rate = (done - self.first) / (now - self.start)
         left = f", {duration_text((total - done) / rate)} left" if rate else ""
-        size = f" of {size_text(total)}, {rate / 1e9:.2f} GB/s" if total > SMALL else ""
+        size = f" of {size_text(total)}, {rate_text(rate)}" if total > SMALL else ""
         click.echo(f"{self.label}: {100 * done // total}%{size}{left}", err=True)
 
 
 SMALL = 1 << 20  # below this a total is a number of steps, not of bytes
-
-
-def in_notebook() -> bool:
-    """Return whether the command was given in a notebook, whose pseudo-terminal keeps every control code as text."""
-    return "JPY_PARENT_PID" in os.environ  # jupyter_client sets it for the processes of a kernel
 
 
 @contextmanager
@@ -196,25 +122,25 @@ def outcome(report: Report, what: str, values: str) -> str:
 
 
 def verdict(result: Verification, remedy: str = "--repair fills it again") -> str:
-    """Return what a verification says: a line for each region that differs, and a line for all."""
-    lines = []
+    """Return what a verification says: a text for each region that differs, and a line for all."""
+    lines: list[str] = []
     for told in (result.tensors, [str(difference) for difference in result.differences]):
-        lines += told[:SHOWN]
+        lines += map(wrapped_text, told[:SHOWN])
         if len(told) > SHOWN:
             lines.append(f"... and {len(told) - SHOWN} more")
     if result.skipped:
-        lines.append(f"{counted(len(result.skipped), 'tensor')} skipped by the recipe: {listed(result.skipped)}")
+        skipped = f"{counted(len(result.skipped), 'tensor')} skipped by the recipe: {listed(result.skipped)}"
+        lines.append(wrapped_text(skipped))
     which = "all" if result.regions == result.total else f"{result.regions} of {result.total}"
     count = len(result.differences)
+    differ = f"{counted(count, 'region')} {agree(count, 'differs', 'differ')}"
     if result.equal:
         outcome = "equal"
     elif result.by:
-        differ = f"{counted(count, 'region')} {'differs' if count == 1 else 'differ'}"
         tensors = counted(len(result.tensors), "tensor")
         outcome = " and ".join([differ] * bool(count) + [f"{tensors} not as expected"] * bool(result.tensors))
     else:
-        which_differ = "1 region differs" if count == 1 else f"{count} regions differ"
-        outcome = f"{which_differ}; " + ("repaired" if result.repaired else remedy)
+        outcome = f"{differ}; " + ("repaired" if result.repaired else remedy)
     speed = pace(result.nbytes, result.seconds)
     lines.append(f"{result.target}: {which} regions compared with {result.wanted}: {outcome}; {speed}")
     return "\n".join(lines)
@@ -227,4 +153,4 @@ def listed(names: Sequence[str]) -> str:
 
 def pace(nbytes: int, seconds: float) -> str:
     """Return how much was done, and how fast."""
-    return f"{size_text(nbytes)} in {seconds:.2f} s, {nbytes / max(seconds, 1e-9) / 1e9:.2f} GB/s"
+    return f"{size_text(nbytes)} in {seconds:.2f} s, {rate_text(nbytes / max(seconds, 1e-9))}"

@@ -10,6 +10,7 @@ import click
 import bigin
 from bigin.cli.checking import number
 from bigin.cli.commands import Command
+from bigin.cli.layout import print_table
 from bigin.cli.options import (
     PATH,
     LayoutOptions,
@@ -25,7 +26,7 @@ from bigin.cli.options import (
     sample_options,
 )
 from bigin.cli.plans import Planning, keep, planning_options
-from bigin.cli.printing import print_table, progress_bar
+from bigin.cli.printing import progress_bar
 
 HELP = """Describe TARGET: its layout, its provenance record, and the statistics of its values with the expected ones.
 
@@ -146,15 +147,15 @@ def show_model(
             (
                 each.tensor,
                 f"{'x'.join(map(str, each.shape)) or 'scalar'} {each.dtype}",
-                each.wanted,
                 number(each.mean),
                 number(each.std),
                 number(each.expected_std),
+                each.wanted,
                 "; ".join(finding.text for finding in each.findings) or ("ok" if each.wanted else ""),
             )
             for each in result.tensors
         ]
-        columns = ("tensor", "shape", "method", "mean", "std", "expected std", "verdict")
+        columns = ("tensor", "shape", "mean", "std", "expected std", "method", "verdict")
         print_table(result.target, columns, cells, wrapped="verdict")
     if not result.right:
         context.exit(1)

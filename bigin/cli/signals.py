@@ -11,6 +11,7 @@ import click
 
 import bigin
 from bigin.cli.commands import Command
+from bigin.cli.layout import print_table, print_text
 from bigin.cli.models import configuration
 from bigin.cli.options import (
     PATH,
@@ -24,14 +25,13 @@ from bigin.cli.options import (
     own_code_options,
     recipe_options,
 )
-from bigin.cli.printing import print_table
 from bigin.core.text import counted
 
 if TYPE_CHECKING:
     from bigin.inspect.propagation import Signal
 
 DECADES = 3  # of the scale, on both sides of 1
-STEPS = 4  # characters for each
+STEPS = 3  # characters for each
 
 HELP = """Propagate a random batch through the layers of a model that RECIPE would fill. Nothing is written.
 
@@ -139,14 +139,14 @@ def measure_configuration(
     footer = f"{counted(hidden, 'module')} within blocks between the first and the last are left out" if hidden else ""
     print_table(f"{code.config}, a batch of {batch}", columns, [cells(row) for row in rows], footer=footer)
     for line in result.conclusions():
-        click.echo(line)
+        print_text(line)
 
 
 def print_signal(result: Signal, title: str) -> None:
     """Print a row for each layer, with its variances on a logarithmic scale, and a line for each batch."""
     rows = [
         (
-            ("> " if layer.fresh else "  ") + layer.name,
+            layer.name + " *" * layer.fresh,
             "x".join(map(str, layer.shape)),
             f"{layer.activation:.3g}",
             f"{layer.gradient:.3g}",
@@ -156,11 +156,11 @@ def print_signal(result: Signal, title: str) -> None:
     ]
     head = "1e-3" + " " * (DECADES * STEPS - 5) + "1" + " " * (DECADES * STEPS - 3) + "1e3"
     columns = ("layer", "shape", "activations", "gradients", head)
-    print_table(title, columns, rows, footer="> first layer of a batch; a activations, g gradients, x both")
+    print_table(title, columns, rows, footer="* first layer of a batch; a activations, g gradients, x both")
     for chain in result.chains():
-        click.echo(conclusion(chain, plain=result.note is None))
+        print_text(conclusion(chain, plain=result.note is None))
     if result.note is not None:
-        click.echo(f"note: {result.note}")
+        print_text(f"note: {result.note}")
 
 
 def conclusion(chain: list[Any], *, plain: bool) -> str:

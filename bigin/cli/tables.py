@@ -12,6 +12,7 @@ import click
 
 import bigin
 from bigin.cli.commands import Command, Group
+from bigin.cli.layout import print_text
 from bigin.cli.options import (
     IDS,
     PATH,
@@ -28,7 +29,7 @@ from bigin.cli.options import (
 )
 from bigin.cli.plans import Planning, keep, planned
 from bigin.cli.printing import pace, progress_bar, summary, verdict
-from bigin.core.text import counted
+from bigin.core.text import agree, counted
 
 if TYPE_CHECKING:
     from bigin.jobs.changes import RowSet
@@ -279,7 +280,8 @@ def verify(
         click.echo(json.dumps(result.as_dict(), indent=2))
     elif not run.quiet:
         if not result.equal:
-            click.echo(f"{counted(len(result.changed), 'row')} of {result.rows:,} differ: {result.changed.text()}")
+            differ = agree(count := len(result.changed), "differs", "differ")
+            print_text(f"{counted(count, 'row')} of {result.rows:,} {differ}: {result.changed.text()}")
         click.echo(verdict(result, "`bigin table reset` restores rows"))
     if not result.equal:
         context.exit(1)

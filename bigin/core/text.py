@@ -29,6 +29,14 @@ def size_text(size: float) -> str:
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
+def rate_text(rate: float) -> str:
+    """Return bytes per second as text, in decimal units."""
+    for unit, size in (("GB/s", 1e9), ("MB/s", 1e6)):
+        if rate >= size / 10:
+            return f"{rate / size:.2f} {unit}"
+    return f"{rate / 1e3:.2f} kB/s"
+
+
 def duration_text(seconds: float) -> str:
     """Return seconds as text, in the unit that people would use."""
     if seconds < 100:
@@ -105,6 +113,11 @@ def _sizes(text: str) -> tuple[int, ...]:
 def counted(count: int, what: str) -> str:
     """Return a count with its noun: 1 tensor, 2 tensors."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def agree(count: int, one: str, many: str) -> str:
+    """Return the form of a word that goes with a count: 1 row differs, 2 rows differ."""
+    return one if count == 1 else many
 
 
 def similar(word: str, words: Iterable[str]) -> str:

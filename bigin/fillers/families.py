@@ -17,6 +17,7 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.regions import Shape
+from bigin.core.text import counted
 from bigin.fillers.computed import NoisyIdentityFiller, RowsFiller, SinusoidalFiller, check_rows, row_of
 from bigin.fillers.filler import ConstantFiller, Cost, DrawnFiller, Filler, Stream
 from bigin.fillers.structured import DiracFiller, EyeFiller, SparseFiller
@@ -249,7 +250,7 @@ FAMILIES: dict[type, Family] = {
     Dirac: Family(
         dirac_plan,
         expectations.dirac,
-        lambda d: f"1 where a channel passes, {d.groups} group{'' if d.groups == 1 else 's'}",
+        lambda d: f"1 where a channel passes, {counted(d.groups, 'group')}",
         random=False,
     ),
     Sparse: Family(

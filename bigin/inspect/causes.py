@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from bigin.core.regions import Shape
+from bigin.core.text import agree, counted
 from bigin.inspect.checks import Check
 from bigin.jobs.measure import Statistics
 from bigin.methods.expected import Expected
@@ -27,7 +28,7 @@ def cause(measured: Statistics, expected: Expected, checks: Sequence[Check], spe
         if measured.nan == n:
             return "untouched", "never touched: all values are NaN"
         told = [f"{count} {word}" for count, word in ((measured.nan, "NaN"), (infinite, "infinite")) if count]
-        return "not finite", f"{' and '.join(told)} of {n} values"
+        return "not finite", f"{' and '.join(told)} of {counted(n, 'value')}"
     if n and not expected.finite:
         return "distribution", "expected values that are not finite, got finite ones"
     wanted = expected.marginal.mean if expected.exact and expected.marginal.std == 0 else None
@@ -47,7 +48,9 @@ def cause(measured: Statistics, expected: Expected, checks: Sequence[Check], spe
         return "distribution", f"all values are {measured.minimum:.6g}"
     wrong = {check.what: check for check in checks if not check.right}
     if (found := wrong.get("zeros")) is not None and found.got > found.high:
-        return "untouched", f"{int(found.got)} of {n} values are 0, expected {'none' if found.high < 1 else found.high}"
+        zeros = int(found.got)
+        said = f"{zeros} of {n} values {agree(zeros, 'is', 'are')} 0"
+        return "untouched", f"{said}, expected {'none' if found.high < 1 else found.high}"
     if "std" in wrong or "rms" in wrong:
         return "std", of_std(measured, expected, spec)
     if "mean" in wrong:

@@ -13,6 +13,7 @@ import numpy as np
 
 from bigin.core.limits import Limits
 from bigin.core.regions import Region, Shape, extent
+from bigin.core.text import agree, counted
 from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
 from bigin.inspect.causes import cause
@@ -332,7 +333,7 @@ class Looking:
         about = f"{piece.spec.name}: " if len(self.pieces) > 1 else ""
         if expected is None or not isinstance(piece.spec, TensorSpec):
             if differing:
-                text = f"{differing} of {stats.count} values are not those that are given"
+                text = f"{differing} of {counted(stats.count, 'value')} {agree(differing, 'is', 'are')} not as given"
                 self.findings.append(Finding("values", about + text))
             return stats
         lines = checks(stats, expected, self.levels.statistics)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bigin.core.html import card, listing
-from bigin.core.text import counted
+from bigin.core.text import agree, counted
 from bigin.inspect.examining import Examined, Finding
 
 
@@ -57,9 +57,11 @@ class ModelCheck:
 
     def _repr_html_(self) -> str:
         count = len(self.tensors)
-        wrong = f"{len(self.wrong)} of {counted(count, 'tensor')} {'is' if len(self.wrong) == 1 else 'are'} not"
+        wrong = f"{len(self.wrong)} of {counted(count, 'tensor')} {agree(len(self.wrong), 'is', 'are')} not"
         facts = {
-            "result": f"all {counted(count, 'tensor')} as expected" if self.right else f"{wrong} as expected",
+            "result": f"{agree(count, '', 'all ')}{counted(count, 'tensor')} as expected"
+            if self.right
+            else f"{wrong} as expected",
             "compared with": self.by,
         }
         rows = [[each.tensor, finding.text] for each in self.wrong for finding in each.findings]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bigin.core.errors import FillError, InputError
+from bigin.core.text import counted
 from bigin.inspect.style import LIGHT, Style, framed
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def plot(overview: Overview, path: str | Path, style: Style = LIGHT) -> None:
         histogram = overview.histogram(BINS, outside)
         assert histogram is not None
         draw(axes, histogram, stats.finite, overview.wanted, style)
-    linear.set_title(f"{stats.finite:,} values, mean {stats.mean:.4g}, std {stats.std:.4g}", **style.title)
+    linear.set_title(f"{counted(stats.finite, 'value')}, mean {stats.mean:.4g}, std {stats.std:.4g}", **style.title)
     linear.set_ylim(0, 1.25 * max(float(patch.get_data().values.max()) for patch in linear.patches))
     linear.legend(frameon=False, fontsize=8, loc="upper left", labelcolor=style.ink)
     log.set_title("the same on a logarithmic scale", **style.title)
@@ -86,7 +87,11 @@ def plot_model(check: ModelCheck, path: str | Path, style: Style = LIGHT) -> Non
     )
     some = f"{len(shown)} of " if len(shown) < count else ""
     figure.suptitle(
-        plain(f"{check.target}: {some}{count} tensors"), x=0.01, ha="left", color=style.ink, fontweight="bold"
+        plain(f"{check.target}: {some}{counted(count, 'tensor')}"),
+        x=0.01,
+        ha="left",
+        color=style.ink,
+        fontweight="bold",
     )
     panels = figure.subplots(rows, COLUMNS, squeeze=False).reshape(-1)
     for axes, each in zip(panels, shown, strict=False):

@@ -7,7 +7,7 @@ import time
 from html import escape
 from typing import Any
 
-from bigin.core.text import duration_text, size_text
+from bigin.core.text import duration_text, rate_text, size_text
 
 INTERVAL = 0.2  # seconds between two drawings
 CELLS = 30  # of the bar on a terminal
@@ -97,7 +97,7 @@ def told(done: int, total: int, rate: float) -> str:
     if total < STEPS:
         return f"{done:,} of {total:,}"
     left = f", {duration_text((total - done) / rate)} left" if rate and done < total else ""
-    return f"{size_text(done)} of {size_text(total)}{f', {rate / 1e9:.2f} GB/s' if rate else ''}{left}"
+    return f"{size_text(done)} of {size_text(total)}{f', {rate_text(rate)}' if rate else ''}{left}"
 
 
 def in_notebook() -> bool:

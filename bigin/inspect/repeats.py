@@ -102,6 +102,8 @@ def of_rows(pairs: list[tuple[int, int]], rows: int) -> str:
     apart = {b - a for a, b in pairs}
     if len(pairs) > 1 and len(apart) == 1 and rows % (step := apart.pop()) == 0:
         return f"identical shards: rows {first}-{first + step} and {second}-{second + step} are equal"
+    if len(pairs) == 1:
+        return f"rows {first} and {second} are equal"
     return f"{len(pairs)} rows equal others, such as rows {first} and {second}"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bigin.core.text import size_text
+from bigin.core.text import agree, counted, rate_text, size_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,13 +21,14 @@ ROWS = 17  # of the histogram
 BAR, SHORTEST = 44, 20  # columns of the longest bar, at most and at least
 BESIDE = 28  # columns of a chart beside its bars
 NARROWEST = 40  # columns that text is wrapped to
+ROOMY = 72  # columns that all of a statistic's line takes
 
 
 @dataclass(frozen=True)
 class Drawing:
     """The characters that a chart is drawn with: a full cell, parts of one, the mark of what is expected.
 
-    bar: columns of the longest bar.
+    bar: columns of the longest bar. distances: whether a line says by how much a statistic is off.
     """
 
     full: str
@@ -36,6 +37,7 @@ class Drawing:
     measured: str
     plus_minus: str
     bar: int = BAR
+    distances: bool = True
 
 
 BLOCKS = Drawing("█", " ▏▎▍▌▋▊▉", "│", "▌", "±")
@@ -45,15 +47,17 @@ ASCII = Drawing("#", " #", "|", "#", "+-")
 def print_overview(overview: Overview) -> None:
     """Print an overview on the standard output, on the terminal's width, or in a pipe on COLUMNS or 80 columns.
 
-    In a pipe numbers and conclusions stay whole, and their lines are longer where they need it.
+    In a pipe no number is broken. On few columns nothing is said of how far a statistic is off.
     """
     from rich.console import Console
     from rich.measure import Measurement
+    from rich.text import Text
 
     console = Console()
     width = max(NARROWEST, console.width if console.is_terminal else shutil.get_terminal_size().columns)
     characters = BLOCKS if console.encoding.startswith("utf") else ASCII
-    drawing = replace(characters, bar=max(SHORTEST, min(BAR, width - BESIDE)))
+    bar = max(SHORTEST, min(BAR, width - BESIDE))
+    drawing = replace(characters, bar=bar, distances=width >= ROOMY)
     if console.is_terminal:
         console.print(*parts(overview, drawing), sep="\n")
         return
@@ -61,7 +65,7 @@ def print_overview(overview: Overview) -> None:
     with wide.capture() as captured:
         for number, part in enumerate(parts(overview, drawing)):
             natural = Measurement.get(wide, wide.options, part).maximum
-            wide.print(part, width=width if number == 0 else max(natural, 1))
+            wide.print(part, width=width if number == 0 or isinstance(part, Text) else natural)
     print("\n".join(line.rstrip() for line in captured.get().rstrip().split("\n")))
 
 
@@ -167,10 +171,11 @@ def read(overview: Overview) -> str:
     stats = overview.statistics
     assert stats is not None
     size = stats.count * overview.nbytes // max(1, math.prod(overview.shape))
-    speed = size / max(overview.seconds, 1e-9) / 1e9
-    many = f"{stats.count:,} value{'' if stats.count == 1 else 's'}"
-    part = "" if stats.count == math.prod(overview.shape) else f" ({overview.regions:,} of {overview.total:,} regions)"
-    return f"{many}{part} in {overview.seconds:.2f} s, {speed:.2f} GB/s"
+    speed = size / max(overview.seconds, 1e-9)
+    many = counted(stats.count, "value")
+    of = f"{overview.regions:,} of {counted(overview.total, 'region')}"
+    part = "" if stats.count == math.prod(overview.shape) else f" ({of})"
+    return f"{many}{part} in {overview.seconds:.2f} s, {rate_text(speed)}"
 
 
 def statistics(overview: Overview, drawing: Drawing) -> Table:
@@ -190,13 +195,14 @@ def statistics(overview: Overview, drawing: Drawing) -> Table:
         return table
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
-    for name in ("measured", "expected", "off by"):
+    for name in ("measured", "expected", *["off by"] * drawing.distances):
         table.add_column(name, justify="right")
     table.add_column("")
     for check in overview.checks:
         off = "" if check.off is None else f"{check.off:+.1f} sigma"
         mark = Text("ok", "green") if check.right else Text("WRONG", "bold red")
-        table.add_row(Text(check.what, "bold"), figure(check.got), expected_range(check, drawing), off, mark)
+        distance = [off] * drawing.distances
+        table.add_row(Text(check.what, "bold"), figure(check.got), expected_range(check, drawing), *distance, mark)
     return table
 
 
@@ -300,7 +306,7 @@ def conclusion(overview: Overview) -> Text | None:
         )
     wrong = [check.what for check in overview.checks if not check.right]
     listed = " and ".join(filter(None, [", ".join(wrong[:-1]), wrong[-1]]))
-    verb = "is" if len(wrong) == 1 else "are"
+    verb = agree(len(wrong), "is", "are")
     return Text.assemble(
         ("does not look like ", "red"), (overview.wanted, "bold red"), f": {listed} {verb} not as expected"
     )

@@ -14,7 +14,7 @@ import numpy as np
 from bigin.core.html import card
 from bigin.core.record import Record
 from bigin.core.regions import Grid, Region, stretches
-from bigin.core.text import counted, size_text
+from bigin.core.text import agree, counted, size_text
 from bigin.fillers.filler import Array
 from bigin.jobs.compare import BUFFERS, Difference, Sample, Verification, compare
 from bigin.jobs.job import Job
@@ -202,10 +202,11 @@ class TableStatistics:
 
     def _repr_html_(self) -> str:
         error = f", with a standard error of {100 * self.error:.2g}%" if self.compared < self.rows else ""
+        differ = agree(self.changed, "differs", "differ")
         facts = {
             "trained": f"{100 * self.fraction:.3g}% of the rows{error}",
-            "rows": f"{self.changed:,} of {self.compared:,} compared rows differ from their initial values",
-            "table": f"{self.rows:,} rows",
+            "rows": f"{self.changed:,} of {counted(self.compared, 'compared row')} {differ} from their initial values",
+            "table": counted(self.rows, "row"),
             "read": f"{size_text(self.nbytes)} in {self.seconds:.2f} s",
         }
         return card(self.target, facts)
@@ -224,7 +225,7 @@ class TableStatistics:
             return f"{self.target}: {share} of rows trained ({self.changed:,} of {self.rows:,})"
         return (
             f"{self.target}: {share} of rows trained, with a standard error of {100 * self.error:.2g}% "
-            f"({self.changed:,} of {self.compared:,} rows compared, of {self.rows:,})"
+            f"({self.changed:,} of {counted(self.compared, 'row')} compared, of {self.rows:,})"
         )
 
 

@@ -14,7 +14,7 @@ from bigin.core.errors import FillError, InputError, StoreError
 from bigin.core.html import card, listing
 from bigin.core.record import Record
 from bigin.core.regions import Grid, Picked, Region, Shape, extent
-from bigin.core.text import counted, size_text
+from bigin.core.text import agree, counted, size_text
 from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
 from bigin.jobs.executors.threads import ThreadExecutor
@@ -49,8 +49,8 @@ class Difference:
         first = "[" + ", ".join(map(str, self.first)) + "]"
         if self.reason:
             return f"{self.where}: cannot be read, from {first} on: {self.reason}"
-        differ = "elements differ" if self.elements > 1 else "element differs"
-        return f"{self.where}: {self.elements} {differ}, the first at {first}"
+        differ = agree(self.elements, "differs", "differ")
+        return f"{self.where}: {counted(self.elements, 'element')} {differ}, the first at {first}"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Verification:
 
     def _repr_html_(self) -> str:
         count = len(self.differences)
-        differ = f"{counted(count, 'region')} of {self.regions} {'differs' if count == 1 else 'differ'}"
+        differ = f"{counted(count, 'region')} of {self.regions} {agree(count, 'differs', 'differ')}"
         if self.tensors:
             differ += f", {counted(len(self.tensors), 'tensor')} not as expected"
         facts = {

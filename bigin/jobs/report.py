@@ -7,7 +7,7 @@ from typing import Any
 
 from bigin.core.html import card
 from bigin.core.record import Record
-from bigin.core.text import size_text
+from bigin.core.text import rate_text, size_text
 from bigin.spec.record import described
 
 
@@ -44,9 +44,7 @@ class Report:
         return {**vars(self), "record": dict(self.record)}
 
     def _repr_html_(self) -> str:
-        speed = (
-            f"{size_text(self.nbytes)} in {self.seconds:.2f} s, {self.nbytes / max(self.seconds, 1e-9) / 1e9:.2f} GB/s"
-        )
+        speed = f"{size_text(self.nbytes)} in {self.seconds:.2f} s, {rate_text(self.nbytes / max(self.seconds, 1e-9))}"
         facts = {
             "values": described(self.record),
             "written": speed,

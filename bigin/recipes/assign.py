@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bigin.core.errors import InputError
+from bigin.core.text import counted
 from bigin.methods import table
 from bigin.methods.distributions import Distribution
 from bigin.methods.fans import fans
@@ -223,7 +224,9 @@ class _Assigner:
         if min(sizes, default=0) < 0 or sum(sizes) != whole_size:
             raise self.error("split", f"expected sizes that add up to {whole_size} (shape {shape}), got {sizes}")
         if len(split.names) > 1 and len(split.names) != len(sizes):
-            raise self.error("split", f"expected {len(sizes)} names, one for every part, got {len(split.names)}")
+            raise self.error(
+                "split", f"expected {counted(len(sizes), 'name')}, one for every part, got {len(split.names)}"
+            )
         return axis, sizes
 
     def size(self, expression: Expression) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bigin.core.errors import InputError
 from bigin.core.packed import PACKED
-from bigin.core.text import similar
+from bigin.core.text import counted, similar
 from bigin.methods import table
 from bigin.methods.table import PARAMETERS, REQUIRED, Method
 from bigin.recipes.expression import FUNCTIONS, NAME, OF_A_TENSOR, Expression
@@ -255,5 +255,5 @@ class Reader(TableReader):
             if isinstance(given["names"], str) and not names[0].numbered:
                 raise InputError("expected a list of names, or one with {} for the number of the part")
             if read is not None and len(names) != len(read) and not isinstance(given["names"], str):
-                raise InputError(f"expected {len(read)} names, one for every size, got {len(names)}")
+                raise InputError(f"expected {counted(len(read), 'name')}, one for every size, got {len(names)}")
         return Split(axis, read, parts, stack=stack, names=names)

@@ -28,7 +28,7 @@ def test_the_main_line_fills_an_existing_store():
         done = run("fill", "--method", "xavier_uniform", path)
         assert re.fullmatch(
             rf"{path}: 300x200 float32 filled with xavier_uniform, seed 0, name store{zarr_format}; "
-            r"234.4 KiB in [\d.]+ s, [\d.]+ GB/s\n",
+            r"234.4 KiB in [\d.]+ s, [\d.]+ [kMG]B/s\n",
             done.stdout,
         )
         assert done.stderr == ""

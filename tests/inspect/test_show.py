@@ -460,7 +460,8 @@ def test_a_pipe_takes_columns_and_breaks_no_number(columns, monkeypatch):
     assert all(line.count("%") == 2 for line in rows)
     assert max(map(len, rows)) <= min(max(columns, 50), 76)
     assert first.split()[0] == "from"
-    assert conclusion.startswith("looks like trunc_normal(std=0.02) (by its statistics; ")
+    assert " ".join(conclusion.split()).startswith("looks like trunc_normal(std=0.02) (by its statistics; ")
+    assert all(len(line) <= columns for line in conclusion.splitlines())
 
 
 def test_without_a_record():
@@ -527,7 +528,7 @@ def test_what_is_printed():
 def test_exit_codes():
     bigin.fill("a.npy", "normal", shape=(100, 100))
     run("show", "a.npy", "-m", "normal")
-    text = run("show", "a.npy", "--method", "normal", "--std", 2, code=1)
+    text = " ".join(run("show", "a.npy", "--method", "normal", "--std", 2, code=1).split())
     assert "does not look like normal(std=2.0): std, min, max and CDF distance are not as expected" in text
     run("show", "a.npy", "--method", "normal", "--std", 2, "-q", code=1)
     assert json.loads(run("show", "a.npy", "-m", "uniform", "--json", code=1))["looks_right"] is False

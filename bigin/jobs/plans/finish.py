@@ -11,7 +11,7 @@ from bigin.core.floats import default_modes
 from bigin.core.html import card
 from bigin.core.limits import Limits
 from bigin.core.regions import Grid, Region
-from bigin.core.text import duration_text, size_text
+from bigin.core.text import agree, counted, duration_text, rate_text, size_text
 from bigin.core.threads import apart, map_threads
 from bigin.jobs.compare import Verification
 from bigin.jobs.plans.begin import sizes_for
@@ -86,7 +86,7 @@ class Status:
             "task": self.task,
             **{f"parts of {which}": f"{self.done[which]:,} of {self.parts[which]:,}" for which in self.parts},
             "written" if self.task == "fill" else "values": f"{size_text(self.nbytes)} of {size_text(self.total)}",
-            "rate": f"{self.rate / 1e9:.2f} GB/s" if self.rate else None,
+            "rate": rate_text(self.rate) if self.rate else None,
             "left": left,
             "missing": None if self.complete else f"parts {as_text(self.missing)} of {self.round}",
             "finished": "yes" if self.finished else "no: call finish" if self.complete else "no",
@@ -186,17 +186,20 @@ class Lacking:
     def __str__(self) -> str:
         texts = []
         if self.unmarked:
-            texts.append(
-                f"parts {as_text(self.unmarked)} are not done: `bigin work` with --part {as_text(self.unmarked)}"
-            )
+            texts.append(f"{numbered(self.unmarked)} not done: `bigin work` with --part {as_text(self.unmarked)}")
         if self.short:
             first, what = next(iter(sorted(self.short.items())))
             parts = as_text(sorted(self.short))
             texts.append(
-                f"parts {parts} are marked, but missing or short ({what} of part {first}): `bigin work` with --again "
-                f"--part {parts}"
+                f"{numbered(sorted(self.short))} marked, but missing or short ({what} of part {first}): `bigin work` "
+                f"with --again --part {parts}"
             )
         return "; ".join(texts)
+
+
+def numbered(parts: list[int]) -> str:
+    """Some parts and their verb, in words: part 3 is, parts 3-7 are."""
+    return f"{agree(len(parts), 'part', 'parts')} {as_text(parts)} {agree(len(parts), 'is', 'are')}"
 
 
 def lacking(plan: WorkPlan, target: Target, regions: Sequence[Region], retries: Retries) -> Lacking:
@@ -226,7 +229,7 @@ def lacking_now(plan: WorkPlan, retries: Retries) -> Lacking:
 def check_all_there(plan: WorkPlan, target: Target, regions: Sequence[Region], retries: Retries) -> None:
     """Raises FillError, which lists it, where anything is not there."""
     if missing := lacking(plan, target, regions, retries):
-        raise FillError(f"{target.label}: expected all {plan.parts} parts to be stored; {missing}")
+        raise FillError(f"{target.label}: expected {counted(plan.parts, 'part')} to be stored; {missing}")
 
 
 Found = Report | Verification | Measured
@@ -313,7 +316,7 @@ def all_said(plan: WorkPlan, target: Target, retries: Retries) -> list[dict[str,
     """What every part's marker says; raises FillError where one is not done, DamagedError where one is damaged."""
     missing = sorted(set(range(plan.parts)) - retries.attempt(lambda: marked(plan, FILL)))
     if missing:
-        raise FillError(f"{target.label}: expected all {plan.parts} parts to be done; {Lacking(missing, {})}")
+        raise FillError(f"{target.label}: expected {counted(plan.parts, 'part')} to be done; {Lacking(missing, {})}")
     said = markers(plan, range(plan.parts), retries)
     damaged = [part for part, each in enumerate(said) if "result" not in each]
     if damaged:
@@ -329,13 +332,13 @@ def done_text(status: Status) -> str:
     lines = []
     for which, count in status.parts.items():
         name = "" if which == FILL else f"round {which}: "
-        lines.append(f"{name}{status.done[which]} of {count} parts done")
+        lines.append(f"{name}{status.done[which]} of {counted(count, 'part')} done")
     text = f"{status.target}: {status.task}: {'; '.join(lines)}"
     if status.finished:
         return f"{text}; finished"
     text += f"; {size_text(status.nbytes)} of {size_text(status.total)}"
     if status.rate:
-        text += f", {status.rate / 1e9:.2f} GB/s"
+        text += f", {rate_text(status.rate)}"
     if not status.missing:
         return f"{text}; `bigin finish` ends it"
     if status.left is not None:

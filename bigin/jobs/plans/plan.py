@@ -19,6 +19,7 @@ from bigin.core.disk import read_small, replace_file
 from bigin.core.errors import InputError, NotFoundError
 from bigin.core.record import Record
 from bigin.core.regions import Grid
+from bigin.core.text import agree, counted
 from bigin.jobs.where import Where
 from bigin.spec.spec import STREAM
 from bigin.targets.part_ledger import PartLedger
@@ -158,7 +159,7 @@ def check_parts(parts: Any, regions: int, label: str) -> int:
     count = int(parts.__index__())
     if count > max(1, regions):
         raise InputError(
-            f"{label}: expected at most {regions} parts, as parts are whole chunks or shards and there are {regions}, "
-            f"got {count}; plan fewer parts, or smaller chunks"
+            f"{label}: expected at most {counted(regions, 'part')}, as a part is whole chunks or shards and there "
+            f"{agree(regions, 'is', 'are')} {regions}, got {count}; plan fewer parts, or smaller chunks"
         )
     return count
