@@ -19,7 +19,7 @@ from bigin.core.text import size_text
 from bigin.rng.instructions import instruction_set
 
 PACKAGES = ("numpy", "numba", "zarr", "torch", "dask", "jax", "mkl_random", "randomgen", "dgen-py")
-COLUMNS = ("case", "size", "bigin GB/s", "peer", "peer GB/s", "ratio", "aim", "verdict")
+COLUMNS = ("case", "size", "bigin GB/s", "ratio", "aim", "verdict", "peer", "peer GB/s")
 README = ("case", "instructions", "bigin", "peer", "its values from an index", "ratio (lowest - highest)", "aim")
 
 
@@ -50,7 +50,7 @@ class Result:
         return replace(self, spreads=(ours, peer, ratio))
 
     def cells(self) -> tuple[str, ...]:
-        """The row of both tables."""
+        """The row of the table, and of the lines of progress."""
         ours, peer, ratio = self.spreads or (None, None, None)
         size = self.case.memory or size_text(self.size)
         goal = f"{self.case.goal:g}x"
@@ -58,11 +58,11 @@ class Result:
             self.case.name,
             size,
             number(ours),
-            self.case.peer_name,
-            number(peer),
             number(ratio, "x"),
             goal,
             self.verdict,
+            self.case.peer_name,
+            number(peer),
         )
 
     def as_dict(self) -> dict[str, Any]:

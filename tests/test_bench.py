@@ -14,7 +14,7 @@ from common import LIMIT, ROOT
 from bench import against, clusters, configurations, growth
 from bench.cases import CASES
 from bench.measure import Spread
-from bench.report import Result
+from bench.report import Result, print_results
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -223,3 +223,14 @@ def test_shards_beside_those_of_jax(tmp_path):
     assert len(rows) == 3
     for row in rows:
         assert all(float(cell) >= 0 for cell in row.split("|")[3:7]), row
+
+
+def test_the_table_takes_the_width_and_has_three_digits(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    slow = Result(CASES[0], 1 << 30, (Spread([0.0000912, 0.0000898]), Spread([16.51]), Spread([0.0544])))
+    print_results([slow, Result(CASES[1], 1 << 30, skipped="No module named 'dask'")])
+    printed = capsys.readouterr().out
+    assert "0.0000905 (0.0000898 - 0.0000912)" in printed
+    assert "16.5 (16.5 - 16.5)" in printed
+    assert "0.0544x" in printed
+    assert max(map(len, printed.splitlines())) <= 80
