@@ -133,9 +133,9 @@ def touch(size: int) -> None:
 
 
 def burst(block: Callable[[int], int], seconds: float) -> int:
-    """Makes block after block for so long, and returns how many bytes that were."""
+    """Makes block after block for so long, eight at least, and returns how many bytes that were."""
     nbytes, i, end = 0, 0, time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while not nbytes or time.perf_counter() < end:
         for _ in range(8):
             nbytes += block(i)
             i += 1

@@ -57,6 +57,11 @@ def on_page_markdown(markdown: str, **context: Any) -> str:
     return re.sub(r"\]\(\.\./(?=[A-Za-z.])", f"]({FILES}", markdown)
 
 
+def on_post_page(output: str, **context: Any) -> str:
+    """Return a page that asks GitHub for nothing: the theme would show the repository's stars beside its name."""
+    return output.replace(' data-md-component="source"', "")
+
+
 def entry(home: str, room: str) -> str:
     """Return the lines that mkdocstrings replaces: what is defined at `home`, under its public name."""
     name = home.rpartition(".")[2]

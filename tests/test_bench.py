@@ -13,7 +13,7 @@ from common import LIMIT, ROOT
 
 from bench import against, clusters, configurations, growth
 from bench.cases import CASES
-from bench.measure import Spread
+from bench.measure import Spread, burst
 from bench.report import Result, print_results
 
 
@@ -234,3 +234,7 @@ def test_the_table_takes_the_width_and_has_three_digits(capsys, monkeypatch):
     assert "16.5 (16.5 - 16.5)" in printed
     assert "0.0544x" in printed
     assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_a_burst_makes_something_on_a_busy_machine():
+    assert burst(lambda i: i + 1, -1.0) == 36
