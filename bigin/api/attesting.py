@@ -187,7 +187,7 @@ class AttestationCheck:
         total = counted(self.total, "tensor")
         facts = {"result": f"{agree(self.total, '', 'all ')}{total} equal" if self.equal else f"{counts} of {total}"}
         rows = [[name, what] for what, names in lines for name in names]
-        return card(self.target, facts, listing(["tensor", "is"], rows) if rows else "")
+        return card(self.target, facts, listing(["tensor", "is"], rows, words=True) if rows else "")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the comparison as `bigin attest --check --json` prints it.

@@ -127,7 +127,7 @@ class Plan:
         facts = {
             "task": self._data.task,
             "values": counted(len(record["tensors"]), "tensor") if "tensors" in record else spec_of(record),
-            "parts": f"{self.parts:,} of {counted(self._data.regions, 'region')}",
+            "parts": f"{self.parts:,}, of {counted(self._data.regions, 'region')} together",
             "prepared in": ", ".join(f"{name} ({counted(count, 'part')})" for name, count in self.rounds.items())
             or None,
             "fingerprint": self.fingerprint,

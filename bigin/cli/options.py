@@ -22,6 +22,11 @@ Function = Callable[..., None]
 Decorator = Callable[[Function], Function]
 
 
+def methods_that_begin_with(context: click.Context, option: click.Parameter, text: str) -> list[str]:
+    """Return what a shell completes a method's name to."""
+    return [name for name in METHODS if name.startswith(text)]
+
+
 GATHERED = "gathered options"  # no option has a name with a space
 
 
@@ -183,7 +188,9 @@ def spec_options(*, method_help: str, method_required: bool, by_recipe: bool = F
     return gathered(
         "spec",
         SpecOptions.of,
-        click.option("--method", "-m", required=method_required, help=method_help),
+        click.option(
+            "--method", "-m", required=method_required, help=method_help, shell_complete=methods_that_begin_with
+        ),
         click.option("--seed", type=int, help="Seed, from 0 to 2^64 - 1.  [default: the recipe's, else 0]")
         if by_recipe
         else click.option("--seed", default=0, show_default=True, help="Seed, from 0 to 2^64 - 1."),
@@ -204,7 +211,12 @@ parameter_options = gathered("parameters", given, *map(_parameter_option, PARAME
 tensor_options = gathered(
     "tensor",
     functools.partial(SpecOptions.of, seed=0),
-    click.option("--method", "-m", help="Method of a single tensor; `bigin methods` lists them."),
+    click.option(
+        "--method",
+        "-m",
+        help="Method of a single tensor; `bigin methods` lists them.",
+        shell_complete=methods_that_begin_with,
+    ),
     click.option("--name", help="Name of the single tensor; it selects the stream.  [default: none]"),
     *map(_parameter_option, PARAMETERS),
 )

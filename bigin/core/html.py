@@ -25,8 +25,11 @@ def card(title: str, facts: Mapping[str, Any], below: str = "") -> str:
     return f'<div style="border-left:3px solid #4c8bf5;padding-left:0.8em">{head}{body}{below}</div>'
 
 
-def listing(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return rows of cells as HTML, the first column left and the others right; of many rows both ends."""
+def listing(columns: Sequence[str], rows: Iterable[Sequence[str]], *, words: bool = False) -> str:
+    """Return rows of cells as HTML, the first column left and the others right; of many rows both ends.
+
+    words: the cells are words and not numbers, so all columns are left.
+    """
     rows = list(rows)
     if len(rows) > SHOWN:
         half = SHOWN // 2
@@ -34,7 +37,7 @@ def listing(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         rows = [*rows[:half], left_out, *rows[-half:]]
 
     def line(cells: Sequence[str], tag: str, more: str) -> str:
-        styles = [CELL, *[NUMBER] * (len(cells) - 1)]
+        styles = [CELL, *[CELL if words else NUMBER] * (len(cells) - 1)]
         inner = "".join(
             f'<{tag} style="{style}{more}">{escape(cell)}</{tag}>' for cell, style in zip(cells, styles, strict=True)
         )

@@ -65,7 +65,7 @@ class ModelCheck:
             "compared with": self.by,
         }
         rows = [[each.tensor, finding.text] for each in self.wrong for finding in each.findings]
-        return card(self.target, facts, listing(["tensor", "what is wrong"], rows) if rows else "")
+        return card(self.target, facts, listing(["tensor", "what is wrong"], rows, words=True) if rows else "")
 
 
 def row_of(each: Examined) -> dict[str, Any]:

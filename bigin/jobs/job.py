@@ -15,7 +15,7 @@ from bigin.core.errors import DamagedError, InputError, Interrupted, Terminated
 from bigin.core.limits import Limits
 from bigin.core.record import Record
 from bigin.core.regions import Grid
-from bigin.core.text import size_text
+from bigin.core.text import counted, size_text
 from bigin.core.threads import apart
 from bigin.fillers.filler import Filler
 from bigin.jobs.compare import BUFFERS, Difference, Sample, Verification, compare
@@ -172,7 +172,7 @@ class Job:
         try:
             ledger.lock()
             state = retries.attempt(lambda: state_of(target, record, overwrite=options.overwrite))
-            log.info("%s: %s; the fill is %s", target.label, record, state)
+            log.info("%s: %s; the fill is %s", target.label, self.spec, state)
             if state == "done":
                 ledger.clean()
                 return 0, target.nbytes
@@ -182,7 +182,8 @@ class Job:
                 retries.attempt(ledger.resume)
             retries.remote = target.remote
             workers = workers_within(target, filler, limits)  # now that it is known whether it is remote
-            log.info("%s: %d regions of %s, %s", target.label, len(grid), grid.block, workers)
+            regions = counted(len(grid), "region")
+            log.info("%s: %s of up to %s, %d at once", target.label, regions, list(grid.block), workers.requests)
             plan = Plan(grid, fill=which)
             if options.executor is None or state == "begun":
                 set_up(target, filler, workers, self.limits, options.progress)

@@ -94,7 +94,7 @@ def test_a_plan_and_how_far_it_is():
     text = text_of(plan)
     assert text[0].endswith("/t.npy")
     assert "normal(std=0.02), seed 7, name t, 40000x64 float32" in text
-    assert any(part.startswith("4 of ") for part in text)
+    assert any(part.startswith("4, of ") for part in text)
     assert "0 of 4" in text_of(plan.status())
     plan.work([0, 2])
     text = text_of(plan.status())

@@ -131,8 +131,10 @@ def test_completion(shell):
     program = Path(BIGIN[0]).with_name("bigin")
     if not program.exists():
         pytest.skip("the program bigin is not installed: pip install -e .")
-    words = {"COMP_WORDS": "bigin rec", "COMP_CWORD": "1" if shell != "fish" else "rec"}
-    environment = {**os.environ, **words, "_BIGIN_COMPLETE": f"{shell}_complete"}
-    done = subprocess.run([program], capture_output=True, text=True, timeout=LIMIT, env=environment)
-    assert "recipes" in done.stdout
-    assert done.returncode == 0
+    for typed, at, expected in (("bigin rec", 1, "recipes"), ("bigin fill -m xav", 3, "xavier_uniform")):
+        last = typed.split()[-1]
+        words = {"COMP_WORDS": typed, "COMP_CWORD": str(at) if shell != "fish" else last}
+        environment = {**os.environ, **words, "_BIGIN_COMPLETE": f"{shell}_complete"}
+        done = subprocess.run([program], capture_output=True, text=True, timeout=LIMIT, env=environment)
+        assert expected in done.stdout
+        assert done.returncode == 0

@@ -451,7 +451,7 @@ def test_a_file_that_was_cut_off():
 def test_what_cannot_be_planned():
     with pytest.raises(InputError, match="expected the path or the URL of a target"):
         bigin.plan(np.zeros(5), "normal", parts=1)
-    with pytest.raises(InputError, match="expected at most 6 parts, as parts are whole chunks"):
+    with pytest.raises(InputError, match="expected at most 6 parts, as a part is whole chunks"):
         bigin.plan("w.npy", "normal", shape=SHAPE, parts=7)
     for parts in (0, -1, True, "5", 1.5):
         with pytest.raises(InputError, match="expected at least 1 part"):
