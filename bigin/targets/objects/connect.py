@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from bigin.core import storage
@@ -122,6 +123,17 @@ class Credentials:
         return {"access_key_id": now.access_key, "secret_access_key": now.secret_key, **token, "expires_at": until}
 
 
+@cache
+def descriptions(folders: str | None) -> Any:
+    """botocore's descriptions of services, which each session would read again: most of the time of a new client.
+
+    folders: where botocore looks for others than its own, from the environment or the configuration.
+    """
+    from botocore.loaders import create_loader
+
+    return create_loader(folders)
+
+
 class S3Connection(Connection):
     """S3, and all that speaks it."""
 
@@ -135,6 +147,7 @@ class S3Connection(Connection):
         options = self.options
         try:
             session = botocore.session.Session(profile=options.get("profile"))
+            session.register_component("data_loader", descriptions(session.get_config_variable("data_path")))
             session.set_config_variable("metadata_service_timeout", 1)
             session.set_config_variable("metadata_service_num_attempts", 1)
             if "access_key_id" in options:
