@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 import quick
@@ -10,6 +12,9 @@ from hypothesis import HealthCheck, settings
 
 # Kernels are compiled once for the whole run and all of its workers, and not into the user's cache.
 os.environ.setdefault("BIGIN_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"bigin-test-kernels-{os.getuid()}"))
+
+# Workers take every core, and threads of numpy's linear algebra that wait for one turn in circles.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # A test that needs another number of examples writes @examples(300) of tests/common.py, a share of this one.
 common = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -28,6 +33,17 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported here stays, so that Python need not look for cycles in it: now, or again during the tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

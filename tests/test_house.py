@@ -26,6 +26,7 @@ from common import ROOT
 
 import bigin
 import bigin.init
+from bigin.core.collector import paused
 
 PACKAGE = ROOT / "bigin"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -93,6 +94,7 @@ def lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 @cache
+@paused()
 def trees() -> list[tuple[str, ast.Module]]:
     return [(name_of(path), ast.parse(path.read_text(encoding="utf-8"))) for path in FILES]
 
