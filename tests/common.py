@@ -54,8 +54,18 @@ def all_run() -> bool:
 
 
 def narrow(dtype: str) -> str:
-    """A dtype whose kernels a quick run does not compile; there bfloat16 instead, which is rounded in the same way."""
+    """A dtype whose kernels a quick run does not compile; there bfloat16 instead, which most are rounded like."""
     return dtype if all_run() else "bfloat16"
+
+
+def single(dtype: str) -> str:
+    """A dtype of a method whose kernels a quick run compiles of float32 alone; there float32 instead."""
+    return dtype if all_run() else "float32"
+
+
+def is_compiled(dtype: str) -> bool:
+    """Whether this run compiles kernels of a dtype."""
+    return all_run() or dtype in ("float32", "float64", "bfloat16")
 
 
 def bits(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 
 NARROW = re.compile(r"(?<!b)float16|float8")
 WIDE = re.compile(r"float64|bfloat16")
-OTHERS = re.compile(r"trunc_normal|log_|softplus|sparse|orthogonal|variance_scaling|lecun_normal")
+OTHERS = re.compile(r"trunc_normal|log_|ring_decay|softplus|sparse|orthogonal|variance_scaling|lecun_normal")
 SUITES = ("layout", "kind", "example")  # parameters over which a file runs many tests
 SHARE = 4  # each of those tests takes one value of this many
 

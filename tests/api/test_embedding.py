@@ -727,7 +727,7 @@ def test_an_update_killed_at_any_moment_leaves_old_and_new_rows_and_can_be_run_a
     [("SIGINT", 130, "interrupted"), pytest.param("SIGTERM", 1, "terminated", marks=pytest.mark.slow)],
 )
 def test_a_grow_that_is_stopped_takes_back_what_it_wrote(number, code, what):
-    bigin.EmbeddingTable.create("t.npy", OLD, DIM, "trunc_normal", dtype="float64", **WHAT)  # the slowest there is
+    bigin.EmbeddingTable.create("t.npy", OLD, DIM, "normal", dtype="float64", **WHAT)
     before = said(snapshot())
     command = [*BIGIN, "table", "grow", "t.npy", str(10**8), "--no-sync"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

@@ -74,9 +74,9 @@ def test_shapes(users):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_every_float(dtype):
-    table = bigin.KeyedTable(5, "uniform", dtype=dtype, seed=1)
+    table = bigin.KeyedTable(5, "normal", dtype=dtype, seed=1)
     keys = [0, 1, LARGE]
-    expected = b"".join(row(key, 5, "uniform", dtype, 1, "").tobytes() for key in keys)
+    expected = b"".join(row(key, 5, "normal", dtype, 1, "").tobytes() for key in keys)
     assert table[keys].dtype == DTYPES[dtype]
     assert table[keys].tobytes() == expected
     out = np.zeros((3, 10), DTYPES[dtype])[:, ::2]  # not one after the other

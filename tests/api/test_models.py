@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import reference
 import zarr
-from common import bits, examples, few, narrow, run
+from common import bits, examples, few, narrow, run, single
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import dtypes_of
@@ -127,12 +127,12 @@ method = "trunc_normal"
 std = 0.5
 """
 MODEL: Tensors = {
-    "embed.weight": ("bfloat16", (37, 12)),
+    "embed.weight": (single("bfloat16"), (37, 12)),
     "layers.0.norm.weight": ("float32", (12,)),
     "layers.0.o_proj.weight": ("float32", (12, 30)),
     "layers.0.q.weight": ("float32", (16, 12)),
     "layers.1.norm.weight": (narrow("float16"), (12,)),
-    "layers.1.o_proj.weight": ("float64", (12, 30)),
+    "layers.1.o_proj.weight": (narrow("float64"), (12, 30)),
     "layers.1.q.weight": ("float64", (9, 12)),
     "scale": (narrow("float8_e4m3fn"), ()),
     "empty": ("float32", (0, 4)),

@@ -22,7 +22,9 @@ def lent(count: int, run: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     return memory[: count * run].reshape(count, run), memory[count * run :]
 
 
-@pytest.mark.parametrize(("method", "dtype"), [("normal", "float32"), ("uniform", "float64")])
+@pytest.mark.parametrize(
+    ("method", "dtype"), [("normal", "float32"), pytest.param("uniform", "float64", marks=pytest.mark.slow)]
+)
 def test_rows_by_key_are_those_of_each_key_alone(method, dtype):
     keys = np.random.default_rng(2).integers(0, 2**64, max(COUNTS), np.uint64)
     for run in SIZES:
@@ -37,7 +39,10 @@ def test_rows_by_key_are_those_of_each_key_alone(method, dtype):
             assert (behind == MARK).all()
 
 
-@pytest.mark.parametrize(("distribution", "dtype"), [(Normal(0.0, 1.0), "float32"), (Uniform(0.0, 1.0), "float64")])
+@pytest.mark.parametrize(
+    ("distribution", "dtype"),
+    [(Normal(0.0, 1.0), "float32"), pytest.param(Uniform(0.0, 1.0), "float64", marks=pytest.mark.slow)],
+)
 def test_runs_from_anywhere_are_those_of_each_run_alone(distribution, dtype):
     """The starts lie at odd and even places of blocks; in one round all are even, so that no run cuts a pair."""
     fill = plan(distribution, (2**40,), FLOATS[dtype], 3, "runs")()

@@ -173,8 +173,11 @@ def shown(row: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize("dtype", few("float32", *(name for name in dtypes.FLOATS if name != "float32")))
-def test_library_of_rows_by_key(dtype):
-    for case in keyed(dtype):
+@pytest.mark.parametrize("method", few("normal", *sorted({case["method"] for case in KEYED} - {"normal"})))
+def test_library_of_rows_by_key(method, dtype):
+    cases = [case for case in keyed(dtype) if case["method"] == method]
+    assert cases
+    for case in cases:
         what = (case["seed"], case["name"], case["dim"], dtype)
         fill = KeyedSpec.parse(case["method"], case["parameters"], *what).plan()()
         for text, expected_bits in case["rows"].items():

@@ -12,7 +12,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 import reference
-from common import TESTS, examples
+from common import TESTS, examples, is_compiled
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numba import njit
@@ -137,6 +137,11 @@ def document_rows(first_word: str) -> list[list[str]]:
     return [line.split() for line in block.splitlines()[1:]]
 
 
+def bits_of(values: np.ndarray) -> int:
+    """The bits of the one value."""
+    return int(values.view(f"u{values.itemsize}")[0])
+
+
 def test_the_documents_values():
     rows = document_rows("method")
     assert len(rows) > 50
@@ -144,11 +149,13 @@ def test_the_documents_values():
         parameters = {key: float(number) for key, number in (pair.split("=") for pair in pairs)}
         name, seed, index = name.strip("-"), int(seed, 16), int(index)
         made = reference.elements(method, parameters, (2**62 + 8,), dtype, seed, name, [index])
+        assert bits_of(made) == int(value, 16), (method, dtype, index)
+        if not is_compiled(dtype):
+            continue
         distribution = {"uniform": Uniform, "normal": Normal, "trunc_normal": TruncNormal}[method]
         out = np.empty(1, dtypes.FLOATS[dtype])
         plan(distribution(*parameters.values()), (2**62 + 8,), out.dtype, seed, name)()(((index, index + 1),), out)
-        bits = [int(x.view(f"u{x.itemsize}")[0]) for x in (made, out)]
-        assert bits == [int(value, 16)] * 2, (method, dtype, index)
+        assert bits_of(out) == int(value, 16), (method, dtype, index)
 
 
 def test_the_documents_streams():
