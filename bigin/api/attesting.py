@@ -18,6 +18,7 @@ from bigin.core.floats import default_modes
 from bigin.core.html import card, listing
 from bigin.core.limits import Limits
 from bigin.core.names import dotted
+from bigin.core.outputs import check_document
 from bigin.core.paths import expand
 from bigin.core.record import Record, model_record
 from bigin.core.text import agree, counted
@@ -26,6 +27,7 @@ from bigin.jobs.digests import digest_specified, digest_stored
 from bigin.spec.model import ModelSpec, TensorValues
 from bigin.spec.spec import STREAM
 
+MANIFEST = "manifest"
 FORMAT = "bigin attestation 1"
 MENTIONED = 5  # tensors that an error about many names
 LARGEST = 1 << 30  # bytes of a manifest
@@ -81,9 +83,12 @@ class Attestation:
         """Write the manifest to a file.
 
         Args:
-            path: the file; an existing file is replaced.
+            path: the file; an earlier manifest is replaced.
+
+        Raises:
+            InputError: there is no such folder, or another file at the path; nothing was changed.
         """
-        replace_file(Path(expand(path)), self.text.encode())
+        replace_file(check_document(path, MANIFEST), self.text.encode())
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Attestation:
@@ -116,10 +121,10 @@ class Attestation:
             }
             skipped = [str(name) for name in held.get("skipped", ())]
             made, digest = cls(tensors, held["law"], held["by"] or "", skipped), held["digest"]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{file}: expected a manifest of bigin attest, got {error!r:.100}") from None
+            raise InputError(f"{file}: expected a manifest that `bigin attest` has written, got another file") from None
         if digest != made.digest:
             raise InputError(f"{file}: expected the digest of all its tensors, got another one; it was edited")
         return made
@@ -248,6 +253,8 @@ def attest(
 
 def attest_model(target: Any, wanting: Wanting | None, output: Any, limits: Limits) -> Attestation:
     """Attests a model with what it should hold; None stands for what its record says."""
+    if output is not None:
+        check_document(output, MANIFEST)
     with matched(target, wanting) as found:
         held = stored(found, limits)
         if wanting is nothing:

@@ -95,7 +95,10 @@ class Plan:
         """Write the plan to a file of about one kilobyte.
 
         Args:
-            path: the file; an existing file is replaced.
+            path: the file; an earlier plan is replaced.
+
+        Raises:
+            InputError: there is no such folder, or another file at the path; nothing was changed.
         """
         self._data.write(Path(expand(path)))
 

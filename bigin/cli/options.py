@@ -125,7 +125,10 @@ class Ids(click.ParamType[Any]):
         pairs = [
             (int(first), int(last or first) + (not last)) for first, _, last in (word.partition(":") for word in words)
         ]
-        return np.array([number for first, last in pairs for number in range(first, last)], np.int64)
+        count = sum(max(0, last - first) for first, last in pairs)
+        if count > MOST_IDS or any(abs(end) >= 1 << 63 for pair in pairs for end in pair):
+            self.fail(f"expected at most {MOST_IDS} ids below 2^63, got {count} in {where}", param, ctx)
+        return np.concatenate([np.arange(first, last, dtype=np.int64) for first, last in pairs])
 
 
 class Parsed(click.ParamType[Any]):
@@ -141,6 +144,7 @@ class Parsed(click.ParamType[Any]):
 
 
 NUMBER, AXES = Number(), Integers("axes", "1 or -2,-1")
+MOST_IDS = 1 << 28  # in ranges: 2 GiB of numbers
 ID = re.compile(r"[+-]?[0-9]+(:[0-9]+)?")
 IDS = Ids()
 PATH, SHAPE, FRACTION = Parsed("text", expand), Parsed("text", parse_shape), Parsed("text", parse_fraction)

@@ -26,6 +26,7 @@ from bigin.cli.options import (
     sync_option,
 )
 from bigin.cli.printing import outcome, pace, progress_bar, summary, verdict
+from bigin.core.outputs import check_document
 from bigin.core.text import counted, size_text
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class Planning:
 
     parts: int | None
     output: str | None
+
+    def __post_init__(self) -> None:
+        if self.parts is not None:  # before the target is made
+            check_document(self.output or "plan.json", "plan")
 
 
 planning_options = (

@@ -29,6 +29,7 @@ from bigin.cli.options import (
 )
 from bigin.cli.plans import Planning, keep, planned
 from bigin.cli.printing import pace, progress_bar, summary, verdict
+from bigin.core.outputs import check_output
 from bigin.core.text import agree, counted
 
 if TYPE_CHECKING:
@@ -230,7 +231,8 @@ def mapped_rows(path: str, dtype: Any) -> Any:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise bigin.InputError(f"{path}: expected a .npy file of rows: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise bigin.InputError(f"{path}: expected a .npy file of rows, got none that can be read: {reason}") from None
     opaque = values.dtype.kind == "V" and values.dtype.itemsize == dtype.itemsize
     return values.view(dtype) if opaque else values
 
@@ -272,6 +274,8 @@ def verify(
     as_json: bool,
 ) -> None:
     """Verify a table."""
+    if changed is not None:
+        check_changed(changed, path)
     with progress_bar(path, quiet=run.quiet or as_json) as progress:
         result = bigin.EmbeddingTable.open(path).verify(**sample.arguments(), **run.arguments(), progress=progress)
     if changed is not None:
@@ -285,6 +289,13 @@ def verify(
         click.echo(verdict(result, "`bigin table reset` restores rows"))
     if not result.equal:
         context.exit(1)
+
+
+def check_changed(changed: str, path: str) -> None:
+    """Raise InputError for a file that cannot be written, or that is the table itself."""
+    file = check_output(changed, "rows that differ")
+    if file.exists() and Path(path).exists() and file.samefile(path):
+        raise bigin.InputError(f"{changed}: expected another file than the table for the rows that differ")
 
 
 def keep_ids(path: str, rows: RowSet) -> None:

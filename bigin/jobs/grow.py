@@ -226,6 +226,8 @@ def parse_ids(ids: Any, rows: int) -> Array:
         raise InputError("expected an array of ids, got lists of different lengths") from None
     if numbers.size == 0:
         return np.zeros(numbers.shape, np.int64)
+    if numbers.dtype == object and all(isinstance(each, int) for each in numbers.flat):
+        raise InputError(f"expected ids below 2^63, got {max(numbers.flat, key=abs)}")
     if numbers.dtype.kind not in "iu":
         raise InputError(f"expected ids that are integers, got {numbers.dtype}")
     wrong = (numbers < 0) | (numbers >= rows)

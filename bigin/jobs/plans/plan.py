@@ -17,6 +17,7 @@ from typing import Any
 import bigin
 from bigin.core.disk import read_small, replace_file
 from bigin.core.errors import InputError, NotFoundError
+from bigin.core.outputs import check_document
 from bigin.core.record import Record
 from bigin.core.regions import Grid
 from bigin.core.text import agree, counted
@@ -104,9 +105,7 @@ class WorkPlan:
 
     def write(self, path: Path) -> None:
         """Writes plan.json."""
-        if not path.absolute().parent.is_dir():
-            raise InputError(f"{path}: expected an existing folder {path.parent} for the plan; create it first")
-        replace_file(path, self.text())
+        replace_file(check_document(path, "plan"), self.text())
 
     @classmethod
     def parse(cls, data: bytes, label: str) -> WorkPlan:
@@ -114,6 +113,7 @@ class WorkPlan:
         try:
             held = json.loads(data)
             versions = {key: held[key] for key in ("format", "bigin", "stream")}
+            held["task"], held["parts"]
         except (ValueError, RecursionError, TypeError, KeyError):
             raise InputError(f"{label}: expected a plan that `bigin plan` has written, got another file") from None
         mine = {"format": FORMAT, "bigin": bigin.__version__, "stream": STREAM}

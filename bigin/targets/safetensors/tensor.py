@@ -66,8 +66,9 @@ def tensor_target(path: Path, name: str) -> TensorTarget:
     files = tensor_files(path)
     if name not in files:
         near = difflib.get_close_matches(name, files, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f", such as {next(iter(files))}" if files else ""
-        raise NotFoundError(f"{path}: expected the name of a tensor behind #, got {name!r}{hint}")
+        such = f", such as {next(iter(files))}" if files and not near else ""
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise NotFoundError(f"{path}: expected the name of a tensor behind #{such}, got {name!r}{hint}")
     file = files[name]
     header = read_header(file)
     if header.entries[name].dtype in PACKED:

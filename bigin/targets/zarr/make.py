@@ -43,6 +43,15 @@ class ZarrLayout:
         if self.zarr_format not in (2, 3):
             raise InputError(f"expected zarr format 2 or 3, got {self.zarr_format!r}")
 
+    def check(self, label: str) -> None:
+        """Raises InputError for shards that do not have whole chunks, of which zarr says less."""
+        chunks, shards = self.chunks or (), self.shards or ()
+        if len(chunks) == len(shards) and any(a > 0 and b % a for a, b in zip(chunks, shards, strict=True)):
+            raise InputError(
+                f"{label}: expected shards of whole chunks, got shards of {shards} and chunks of {chunks}; make each "
+                "size of a shard a multiple of the chunk's"
+            )
+
 
 def zarr_target(
     target: str | Path | Store | zarr.Array[Any],
@@ -66,6 +75,7 @@ def zarr_target(
 
 def missing(path: str | Path | Store, label: str, layout: ZarrLayout) -> ZarrTarget:
     """The target of an array that is still to be made; raises InputError where its layout is not possible."""
+    layout.check(label)
     try:
         stand_in = new_array(MemoryStore(), "", layout)
     except (ValueError, TypeError) as error:
