@@ -190,6 +190,36 @@ def test_no_field_of_a_dataclass_that_is_a_boolean_is_set_by_position():
     assert not bare, "\n".join(bare)
 
 
+# Words that once stood for several classes.
+ONE_CLASS = {
+    *(
+        "Layout",
+        "Part",
+        "Piece",
+        "Plan",
+        "Progress",
+        "Recipe",
+        "Report",
+        "Rule",
+        "Source",
+        "Tensor",
+        "Values",
+        "Wanted",
+    ),
+}
+
+
+def test_each_of_these_words_names_one_class_or_type_at_most():
+    held: dict[str, list[str]] = {}
+    for file, tree in trees():
+        for node in tree.body:
+            names = [node.name] if isinstance(node, ast.ClassDef) else []
+            names += [e.id for e in node.targets if isinstance(e, ast.Name)] if isinstance(node, ast.Assign) else []
+            for name in ONE_CLASS.intersection(names):
+                held.setdefault(name, []).append(file)
+    assert {name: where for name, where in held.items() if len(where) > 1} == {}
+
+
 def imported(tree: ast.Module) -> Iterator[str]:
     """What a file imports, at its top or within a function, as dotted names."""
     for node in ast.walk(tree):

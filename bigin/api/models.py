@@ -16,7 +16,7 @@ from bigin.core.paths import expand
 from bigin.fillers.families import family
 from bigin.jobs.job import FillOptions
 from bigin.jobs.report import Report
-from bigin.recipes.assign import Assignment, Part
+from bigin.recipes.assign import AssignedPart, Assignment
 from bigin.recipes.specs import Chosen, check_recipe, resolve
 from bigin.spec.coded import CodedSpec
 from bigin.spec.copied import GrownSpec
@@ -236,7 +236,7 @@ def _row(assignment: Assignment, values: TensorValues) -> Row:
     )
 
 
-def _in_words(parts: tuple[Part, ...]) -> str:
+def _in_words(parts: tuple[AssignedPart, ...]) -> str:
     """What the parts are filled with, in a few words."""
     formulas = [f"{part.method}: {family(part.distribution).formula(part.distribution)}" for part in parts]
     if len(parts) == 1:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bigin.api.virtual_store import Recipe, computed
+from bigin.api.virtual_store import RecipeArguments, computed
 from bigin.core.errors import InputError
 from bigin.core.limits import Limits
 
@@ -69,6 +69,6 @@ def serve(
     if origin is not None and re.fullmatch(r"\*|null|https?://[^/\s]+", origin) is None:
         raise InputError(f"expected an origin such as https://example.org, * or None, got {origin!r}")
     half = limits.memory // 2  # the other half is for what is being sent
-    recipe = Recipe(like, seed, variables, strict=strict, dtype=dtype)
+    recipe = RecipeArguments(like, seed, variables, strict=strict, dtype=dtype)
     hierarchy = computed(model, recipe, (chunks, shards), replace(limits, max_memory=half))
     return Server(hierarchy, host, port, half, origin)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from bigin.jobs.job import check_progress
 from bigin.jobs.measure import Statistics
 from bigin.jobs.reading import Filled, filled, measure
 from bigin.jobs.retries import Retries
+from bigin.jobs.run import Progress
 from bigin.jobs.what import What, recorded_spec
 from bigin.methods.expected import Expected
 from bigin.spec.arranged import ArrangedSpec
@@ -28,8 +28,6 @@ from bigin.spec.spec import Spec
 from bigin.spec.tensor import TensorSpec
 from bigin.spec.values import ValuesSpec
 from bigin.targets.target import Target
-
-Progress = Callable[[int, int], None]
 
 
 def show(

@@ -66,12 +66,12 @@ def virtual_store(
     """
     from bigin.targets.zarr.virtual import VirtualStore
 
-    recipe = Recipe(like, seed, variables, strict=strict, dtype=dtype)
+    recipe = RecipeArguments(like, seed, variables, strict=strict, dtype=dtype)
     return VirtualStore(computed(model, recipe, (chunks, shards), Limits.parse(threads, max_memory)))
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RecipeArguments:
     """What a recipe is applied to and how, as a caller gives it; each None or False where it is not given."""
 
     like: Any
@@ -81,7 +81,7 @@ class Recipe:
     dtype: Any
 
 
-def computed(model: Any, recipe: Recipe, blocks: tuple[Any, Any], limits: Limits) -> Computed:
+def computed(model: Any, recipe: RecipeArguments, blocks: tuple[Any, Any], limits: Limits) -> Computed:
     """The hierarchy of a recipe, of virtual arrays by name, or of one alone."""
     from bigin.targets.zarr.computed import Computed
     from bigin.targets.zarr.layouts import parse_layout
@@ -105,7 +105,7 @@ def computed(model: Any, recipe: Recipe, blocks: tuple[Any, Any], limits: Limits
         return Computed(ModelSpec(specs), layouts, limits, root=root)
 
 
-def _of_recipe(model: Any, recipe: Recipe) -> dict[str, TensorValues]:
+def _of_recipe(model: Any, recipe: RecipeArguments) -> dict[str, TensorValues]:
     if not isinstance(model, str | os.PathLike):
         raise InputError(f"expected a recipe, virtual arrays by their names or a virtual array, got {model!r}")
     check_recipe(model)
@@ -117,7 +117,7 @@ def _of_recipe(model: Any, recipe: Recipe) -> dict[str, TensorValues]:
     return dict(sorted(resolve(chosen, held.label, held.tensors)[1].items()))
 
 
-def _of_arrays(model: Any, recipe: Recipe) -> dict[str, TensorValues]:
+def _of_arrays(model: Any, recipe: RecipeArguments) -> dict[str, TensorValues]:
     """The specifications of virtual arrays. Of several, each must say its name: those without have equal values."""
     given = [key for key, value in vars(recipe).items() if value not in (None, False)]
     if given:

@@ -46,7 +46,7 @@ bigin fill --method normal --std 0.02 table.zarr \\
 
 
 @dataclass(frozen=True)
-class FillOptions:
+class FillCommandOptions:
     """The options of this command alone."""
 
     executor: str | None
@@ -56,7 +56,7 @@ class FillOptions:
 
 how_options = gathered(
     "how",
-    FillOptions,
+    FillCommandOptions,
     click.option(
         "--executor",
         help="Fill in other processes: processes:8, dask://HOST:PORT, or mpi under mpirun.  [default: none]",
@@ -82,7 +82,7 @@ def fill(
     blocks: BlockOptions,
     write: WriteOptions,
     device: DeviceOptions,
-    how: FillOptions,
+    how: FillCommandOptions,
     run: RunOptions,
 ) -> None:
     """Fill a target."""

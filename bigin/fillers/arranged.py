@@ -10,7 +10,7 @@ import numpy as np
 
 from bigin.core.regions import Region, Shape, extent
 from bigin.fillers.computed import rounded
-from bigin.fillers.filler import Array, Filler, Report
+from bigin.fillers.filler import Array, Filler, SetupProgress
 from bigin.fillers.parts import PartFiller
 
 TILE = 4 << 20  # bytes of a region of a transposed tensor: a row of its source is read in long runs
@@ -142,7 +142,7 @@ class AlteredFiller(PartFiller):
         self.worker_memory += sum(filler.worker_memory for filler in more) + 4 * max(self.region_bytes, TILE // 4)
         self.has_setup = any(filler.has_setup for filler in more)
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         for filler in (self.noise, self.anew[0] if self.anew else None):
             if filler is not None and filler.has_setup:
                 filler.setup(threads, max_memory, report)

@@ -20,7 +20,7 @@ from bigin.methods.scalars import Scalars, drawn_as
 from bigin.rng.streams import stream_id
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Report = Callable[[float], None]  # takes the part of the setup that is done, from 0 to 1
+SetupProgress = Callable[[float], None]  # takes the part of the setup that is done, from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Filler(ABC):
     cost: Cost = Cost()
     on_device: str | None = None
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:  # noqa: B027 (most have none)
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:  # noqa: B027 (most have none)
         """Do what is needed once, before the first region."""
 
     def buffer(self, size: int) -> Array:

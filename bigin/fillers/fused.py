@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent, within
-from bigin.fillers.filler import Array, Filler, Report
+from bigin.fillers.filler import Array, Filler, SetupProgress
 
 BATCH = 1 << 17  # elements that are made at once where a part is not contiguous in the fused tensor
 
@@ -37,7 +37,7 @@ class FusedFiller(Filler):
         self.worker_memory = max(filler.worker_memory for filler in fillers) + BATCH * dtype.itemsize
         self.has_setup = any(filler.has_setup for filler in fillers)
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         """That of all parts, each in its share of the memory."""
         needed = [filler for filler in self.fillers if filler.has_setup]
         for i, filler in enumerate(needed, 1):

@@ -18,7 +18,7 @@ from bigin.core.regions import Region, Shape
 from bigin.core.threads import Stopping, map_threads, run_threads
 from bigin.fillers.computed import rounded
 from bigin.fillers.copied import BLOCK
-from bigin.fillers.filler import Array, Filler, Least, Report
+from bigin.fillers.filler import Array, Filler, Least, SetupProgress
 from bigin.methods.scalars import drawn_as
 
 ROWS = 1024  # whose sums are made before they are added to those of the rows before
@@ -52,7 +52,7 @@ class GrownFiller(Filler):
         self.worker_memory = old.worker_memory + new.worker_memory
         self.has_setup, self.least = new.has_setup, new.least
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         self.new.setup(threads, max_memory, report)
 
     def __call__(self, region: Region, out: Array) -> None:
@@ -91,7 +91,7 @@ class MeanFiller(Filler):
         self.shape, self.dtype, self.source = shape, dtype, source
         self.columns = math.prod(shape[1:])
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         """The mean, in one pass over the rows."""
         sums = np.zeros(self.columns)
         for parts in groups(self.source, threads):
@@ -119,7 +119,7 @@ class MultivariateFiller(MeanFiller):
         self.worker_memory = max(1, BLOCK // dtype.itemsize // max(1, self.columns)) * self.columns * 24
         self.least = least_of(self.columns, drawn)
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         """The mean, the covariance and its factor, in one pass over the rows."""
         covariance = self._covariance(threads, report)
         factor(covariance, threads)
@@ -129,7 +129,7 @@ class MultivariateFiller(MeanFiller):
         for k in range(0, self.columns, DEPTH):  # a block at a time, as all in the type of the draws would be a copy
             self.blocks += product.pack(covariance[k : k + DEPTH].astype(self.drawn))
 
-    def _covariance(self, threads: int, report: Report) -> Array:
+    def _covariance(self, threads: int, report: SetupProgress) -> Array:
         """The upper triangle of the covariance; sets the mean. Values are shifted by the mean of the first rows."""
         from bigin.kernels.moments import add_rows
 

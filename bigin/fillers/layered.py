@@ -9,7 +9,7 @@ import numpy as np
 
 from bigin.core.regions import Grid, Region, Shape, block_of_rows, extent
 from bigin.core.views import Positions
-from bigin.fillers.filler import Array, Filler, Report
+from bigin.fillers.filler import Array, Filler, SetupProgress
 
 BATCH = 1 << 17  # elements that are made at once where a layer is not contiguous in the tensor
 
@@ -29,7 +29,7 @@ class LayeredFiller(Filler):
         self.worker_memory = max(filler.worker_memory for filler in fillers) + BATCH * dtype.itemsize
         self.has_setup = any(filler.has_setup for filler in fillers)
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         """That of all layers, each in its share of the memory."""
         needed = [filler for _, filler in self.layers if filler.has_setup]
         for i, filler in enumerate(needed, 1):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bigin.core.regions import Region
-from bigin.fillers.filler import Array, Filler, Least, Report
+from bigin.fillers.filler import Array, Filler, Least, SetupProgress
 
 KEPT = 2  # fillers that stay set up: tensors are filled one after the other, and their ends overlap
 
@@ -90,7 +90,7 @@ class ModelFiller(Filler):
         self.least = max((filler.least for filler in fillers), key=lambda least: least.nbytes, default=Least())
         self.has_setup = True
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         """Nothing yet: only how a tensor is to be set up when it is needed."""
         self.setups.threads, self.setups.memory = threads, max_memory // KEPT
         self.has_setup = False

@@ -28,7 +28,7 @@ from bigin.core.disk import write_all
 from bigin.core.regions import Region, Shape, extent, place_in, segments
 from bigin.core.threads import Stopped, Stopping, map_threads, run_threads
 from bigin.fillers.bands import Band, Bands
-from bigin.fillers.filler import Array, DrawnFiller, Filler, Report
+from bigin.fillers.filler import Array, DrawnFiller, Filler, SetupProgress
 from bigin.kernels import matmul, reflectors
 
 TILE = 512  # rows and columns of a tile of the triangle
@@ -107,7 +107,7 @@ class Reflections:
         """How many bytes the preparation takes in memory: the triangle, and its packed form."""
         return int(self.n) ** 2 * (8 + self.drawn.itemsize) // 2 + 4 * TILE * self.n * 8
 
-    def prepare(self, threads: int, max_memory: int, report: Report) -> None:
+    def prepare(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         """The triangle W, by `threads` threads; in a scratch file where it does not fit in max_memory."""
         in_memory = self.memory() <= max_memory
         tiles = Tiles(self.n, in_memory=in_memory)
@@ -138,7 +138,7 @@ class Reflections:
                 reflectors.set_diagonal(tile, rows[0], columns[0], self.heads)
         return tile
 
-    def _gram(self, tiles: Tiles, threads: int, report: Report) -> None:
+    def _gram(self, tiles: Tiles, threads: int, report: SetupProgress) -> None:
         """S = X'X: for each tile the strips in order, in each strip the blocks in order."""
         wide = range(0, self.n, WIDE)
         pairs = [(i, j) for j in wide for i in wide if i <= j]
@@ -207,7 +207,7 @@ class Reflections:
 
         map_threads(work, pairs, threads)
 
-    def _solve(self, tiles: Tiles, columns: Sequence[int], threads: int, report: Report) -> None:
+    def _solve(self, tiles: Tiles, columns: Sequence[int], threads: int, report: SetupProgress) -> None:
         """inv(T) W = V1', row of tiles by row of tiles from the last; W takes the place of inv(T).
 
         Columns of tiles do not depend on each other: only some, in order, may be solved.
@@ -373,7 +373,7 @@ class OrthogonalFiller(Filler):
         drawn_bytes = drawn.itemsize * (4 * matmul.DEPTH * wide + 2 * DRAWN + PART + 2 * band(n) * n)
         self.worker_memory = sums + drawn_bytes
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         self.reflections.prepare(threads, max_memory, report)
 
     def __call__(self, region: Region, out: Array) -> None:
@@ -472,7 +472,7 @@ class DeltaOrthogonalFiller(Filler):
         self.centre = tuple((size - 1) // 2 for size in shape[2:])
         self.worker_memory = self.matrix.worker_memory
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         self.matrix.setup(threads, max_memory, report)
 
     def __call__(self, region: Region, out: Array) -> None:

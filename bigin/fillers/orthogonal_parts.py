@@ -18,7 +18,7 @@ import numpy as np
 
 from bigin.core.errors import DamagedError
 from bigin.core.threads import Stopping, run_threads
-from bigin.fillers.filler import Array, Filler, Report
+from bigin.fillers.filler import Array, Filler, SetupProgress
 from bigin.fillers.orthogonal import AHEAD, STRIP, TILE, WIDE, InOrder, Reflections, Tiles
 
 COLUMNS = 4  # of tiles that a part of the triangle has at least: every part reads all of S up to its last column
@@ -80,7 +80,7 @@ class Preparation:
         self.tasks = GramTasks(reflections.m, reflections.n)
         self.layout = Tiles(reflections.n, in_memory=True)  # for the tiles' shapes alone
 
-    def gram(self, part: int, threads: int, report: Report) -> None:
+    def gram(self, part: int, threads: int, report: SetupProgress) -> None:
         """A part of the first round."""
         span = self.tasks.span(part, self.parts)
         sums = InOrder(len(span), AHEAD * threads)
@@ -142,7 +142,7 @@ class Preparation:
             total = total + self._kept(f"gram-tiles/{i}-{j}/strip-{strip}", i, j)
         return total
 
-    def triangle(self, columns: range, threads: int, max_memory: int, report: Report) -> None:
+    def triangle(self, columns: range, threads: int, max_memory: int, report: SetupProgress) -> None:
         """A part of the second round: some columns of tiles of W."""
         reflections = self.reflections
         tiles = Tiles(reflections.n, in_memory=reflections.memory() <= max_memory)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bigin.core.regions import Region, Shape, dense, ranges_within
-from bigin.fillers.filler import Array, Filler, Report
+from bigin.fillers.filler import Array, Filler, SetupProgress
 
 Axis = range | Array  # what the indices along an axis add to the flat index: a rising range, or uint64 numbers
 BATCH = 1 << 18  # runs that are listed at once, or elements that are filled to keep some of them
@@ -81,7 +81,7 @@ class PartFiller(Filler):
         self.near = whole.near
         self.cost = whole.cost
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         self.whole.setup(threads, max_memory, report)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.regions import Region, Shape, place_in
 from bigin.core.threads import Stopping, run_threads
-from bigin.fillers.filler import Array, DrawnFiller, Filler, Report, Stream
+from bigin.fillers.filler import Array, DrawnFiller, Filler, SetupProgress, Stream
 
 
 class EyeFiller(Filler):
@@ -79,7 +79,7 @@ class SparseFiller(Filler):
         self.key = stream.of("sparse").words()
         self.marks: Array | None = None
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         """Mark the rarer kind, with a bit for every element: 64 columns to a word."""
         groups = -(-self.columns // 64)
         if 8 * groups * self.rows > max_memory:

@@ -24,7 +24,7 @@ from bigin.methods.distributions import Constant
 from bigin.spec.tensor import TensorSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Values = tuple[tuple[str, Any], ...]
+FrozenParameters = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Initializer:
     """
 
     method: str
-    parameters: Values
+    parameters: FrozenParameters
     dtype: Any = None
 
     def __call__(self, key: Any, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
@@ -109,7 +109,7 @@ def initializer(method: str, *, dtype: Any = None, **parameters: Any) -> Initial
     return Initializer(method, _kept(parameters), dtype)
 
 
-def _kept(parameters: Mapping[str, Any]) -> Values:
+def _kept(parameters: Mapping[str, Any]) -> FrozenParameters:
     """Parameters as values that can be compared and hashed."""
     return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in sorted(parameters.items()))
 

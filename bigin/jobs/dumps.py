@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from bigin.fillers.filler import Array
 from bigin.fillers.keyed import RowFiller
 from bigin.jobs.compare import Difference, Sample, Verification
 from bigin.jobs.report import Report
+from bigin.jobs.run import Progress
 from bigin.spec.keyed import KeyedSpec
 from bigin.spec.keys import parse_keys
 from bigin.targets.dumps import KEY, SCORE, Dump, keep_record
@@ -28,8 +29,6 @@ from bigin.targets.memory import BLOCK
 
 GIVEN = "given"  # of scores in a record: each key has its own
 BATCH = 16 << 20  # bytes of rows that are made and written together
-
-Progress = Callable[[int, int], None]
 
 
 def make_rows(filler: RowFiller, keys: Array, out: Array, threads: int) -> None:

@@ -27,7 +27,7 @@ from bigin.jobs.parts import fill_part, parts_of
 from bigin.jobs.report import Report
 from bigin.jobs.resume import identity, plan_on, state_of
 from bigin.jobs.retries import Retries, is_final
-from bigin.jobs.run import Plan, Progress, journalled, run, set_up, store
+from bigin.jobs.run import Pending, Progress, journalled, run, set_up, store
 from bigin.jobs.where import Where, as_fill_error
 from bigin.jobs.workers import OPEN, Workers, required_memory, tell_sizes, workers_within
 from bigin.spec.spec import Spec
@@ -156,7 +156,7 @@ class Job:
             else:
                 workers = workers_within(target, filler, chosen.limits)
                 set_up(target, filler, workers, self.limits, progress)
-                made = run(target, filler, Plan(grid), workers, self.retries, progress)
+                made = run(target, filler, Pending(grid), workers, self.retries, progress)
             target.flush()
         except KeyboardInterrupt as stop:
             kind = Terminated if isinstance(stop, Terminated) else Interrupted
@@ -184,7 +184,7 @@ class Job:
             workers = workers_within(target, filler, limits)  # now that it is known whether it is remote
             regions = counted(len(grid), "region")
             log.info("%s: %s of up to %s, %d at once", target.label, regions, list(grid.block), workers.requests)
-            plan = Plan(grid, fill=which)
+            plan = Pending(grid, fill=which)
             if options.executor is None or state == "begun":
                 set_up(target, filler, workers, self.limits, options.progress)
             if state == "begun":
@@ -204,7 +204,7 @@ class Job:
             raise
         return made, target.nbytes - made
 
-    def _run_by(self, plan: Plan, record: Record, options: FillOptions) -> int:
+    def _run_by(self, plan: Pending, record: Record, options: FillOptions) -> int:
         """Runs the parts of a plan on the executor of the options; this process keeps the journal."""
         target = self.target
         assert self.where is not None
@@ -285,7 +285,7 @@ class Job:
             target.start()
         else:
             ledger.resume()
-        run(target, filler, Plan(grid, len(grid), again), workers, self.retries, None)
+        run(target, filler, Pending(grid, len(grid), again), workers, self.retries, None)
         left = compare(target, filler, grid, again, workers, self.retries)
         if left:
             raise DamagedError(

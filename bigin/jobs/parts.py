@@ -12,7 +12,7 @@ from bigin.core.limits import Limits
 from bigin.core.record import Record
 from bigin.core.regions import Region
 from bigin.jobs.retries import Retries
-from bigin.jobs.run import Plan, fill_regions, set_up
+from bigin.jobs.run import Pending, fill_regions, set_up
 from bigin.jobs.where import Where, as_fill_error, opened
 from bigin.jobs.workers import workers_within
 from bigin.spec.record import spec_of
@@ -30,7 +30,7 @@ class Part(Sequence[Region]):
 
     where: Where
     record: Record
-    plan: Plan
+    plan: Pending
     tasks: range
     limits: Limits
 
@@ -41,7 +41,7 @@ class Part(Sequence[Region]):
         return self.plan[self.tasks[index]]
 
 
-def parts_of(where: Where, record: Record, plan: Plan, limits: Limits) -> list[Part]:
+def parts_of(where: Where, record: Record, plan: Pending, limits: Limits) -> list[Part]:
     """A plan in parts that follow each other."""
     count = min(PARTS, len(plan))
     edges = [len(plan) * i // max(1, count) for i in range(count + 1)]

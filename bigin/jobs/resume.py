@@ -15,7 +15,7 @@ from bigin.fillers.filler import Filler
 from bigin.jobs.compare import compare
 from bigin.jobs.journal import done_regions
 from bigin.jobs.retries import Retries
-from bigin.jobs.run import Plan
+from bigin.jobs.run import Pending
 from bigin.jobs.workers import Workers
 from bigin.spec.record import spec_of
 from bigin.targets.target import Target
@@ -78,7 +78,7 @@ def in_words(record: Record) -> str:
         return f"{record.get('method')}, seed {record.get('seed')}"
 
 
-def plan_on(target: Target, filler: Filler, whole: Plan, workers: Workers, retries: Retries) -> Plan:
+def plan_on(target: Target, filler: Filler, whole: Pending, workers: Workers, retries: Retries) -> Pending:
     """What is left of a fill that was begun: what its journal does not say is done, and what is no longer intact."""
     grid = whole.grid
     left = retries.attempt(lambda: target.left(grid))

@@ -12,7 +12,7 @@ from bigin.core.regions import Grid, Picked, Region
 from bigin.core.threads import Stopped, Stopping
 from bigin.fillers.filler import Filler
 from bigin.jobs.batches import Batches
-from bigin.jobs.executors.executor import Executor, Report, Start
+from bigin.jobs.executors.executor import Executor, Start, TaskProgress
 from bigin.jobs.executors.threads import ThreadExecutor
 from bigin.jobs.journal import Journal
 from bigin.jobs.retries import Retries
@@ -25,7 +25,7 @@ SETUP = 0.5  # of the progress, where a filler has a setup
 
 
 @dataclass(frozen=True)
-class Plan(Sequence[Region]):
+class Pending(Sequence[Region]):
     """Which regions of a target's grid are to be filled: some of them again, and all from `start` on.
 
     `fill` identifies the fill, for the journal.
@@ -58,7 +58,7 @@ def set_up(target: Target, filler: Filler, workers: Workers, limits: Limits, pro
 
 
 def run(
-    target: Target, filler: Filler, plan: Plan, workers: Workers, retries: Retries, progress: Progress | None
+    target: Target, filler: Filler, plan: Pending, workers: Workers, retries: Retries, progress: Progress | None
 ) -> int:
     """Fills the regions of a plan, of a target that has begun, in threads; returns the bytes that they take."""
     executor: Executor = ThreadExecutor(workers.requests)
@@ -76,7 +76,7 @@ def run(
 
 
 def journalled(
-    work: Callable[[Report], int], journal: Journal, target: Target, plan: Plan, progress: Progress | None
+    work: Callable[[TaskProgress], int], journal: Journal, target: Target, plan: Pending, progress: Progress | None
 ) -> int:
     """Does the work of a plan; the journal follows, so that another process can continue wherever this one ends."""
     total = target.nbytes

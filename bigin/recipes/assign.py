@@ -14,7 +14,7 @@ from bigin.methods import table
 from bigin.methods.distributions import Distribution
 from bigin.methods.fans import fans
 from bigin.recipes.expression import Expression, Value
-from bigin.recipes.recipe import AXES, Recipe, Rule, Split, Tensor
+from bigin.recipes.recipe import AXES, Recipe, RecipeRule, Split, Tensor
 from bigin.recipes.tables import whole
 
 LAYER = re.compile(r"(?:^|[./])(\d{1,9})(?=[./]|$)")  # the first part of a name that is a number
@@ -23,7 +23,7 @@ MENTIONED = 10  # tensors that an error about many names
 
 
 @dataclass(frozen=True)
-class Part:
+class AssignedPart:
     """The whole tensor, or a part of a fused one: its name, shape and method."""
 
     name: str
@@ -50,9 +50,9 @@ class Assignment:
     """
 
     tensor: Tensor
-    rule: Rule
+    rule: RecipeRule
     axis: int | None
-    parts: tuple[Part, ...]
+    parts: tuple[AssignedPart, ...]
     copying: Copying | None = None
 
 
@@ -64,7 +64,7 @@ def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
     by_name = {tensor.name: tensor for tensor in tensors}
     assignments = []
     unmatched = []
-    known: dict[Any, Part] = {}
+    known: dict[Any, AssignedPart] = {}
     for tensor in by_name.values():
         if any(glob.match(tensor.name) is not None for glob in recipe.skip):
             continue
@@ -84,11 +84,11 @@ def assign(recipe: Recipe, tensors: Iterable[Tensor]) -> list[Assignment]:
 
 def _like_others(
     recipe: Recipe,
-    rule: Rule,
+    rule: RecipeRule,
     stars: tuple[str, ...],
     tensor: Tensor,
     by_name: Mapping[str, Tensor],
-    known: dict[Any, Part],
+    known: dict[Any, AssignedPart],
 ) -> Assignment:
     """`_assigned`, and at once where another tensor is known to which the rule gives the same: one of the same shape,
     in the same layer if the rule asks for that.
@@ -98,7 +98,7 @@ def _like_others(
     layer = LAYER.search(tensor.name) if rule.asks_for_layer else None
     key = (id(rule), tensor.shape, layer and layer[1])
     if (part := known.get(key)) is not None:
-        named = Part(tensor.name, tensor.shape, part.method, part.parameters, part.distribution)
+        named = AssignedPart(tensor.name, tensor.shape, part.method, part.parameters, part.distribution)
         return Assignment(tensor, rule, None, (named,))
     made = _assigned(recipe, rule, stars, tensor, by_name)
     known[key] = made.parts[0]
@@ -106,7 +106,7 @@ def _like_others(
 
 
 def _assigned(
-    recipe: Recipe, rule: Rule, stars: tuple[str, ...], tensor: Tensor, by_name: Mapping[str, Tensor]
+    recipe: Recipe, rule: RecipeRule, stars: tuple[str, ...], tensor: Tensor, by_name: Mapping[str, Tensor]
 ) -> Assignment:
     """What a rule says about a tensor. Where it fails, the error names a later rule that matches the tensor, too."""
     try:
@@ -121,7 +121,7 @@ def _assigned(
         ) from None
 
 
-def first_rule(recipe: Recipe, tensor: Tensor, by_name: Mapping[str, Tensor]) -> Rule | None:
+def first_rule(recipe: Recipe, tensor: Tensor, by_name: Mapping[str, Tensor]) -> RecipeRule | None:
     """The rule that applies to a tensor: the first that matches."""
     match = _find(recipe, tensor, by_name)
     return None if match is None else match[0]
@@ -137,7 +137,7 @@ def unmatched_by(recipe: Recipe, tensors: Iterable[Tensor]) -> list[str]:
     ]
 
 
-def _find(recipe: Recipe, tensor: Tensor, by_name: Mapping[str, Tensor]) -> tuple[Rule, tuple[str, ...]] | None:
+def _find(recipe: Recipe, tensor: Tensor, by_name: Mapping[str, Tensor]) -> tuple[RecipeRule, tuple[str, ...]] | None:
     """Return the first rule that matches, and the text that each star of its pattern matches."""
     for rule in recipe.rules:
         if not _conditions(rule, tensor):
@@ -149,7 +149,7 @@ def _find(recipe: Recipe, tensor: Tensor, by_name: Mapping[str, Tensor]) -> tupl
     return None
 
 
-def _conditions(rule: Rule, tensor: Tensor) -> bool:
+def _conditions(rule: RecipeRule, tensor: Tensor) -> bool:
     if rule.ndim is not None and len(tensor.shape) not in rule.ndim:
         return False
     if rule.dtype is not None and tensor.dtype not in rule.dtype:
@@ -161,7 +161,7 @@ def _conditions(rule: Rule, tensor: Tensor) -> bool:
     )
 
 
-def _weight(rule: Rule, tensor: Tensor, stars: tuple[str, ...], by_name: Mapping[str, Tensor]) -> Tensor | None:
+def _weight(rule: RecipeRule, tensor: Tensor, stars: tuple[str, ...], by_name: Mapping[str, Tensor]) -> Tensor | None:
     """Return the tensor whose fans the rule uses, or None if there is none: then the rule does not match."""
     assert rule.fans_of is not None
     weight = by_name.get(rule.fans_of.name(tensor.name, stars))
@@ -172,7 +172,7 @@ class _Assigner:
     """Makes one assignment."""
 
     def __init__(
-        self, recipe: Recipe, rule: Rule, stars: tuple[str, ...], tensor: Tensor, by_name: Mapping[str, Tensor]
+        self, recipe: Recipe, rule: RecipeRule, stars: tuple[str, ...], tensor: Tensor, by_name: Mapping[str, Tensor]
     ) -> None:
         self.recipe = recipe
         self.rule = rule
@@ -237,7 +237,7 @@ class _Assigner:
 
     # Parameters
 
-    def part(self, name: str, shape: tuple[int, ...]) -> Part:
+    def part(self, name: str, shape: tuple[int, ...]) -> AssignedPart:
         method = self.rule.method
         assert method is not None
         given = {
@@ -250,7 +250,7 @@ class _Assigner:
             distribution = table.resolve(method, shape, parameters)
         except InputError as error:
             raise self.error(None, f"{method.name}: {error}") from None
-        return Part(name, shape, method.name, parameters, distribution)
+        return AssignedPart(name, shape, method.name, parameters, distribution)
 
     def value(self, key: str, expression: Expression, name: str, shape: tuple[int, ...]) -> float:
         try:

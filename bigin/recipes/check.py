@@ -9,7 +9,7 @@ from bigin.core.errors import InputError, RecipeWarning
 from bigin.core.text import counted
 from bigin.core.warning import warn
 from bigin.recipes.assign import LAYER, Assignment, first_rule
-from bigin.recipes.recipe import SHOWN, Recipe, Rule, Tensor
+from bigin.recipes.recipe import SHOWN, Recipe, RecipeRule, Tensor
 
 LAYERS = ("n_layers", "num_layers", "num_hidden_layers", "n_layer")  # variables that count layers
 WIDTHS = ("hidden_size", "width", "d_model", "n_embd")  # variables that are a size of some tensor
@@ -36,7 +36,7 @@ def doubts(recipe: Recipe, tensors: Sequence[Tensor], assignments: Sequence[Assi
     yield from _widths(recipe, assignments)
 
 
-def unused(recipe: Recipe, rule: Rule, tensors: Sequence[Tensor]) -> str:
+def unused(recipe: Recipe, rule: RecipeRule, tensors: Sequence[Tensor]) -> str:
     """Return why a rule applies to no tensor."""
     shown = ", ".join(glob.text for glob in rule.match[:SHOWN]) + (", ..." if len(rule.match) > SHOWN else "")
     named = [tensor for tensor in tensors if any(glob.match(tensor.name) is not None for glob in rule.match)]
@@ -46,7 +46,7 @@ def unused(recipe: Recipe, rule: Rule, tensors: Sequence[Tensor]) -> str:
     return f"{rule.label} ({shown}) matches no tensor{made_for}"
 
 
-def excluded(recipe: Recipe, rule: Rule, named: Sequence[Tensor], tensors: Sequence[Tensor]) -> str:
+def excluded(recipe: Recipe, rule: RecipeRule, named: Sequence[Tensor], tensors: Sequence[Tensor]) -> str:
     """Why a rule whose patterns fit some tensors is used for none of them."""
     by_name = {tensor.name: tensor for tensor in tensors}
     for tensor in named:

@@ -14,8 +14,8 @@ from bigin.methods.table import PARAMETERS, REQUIRED, Method
 from bigin.recipes.expression import FUNCTIONS, NAME, OF_A_TENSOR, Expression
 from bigin.recipes.glob import Glob, parse_glob
 from bigin.recipes.presets import label
-from bigin.recipes.recipe import AXES, LAYOUTS, Recipe, Rule, Split
-from bigin.recipes.source import LARGEST, Path, Source
+from bigin.recipes.recipe import AXES, LAYOUTS, Recipe, RecipeRule, Split
+from bigin.recipes.source import LARGEST, Path, TomlText
 from bigin.recipes.surgery import read_copied, read_grow
 from bigin.recipes.tables import TableReader, template_of
 
@@ -57,7 +57,7 @@ def read_text(path: FilePath) -> str:
 
 def parse_recipe(text: str, label: str = "recipe", given: Mapping[str, Any] | None = None) -> Recipe:
     """Return a recipe from its text; raises InputError with the line and the key of an error."""
-    reader = Reader(Source(label, text))
+    reader = Reader(TomlText(label, text))
     return reader.recipe(given or {})
 
 
@@ -110,7 +110,7 @@ class Reader(TableReader):
 
     # Rules
 
-    def rule(self, path: Path, data: Any, number: int) -> Rule:
+    def rule(self, path: Path, data: Any, number: int) -> RecipeRule:
         if not isinstance(data, dict):
             raise self.source.error(path, f"expected a table, got {data!r}")
         if any(key in data for key in COPYING):
@@ -131,7 +131,7 @@ class Reader(TableReader):
         match = self.globs(path, data, number)
         parameters = self.parameters(path, data, method)
         axes = self.axes(path, data, method, parameters)
-        return Rule(
+        return RecipeRule(
             number,
             path,
             match,
@@ -147,13 +147,13 @@ class Reader(TableReader):
             optional=bool(self.typed(path, data, "optional", bool, "true or false")),
         )
 
-    def copying(self, path: Path, data: Mapping[str, Any], number: int) -> Rule:
+    def copying(self, path: Path, data: Mapping[str, Any], number: int) -> RecipeRule:
         """Return a rule that copies from another checkpoint."""
         if all(key in data for key in COPYING):
             raise self.source.error((*path, "grow"), "expected copy or grow, got both")
         self.known(path, data, COPY_RULE_KEYS)
         match = self.globs(path, data, number)
-        return Rule(
+        return RecipeRule(
             number,
             path,
             match,

@@ -11,7 +11,7 @@ from bigin.core.errors import InputError
 from bigin.methods.table import Method
 from bigin.recipes.expression import Expression
 from bigin.recipes.glob import Glob, SourceName, Template
-from bigin.recipes.source import Path, Source
+from bigin.recipes.source import Path, TomlText
 
 # A shape alone does not tell the axes of the inputs and outputs. batch_axis lists axes that count for no fan.
 # Every other axis belongs to the receptive field, whose size multiplies both fans.
@@ -109,7 +109,7 @@ class Grow:
 
 
 @dataclass(frozen=True)
-class Rule:
+class RecipeRule:
     """A rule of a recipe. `path` is its position in the file; `number` counts from 1, and is 0 for the default rule."""
 
     number: int
@@ -143,23 +143,23 @@ class Rule:
 class Recipe:
     """A recipe that has been read and checked. `skip` are patterns of tensors that it leaves unchanged."""
 
-    source: Source = field(repr=False)
+    source: TomlText = field(repr=False)
     seed: int
     description: str
     sources: tuple[str, ...]
     architectures: tuple[str, ...]  # for readers: the models that it is for
     variables: Mapping[str, float]
     skip: tuple[Glob, ...]
-    rules: Sequence[Rule]
+    rules: Sequence[RecipeRule]
     origin: str | None = None  # the checkpoint that tensors are copied from
 
-    def at(self, rule: Rule) -> str:
+    def at(self, rule: RecipeRule) -> str:
         """The name of a rule, its patterns and its line."""
         shown = ", ".join(glob.text for glob in rule.match[:SHOWN]) + (", ..." if len(rule.match) > SHOWN else "")
         line = self.source.line(rule.path)
         return f"{rule.label} ({shown}{f', line {line}' if line else ''})"
 
-    def error(self, rule: Rule, key: str | None, message: str, tensor: str | None = None) -> InputError:
+    def error(self, rule: RecipeRule, key: str | None, message: str, tensor: str | None = None) -> InputError:
         """Return an error that names the file, the line and the key, and the tensor if it is about one."""
         about = f"{tensor}: " if tensor is not None else ""
         return self.source.error((*rule.path, *([key] if key else [])), about + message)

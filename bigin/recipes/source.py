@@ -16,7 +16,7 @@ Path = tuple[str | int, ...]  # keys and indices in lists, outermost first
 
 
 @dataclass(frozen=True)
-class Source:
+class TomlText:
     """A file's label, for messages, and its text."""
 
     label: str

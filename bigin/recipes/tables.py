@@ -14,7 +14,7 @@ from bigin.methods.table import PARAMETERS, Method
 from bigin.recipes.expression import OF_A_TENSOR, Expression, parse_expression
 from bigin.recipes.glob import Glob, Template
 from bigin.recipes.recipe import AXES
-from bigin.recipes.source import Path, Source
+from bigin.recipes.source import Path, TomlText
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class TableReader:
     """Reads tables of one file."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: TomlText) -> None:
         self.source = source
         self.variables: dict[str, float] = {}
 

@@ -37,7 +37,7 @@ FILES = "files"  # of the record's file: which tensor lies where
 
 
 @dataclass(frozen=True)
-class Piece:
+class RowsInFile:
     """Rows of a tensor in a file, whose values begin at an offset."""
 
     tensor: str
@@ -51,7 +51,7 @@ class Framed:
     """A file to be written: the tensors in it, and what else, as (offset, bytes)."""
 
     name: str
-    pieces: Sequence[Piece]
+    pieces: Sequence[RowsInFile]
     frames: Sequence[tuple[int, bytes]]
     size: int
 
@@ -215,7 +215,7 @@ def begun_distcp(outline: Mapping[str, Any]) -> DistcpTarget:
 def files_of(placed: Mapping[str, Any]) -> list[Framed]:
     """Files that are there, from which tensor lies where in them."""
     return [
-        Framed(name, [Piece(t, d, tuple(s), o) for t, d, s, o in told["pieces"]], (), told["size"])
+        Framed(name, [RowsInFile(t, d, tuple(s), o) for t, d, s, o in told["pieces"]], (), told["size"])
         for name, told in placed.items()
     ]
 

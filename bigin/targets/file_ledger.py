@@ -12,7 +12,7 @@ from bigin.core.regions import Shape
 from bigin.targets.files import FileTarget
 from bigin.targets.ledger import Ledger
 from bigin.targets.records import (
-    Progress,
+    JournalEntry,
     Record,
     journal,
     read_journal,
@@ -75,7 +75,7 @@ class FileLedger(Ledger):
         for path in (self.target.path, sidecar(self.target.path)):
             partial(path).unlink(missing_ok=True)
 
-    def checkpoint(self, progress: Progress) -> None:
+    def checkpoint(self, progress: JournalEntry) -> None:
         """fdatasync, and only then the journal."""
         file = self.target.file
         assert file is not None
@@ -88,7 +88,7 @@ class FileLedger(Ledger):
         """What tells that a journal speaks of this stretch of this file."""
         return {"inode": self.target.path.stat().st_ino, "offset": self.target.offset}
 
-    def progress(self) -> Progress | None:
+    def progress(self) -> JournalEntry | None:
         """The journal's; None where another file has replaced the one that it speaks of."""
         kept = read_journal(journal(self.target.path))
         if kept is None or not self.target.path.exists():

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from bigin.targets.lock import Lock
-from bigin.targets.records import Progress, Record
+from bigin.targets.records import JournalEntry, Record
 
 
 class Ledger(ABC):
@@ -47,11 +47,11 @@ class Ledger(ABC):
         """Removes what a process left behind that was killed after its fill was complete."""
 
     @abstractmethod
-    def checkpoint(self, progress: Progress) -> None:
+    def checkpoint(self, progress: JournalEntry) -> None:
         """Brings the data to the disk, and only then keeps the progress."""
 
     @abstractmethod
-    def progress(self) -> Progress | None:
+    def progress(self) -> JournalEntry | None:
         """The progress of an incomplete fill; None where it is not known."""
 
     @abstractmethod

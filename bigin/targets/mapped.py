@@ -11,7 +11,7 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.errors import InputError, NotFoundError
 from bigin.core.regions import Shape
-from bigin.targets.mapping import MODES, Layout, mapped
+from bigin.targets.mapping import MODES, MappedLayout, mapped
 from bigin.targets.paths import local_path
 from bigin.targets.records import read_sidecar
 from bigin.targets.target import Array
@@ -41,7 +41,7 @@ def map_array(
             raise InputError("expected a shape and a dtype for a raw file, which names neither; give both")
         if offset < 0:
             raise InputError(f"expected an offset that is not negative, got {offset}")
-        layout = Layout([path], offset, shape, shape, dtype)
+        layout = MappedLayout([path], offset, shape, shape, dtype)
     elif offset:
         raise InputError("expected an offset only for a raw file; add raw=True")
     else:
@@ -64,14 +64,14 @@ def path_of(array: Any) -> Path:
     raise InputError(f"expected the path of a file or of a zarr array on this machine, got {what}")
 
 
-def folder_layout(path: Path) -> Layout:
+def folder_layout(path: Path) -> MappedLayout:
     """What the metadata of a zarr array says."""
     from bigin.targets.zarr.mapped import zarr_layout  # zarr takes a third of a second to import
 
     return zarr_layout(path)
 
 
-def npy_layout(path: Path, dtype: np.dtype[Any] | None) -> Layout:
+def npy_layout(path: Path, dtype: np.dtype[Any] | None) -> MappedLayout:
     """What a .npy file's header says; a dtype for which .npy has no name is the one given or the record's."""
     try:
         header = np.load(path, mmap_mode="r")
@@ -88,4 +88,4 @@ def npy_layout(path: Path, dtype: np.dtype[Any] | None) -> Layout:
             raise InputError(f"{path}: expected a dtype, as a .npy header has no name for {stored}; give dtype=")
         stored = dtypes.DTYPES[name]
     fortran = header.flags.f_contiguous and not header.flags.c_contiguous
-    return Layout([path], header.offset, header.shape, header.shape, stored, fortran=fortran)
+    return MappedLayout([path], header.offset, header.shape, header.shape, stored, fortran=fortran)

@@ -35,7 +35,7 @@ FLAGS = {"r": mmap.MAP_PRIVATE | NORESERVE, "r+": mmap.MAP_SHARED}
 
 
 @dataclass(frozen=True)
-class Layout:
+class MappedLayout:
     """Values that lie in files one behind the other: in each, from a byte on, a block of C or Fortran order.
 
     `stored` is their dtype in the files' byte order. The blocks lie behind each other along the first axis; together
@@ -55,7 +55,7 @@ class Layout:
         return math.prod(self.block) * self.stored.itemsize
 
 
-def mapped(layout: Layout, mode: str) -> Array:
+def mapped(layout: MappedLayout, mode: str) -> Array:
     """The array in memory."""
     order: Any = "F" if layout.fortran else "C"
     if 0 in layout.shape:
@@ -73,7 +73,7 @@ def mapped(layout: Layout, mode: str) -> Array:
 class Mapping:
     """Files one behind the other in memory, for as long as an array refers to it."""
 
-    def __init__(self, layout: Layout, mode: str) -> None:
+    def __init__(self, layout: MappedLayout, mode: str) -> None:
         self.address, self.size = 0, 0
         size = layout.offset + layout.block_bytes
         try:

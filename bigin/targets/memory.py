@@ -77,7 +77,7 @@ def repeats(array: np.ndarray[Any, Any]) -> bool:
     return any(step == 0 for step, size in zip(array.strides, array.shape, strict=True) if size > 1)
 
 
-class TensorTarget(MemoryTarget):
+class TorchTarget(MemoryTarget):
     """A torch tensor on the CPU. Filling it is no operation that autograd records, as in torch.nn.init."""
 
     def __init__(self, torch: Any, tensor: Any) -> None:
@@ -111,7 +111,7 @@ def memory_target(target: Any) -> MemoryTarget | None:
         return MemoryTarget(np.asarray(target))  # np.matrix, say, has views of its own kind
     torch = sys.modules.get("torch")  # whoever has a tensor has imported it
     if torch is not None and isinstance(target, torch.Tensor):
-        return TensorTarget(torch, target)
+        return TorchTarget(torch, target)
     if type(target).__module__.partition(".")[0] in ("jax", "jaxlib"):
         raise InputError(
             "expected an array that can be written, got a jax array, which cannot; fill a numpy array, or make one "
@@ -135,7 +135,7 @@ def numbers_of(values: Any) -> Array:
     """What a caller gives as real numbers: an array, a tensor of any device, or lists; raises InputError."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, torch.Tensor):
-        return TensorTarget(torch, values.detach().cpu()).array
+        return TorchTarget(torch, values.detach().cpu()).array
     try:
         array = np.asarray(values)
     except ValueError:

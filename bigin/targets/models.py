@@ -21,7 +21,7 @@ from bigin.targets.objects.folder import Folder, read_headers
 from bigin.targets.objects.open import find_checkpoint, open_checkpoint
 from bigin.targets.paths import OTHER_FORMATS, OUR_FILES, is_url, local_path
 from bigin.targets.records import KEY
-from bigin.targets.safetensors.checkpoint import Plan, existing_checkpoint
+from bigin.targets.safetensors.checkpoint import CheckpointFiles, existing_checkpoint
 from bigin.targets.safetensors.folder import (
     STEM,
     SUFFIX,
@@ -180,7 +180,7 @@ def open_whole(model: Any) -> tuple[Model, ModelTarget]:
 
 
 @paused()
-def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: int | None) -> Plan:
+def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: int | None) -> CheckpointFiles:
     """The files of a new checkpoint with the named tensors of a model.
 
     They are those of the model, or files of at most `shard` bytes. A folder has an index where the model has one, and
@@ -192,11 +192,11 @@ def plan_checkpoint(model: Model, names: Mapping[str, Any], out: Path, shard: in
         if out.is_dir():
             raise InputError(f"{out}: expected a file, got a folder")
         kept = {name: tensor for name, tensor in sorted(model.tensors.items()) if name in names}
-        return Plan(out.parent, {out.name: kept})
+        return CheckpointFiles(out.parent, {out.name: kept})
     if (out.exists() and not out.is_dir()) or out.suffix.lower() in (*OTHER_FORMATS, *OUR_FILES, ".zip"):
         raise InputError(f"{out}: expected a folder, a {SUFFIX} file or a .zarr group, got another file")
     files, index = planned_files(model, names, shard)
-    plan = Plan(out, files, index)
+    plan = CheckpointFiles(out, files, index)
     check_alone(plan)
     return plan
 
@@ -217,7 +217,7 @@ def planned_files(model: Model, names: Mapping[str, Any], shard: int | None) -> 
     return files, None if alone else model.index or model.naming.index
 
 
-def check_alone(plan: Plan) -> None:
+def check_alone(plan: CheckpointFiles) -> None:
     """Refuses a folder with a checkpoint of other names: its index would stay, and readers take the one for the other.
 
     Variants, such as fp16, lie beside each other, and what has the same names is replaced.

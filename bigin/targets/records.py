@@ -15,7 +15,7 @@ from typing import Any
 from bigin.core.disk import partial, read_small, replace_file, sync_folder
 from bigin.core.record import Record as Record
 
-Progress = dict[str, Any]
+JournalEntry = dict[str, Any]
 KEY = "bigin"  # the attribute of a zarr array that holds its record
 READABLE = 1000  # tensors up to which a record is indented
 JOURNAL = ".bigin.journal"  # the key beside a zarr array's metadata that holds its progress
@@ -59,13 +59,13 @@ def write_sidecar(path: Path, record: Record) -> None:
     replace_file(sidecar(path), json.dumps(record, indent=indent).encode() + b"\n")
 
 
-def pack_progress(progress: Progress) -> bytes:
+def pack_progress(progress: JournalEntry) -> bytes:
     """The journal's text: a line of JSON, and its CRC-32."""
     line = json.dumps(progress, sort_keys=True)
     return f"{line}\n{zlib.crc32(line.encode()):08x}\n".encode()
 
 
-def unpack_progress(data: bytes) -> Progress | None:
+def unpack_progress(data: bytes) -> JournalEntry | None:
     """The progress in a journal's text; None where it is damaged."""
     line, _, check = data.partition(b"\n")
     if check.strip() != f"{zlib.crc32(line):08x}".encode():
@@ -73,7 +73,7 @@ def unpack_progress(data: bytes) -> Progress | None:
     return parse_record(line)
 
 
-def read_journal(path: Path) -> Progress | None:
+def read_journal(path: Path) -> JournalEntry | None:
     """The progress that is kept in a file."""
     try:
         return unpack_progress(read_small(path))
@@ -81,7 +81,7 @@ def read_journal(path: Path) -> Progress | None:
         return None
 
 
-def write_journal(path: Path, progress: Progress) -> None:
+def write_journal(path: Path, progress: JournalEntry) -> None:
     """Replaces the progress in a file, whole or not at all."""
     replace_file(path, pack_progress(progress))
 

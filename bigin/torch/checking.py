@@ -91,7 +91,7 @@ def check(
 
 
 @dataclass(frozen=True)
-class Piece:
+class LocalPiece:
     """What of a parameter lies here: a tensor, and the region of the whole."""
 
     member: Member
@@ -100,7 +100,7 @@ class Piece:
     item: Item
 
 
-def pieces_here(member: Member, spec: TensorValues) -> Iterator[Piece]:
+def pieces_here(member: Member, spec: TensorValues) -> Iterator[LocalPiece]:
     """What of a parameter lies on this rank; nothing of one that has no values."""
     tensor = member.tensor
     if tensor.is_meta:
@@ -115,7 +115,7 @@ def pieces_here(member: Member, spec: TensorValues) -> Iterator[Piece]:
             continue
         origin = tuple(start for start, _ in bounds) if tuple(part.shape) != tuple(tensor.shape) else None
         item = Item(member.name, partial(target_of, part), spec, tuple(part.shape), dtype_of(member, None), origin)
-        yield Piece(member, part, bounds, item)
+        yield LocalPiece(member, part, bounds, item)
 
 
 def target_of(tensor: Any) -> Target:
@@ -129,7 +129,7 @@ def target_of(tensor: Any) -> Target:
 class Here:
     """What is found of a piece."""
 
-    piece: Piece
+    piece: LocalPiece
     row: Examined
 
     def told(self, rank: int, limits: Limits) -> tuple[int, tuple[tuple[int, int], ...], str, Examined]:

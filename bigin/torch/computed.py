@@ -31,7 +31,7 @@ from bigin.jobs.job import FillOptions
 from bigin.spec.model import TensorValues
 from bigin.torch.distributed import part_jobs_of
 from bigin.torch.modules import naming
-from bigin.torch.sources import Source
+from bigin.torch.sources import StateTensors
 
 MENTIONED = 5  # names in an error
 
@@ -39,7 +39,7 @@ MENTIONED = 5  # names in an error
 class ComputedReader(StorageReader):  # type: ignore[misc]
     """Computes what a load plan asks for; `bigin.torch.reader` makes one."""
 
-    def __init__(self, source: Source, prefix: str, limits: Limits) -> None:
+    def __init__(self, source: StateTensors, prefix: str, limits: Limits) -> None:
         self._source = source.under(prefix)
         self._prefix = prefix
         self._limits = limits

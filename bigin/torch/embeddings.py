@@ -187,7 +187,7 @@ def fill_quantized(
         >>> torch.equal(weight, bigin.torch.init_fn("normal", name="users")(torch.empty(100, 8)))
         True
     """
-    limits, layout = Limits.parse(threads, max_memory), Layout.of(rows, bits)
+    limits, layout = Limits.parse(threads, max_memory), QuantizedLayout.of(rows, bits)
     whole = layout.shape if shape is None else parse_shape(shape)
     ranges = parse_region((slice(None), slice(None)) if region is None else region, whole)
     if tuple(map(len, ranges)) != layout.shape:
@@ -202,7 +202,7 @@ def fill_quantized(
 
 
 @dataclass(frozen=True)
-class Layout:
+class QuantizedLayout:
     """How quantized rows lie: tensors of bytes of which each has a row for a row of the table."""
 
     bits: int
@@ -211,7 +211,7 @@ class Layout:
     split: bool
 
     @classmethod
-    def of(cls, rows: Any, bits: int) -> Layout:
+    def of(cls, rows: Any, bits: int) -> QuantizedLayout:
         """The layout of rows as a caller gives them; raises InputError."""
         split = isinstance(rows, tuple | list)
         allowed = (2, 4, 8, 16, 32) if split else (2, 4, 8)
@@ -313,7 +313,7 @@ def fill_tables(
         told = {"seed": seed, "name": name, **limits, **rule.parameters}
         if isinstance(weight, tuple) or weight.dtype == torch.uint8:
             bits = tables.embedding_specs[number][3].bit_rate() if isinstance(weight, tuple) else 8
-            shape = Layout.of(weight, bits).shape
+            shape = QuantizedLayout.of(weight, bits).shape
             fills.append(lambda w=weight, m=rule.method, b=bits, t=told: fill_quantized(w, m, bits=b, **t))  # type: ignore[misc]
         else:
             shape = tuple(weight.shape)

@@ -11,7 +11,7 @@ from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.torch.modules import Value
-from bigin.torch.sources import Wanted, source_of
+from bigin.torch.sources import Arguments, source_of
 
 if TYPE_CHECKING:
     from bigin.torch.computed import ComputedReader
@@ -71,5 +71,5 @@ def reader(
     if not isinstance(prefix, str):
         raise InputError(f'expected a prefix such as "model.", got {prefix!r}')
     with default_modes():
-        found = source_of(source, Wanted(rules, like, seed, default, variables, dtype))
+        found = source_of(source, Arguments(rules, like, seed, default, variables, dtype))
         return ComputedReader(found, prefix, limits)

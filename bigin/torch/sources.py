@@ -26,7 +26,7 @@ from bigin.torch.modules import Value
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Arguments:
     """What a caller gives besides a source: the arguments of bigin.torch.reader and bigin.torch.save."""
 
     rules: Any = None
@@ -46,7 +46,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Source:
+class StateTensors:
     """Tensors by the names of a state dict: their shapes and dtypes.
 
     `make` says what the values of one are in a dtype: a recording is lowered when a tensor is asked for, as what it
@@ -69,7 +69,7 @@ class Source:
             raise InputError(f"{name}: expected a tensor of {own}, as {self.label} has it, got one of {wanted}")
         return self.make(name, wanted)
 
-    def under(self, prefix: str) -> Source:
+    def under(self, prefix: str) -> StateTensors:
         """The same with names that begin with a prefix."""
         if not prefix:
             return self
@@ -88,7 +88,7 @@ def is_floating(dtype: str) -> bool:
     return dtypes.row(dtypes.parse_dtype(dtype)).floating
 
 
-def source_of(source: Any, wanted: Wanted) -> Source:
+def source_of(source: Any, wanted: Arguments) -> StateTensors:
     """The tensors that a source has; raises InputError where it is none, or where what it needs is missing."""
     if isinstance(source, nn.Module):
         return of_module(source, wanted)
@@ -129,25 +129,25 @@ def in_floats(spec: TensorValues, dtype: Any) -> TensorValues:
     return in_dtype(spec, dtypes.parse_dtype(dtype).name)
 
 
-def of_specs(label: str, specs: Mapping[str, TensorValues]) -> Source:
+def of_specs(label: str, specs: Mapping[str, TensorValues]) -> StateTensors:
     """Specifications that are known."""
     tensors = {name: (spec.shape, dtypes.name_of(spec.dtype)) for name, spec in specs.items()}
-    return Source(label, tensors, lambda name, dtype: in_dtype(specs[name], dtype))
+    return StateTensors(label, tensors, lambda name, dtype: in_dtype(specs[name], dtype))
 
 
-def of_recording(recording: deferred, dtype: Any) -> Source:
+def of_recording(recording: deferred, dtype: Any) -> StateTensors:
     """All that was recorded, under every name that a tensor has in its model."""
     tensors = {}
     for name, tensor in recording.tensors().items():
         own = str(tensor.dtype).removeprefix("torch.")
         kind = dtypes.parse_dtype(dtype).name if dtype is not None and tensor.dtype.is_floating_point else own
         tensors[name] = (tuple(tensor.shape), kind)
-    return Source(
+    return StateTensors(
         "the recording", tensors, recording.spec, aliases=recording.aliases(), unsaved=frozenset(recording.unsaved())
     )
 
 
-def of_module(module: nn.Module, wanted: Wanted) -> Source:
+def of_module(module: nn.Module, wanted: Arguments) -> StateTensors:
     """What a checkpoint of a module holds by its rules, under every name that its state dict has for it."""
     wanted.refuse("a module", "like")
     if wanted.rules is None:
@@ -161,7 +161,7 @@ def of_module(module: nn.Module, wanted: Wanted) -> Source:
     return with_state_dict(of_specs(type(module).__name__, specs), module)
 
 
-def with_state_dict(source: Source, module: nn.Module) -> Source:
+def with_state_dict(source: StateTensors, module: nn.Module) -> StateTensors:
     """The same under every name that a module's state dict has for a tensor, with what is no tensor in it."""
     names = {id(member.tensor): member.name for member in saved(module)}
     aliases: dict[str, str] = {}

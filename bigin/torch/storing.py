@@ -26,13 +26,13 @@ from bigin.jobs.plans.begin import absolute, begin_fill, plan_fill
 from bigin.jobs.report import Report
 from bigin.jobs.retries import Retries
 from bigin.spec.model import ModelSpec, TensorValues
-from bigin.targets.distcp import SUFFIX, DistcpTarget, Framed, Piece, new_distcp
+from bigin.targets.distcp import SUFFIX, DistcpTarget, Framed, RowsInFile, new_distcp
 from bigin.targets.models import SHARD
 from bigin.targets.paths import is_url
 from bigin.targets.pieces import rows_within
 from bigin.targets.safetensors.header import lay_out, pack_header
 from bigin.torch.modules import Value
-from bigin.torch.sources import Source, Wanted, source_of
+from bigin.torch.sources import Arguments, StateTensors, source_of
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.metadata import Metadata
@@ -95,7 +95,7 @@ def save_dcp(
         True
     """
     limits, options = Limits.parse(threads, max_memory), FillOptions(overwrite=overwrite, sync=sync, progress=progress)
-    wanted = Wanted(rules, like, seed, default, variables, dtype, strict=strict, source=source_checkpoint)
+    wanted = Arguments(rules, like, seed, default, variables, dtype, strict=strict, source=source_checkpoint)
     with default_modes():
         spec, target = checkpoint_of(source, wanted, out, format, max_shard_size)
         try:
@@ -143,7 +143,7 @@ def plan_dcp(
         >>> plan.finish().nbytes
         144
     """
-    wanted = Wanted(rules, like, seed, default, variables, dtype, strict=strict, source=source_checkpoint)
+    wanted = Arguments(rules, like, seed, default, variables, dtype, strict=strict, source=source_checkpoint)
     with default_modes():
         place = absolute(expand(out))
         spec, target = checkpoint_of(source, wanted, place, format, max_shard_size)
@@ -156,7 +156,7 @@ def plan_dcp(
 
 
 def checkpoint_of(
-    source: Any, wanted: Wanted, out: str | os.PathLike[str], format: str, max_shard_size: int | str | None
+    source: Any, wanted: Arguments, out: str | os.PathLike[str], format: str, max_shard_size: int | str | None
 ) -> tuple[ModelSpec, DistcpTarget]:
     """What is written, and the target; nothing is changed."""
     shard = parse_optional_size(max_shard_size) or SHARD
@@ -224,7 +224,7 @@ def cut(specs: Mapping[str, TensorValues], shard: int) -> Iterator[tuple[str, st
 
 def packed(specs: Mapping[str, TensorValues], shard: int) -> Iterator[Framed]:
     """The files, each of pieces with at most so many bytes, or of one piece that has more."""
-    pieces: list[Piece] = []
+    pieces: list[RowsInFile] = []
     frames: list[tuple[int, bytes]] = []
     number, held, end = 0, 0, 0
     for name, dtype, shape in cut(specs, shard):
@@ -233,7 +233,7 @@ def packed(specs: Mapping[str, TensorValues], shard: int) -> Iterator[Framed]:
             yield Framed(f"__0_{number}{SUFFIX}", pieces, frames, end)
             number, held, pieces, frames, end = number + 1, 0, [], [], 0
         start = end + -end % ALIGNED
-        pieces.append(Piece(name, dtype, shape, start + made.at))
+        pieces.append(RowsInFile(name, dtype, shape, start + made.at))
         frames += [(start, bytes(made.parts[0])), (start + made.at + made.size, bytes(made.parts[1]))]
         held, end = held + made.size, start + made.position
     yield Framed(f"__0_{number}{SUFFIX}", pieces, frames, end)
@@ -262,13 +262,14 @@ def packed_as_safetensors(specs: Mapping[str, TensorValues], shard: int) -> Iter
         told = {"format": "pt", "DCP_VERSION": "1.0", "DCP_SHARDING_INFO": json.dumps(offsets)}
         header = pack_header(entries, told)
         pieces = [
-            Piece(name, group[name][0], group[name][1], len(header) + entry.begin) for name, entry in entries.items()
+            RowsInFile(name, group[name][0], group[name][1], len(header) + entry.begin)
+            for name, entry in entries.items()
         ]
         end = len(header) + max((entry.end for entry in entries.values()), default=0)
         yield Framed(_gen_file_name(1, 1, number), pieces, [(0, header)], end)
 
 
-def metadata_of(source: Source, files: list[Framed]) -> Metadata:
+def metadata_of(source: StateTensors, files: list[Framed]) -> Metadata:
     """What FileSystemWriter keeps in .metadata: the chunks of every tensor, and the file and bytes of each."""
     from torch.distributed.checkpoint import filesystem, metadata
 

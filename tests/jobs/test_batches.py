@@ -18,7 +18,7 @@ from bigin.jobs import run as running
 from bigin.jobs.batches import Batches
 from bigin.jobs.workers import workers_for
 from bigin.targets.safetensors import checkpoint
-from bigin.targets.safetensors.checkpoint import Plan, new_checkpoint
+from bigin.targets.safetensors.checkpoint import CheckpointFiles, new_checkpoint
 from bigin.targets.safetensors.header import lay_out, pack_header, read_header
 from bigin.targets.zarr import chunks
 
@@ -214,7 +214,7 @@ def test_tensors_are_in_batches_of_one_file_and_large_ones_alone(monkeypatch):
     large = {"b": ("float32", (1 << 19,))}  # four regions
     files = {"1.safetensors": small | large, "2.safetensors": {f"c{i}": ("float32", (0, 2)[i % 2 :]) for i in range(4)}}
     records = {name: {"name": name} for tensors in files.values() for name in tensors}
-    target = new_checkpoint("x", Plan(Path(), files), records)
+    target = new_checkpoint("x", CheckpointFiles(Path(), files), records)
     grid = target.grid(0)
     batches = target.batches(grid)
     assert len(batches)

@@ -17,7 +17,7 @@ import bigin
 from bigin.core.limits import Limits
 from bigin.core.regions import Grid
 from bigin.jobs.parts import Part, fill_part, parts_of
-from bigin.jobs.run import Plan
+from bigin.jobs.run import Pending
 from bigin.jobs.where import Where
 
 SHAPE = (700, 1000)
@@ -130,7 +130,7 @@ def test_a_part_of_another_fill_is_refused():
 
 @pytest.mark.parametrize("count", [0, 1, 5, 63, 64, 65, 1000, 12_345])
 def test_parts_cover_a_plan_once(count):
-    plan = Plan(Grid((count, 3), (1, 3)))
+    plan = Pending(Grid((count, 3), (1, 3)))
     parts = parts_of(Where("w.npy"), {}, plan, Limits())
     assert [region for part in parts for region in part] == list(plan)
     assert len(parts) <= 64

@@ -23,7 +23,7 @@ from bigin.recipes.expression import parse_expression
 from bigin.recipes.glob import Template, parse_glob
 from bigin.recipes.read import parse_recipe
 from bigin.recipes.recipe import Tensor
-from bigin.recipes.source import Source
+from bigin.recipes.source import TomlText
 
 # Expressions
 
@@ -232,7 +232,7 @@ method = "zeros"
     ],
 )  # fmt: skip
 def test_the_line_of_a_key(path, line):
-    assert Source("r.toml", DOCUMENT).line(path) == line
+    assert TomlText("r.toml", DOCUMENT).line(path) == line
 
 
 @given(
@@ -253,7 +253,7 @@ def test_the_line_of_every_key_of_any_document(statements):
         elif text.startswith("k"):
             places[f"{inside}/k{i}".lstrip("/")] = len(lines) + 1
         lines += text.split("\n")
-    source = Source("r.toml", "\n".join(lines))
+    source = TomlText("r.toml", "\n".join(lines))
     assert {path: source.line(tuple(path.split("/"))) for path in places} == places
 
 

@@ -18,7 +18,7 @@ from bigin.core.errors import InputError
 from bigin.core.regions import Region, Shape, dense, extent, flat_slice, place_in, ranges_within, strided_runs
 from bigin.fillers.axes import MovedAxesFiller
 from bigin.fillers.computed import NoisyIdentityFiller
-from bigin.fillers.filler import ConstantFiller, DrawnFiller, Filler, Report
+from bigin.fillers.filler import ConstantFiller, DrawnFiller, Filler, SetupProgress
 from bigin.fillers.parts import FlatSliceFiller, PaddedFiller, PartFiller, RegionFiller
 from bigin.fillers.structured import DiracFiller, EyeFiller, SparseFiller
 from bigin.kernels.cuda import fill as cuda
@@ -36,7 +36,7 @@ class DeviceFiller(ABC):
         """Bytes of the device's memory that each worker takes beside the region that it fills."""
         return 0
 
-    def setup(self, stream: Any, report: Report) -> None:  # noqa: B027 (most have none)
+    def setup(self, stream: Any, report: SetupProgress) -> None:  # noqa: B027 (most have none)
         """Do what is needed once, before the first region."""
 
     @abstractmethod
@@ -151,7 +151,7 @@ class PartOnDevice(DeviceFiller):
     def worker_memory(self) -> int:
         return self.whole.worker_memory()
 
-    def setup(self, stream: Any, report: Report) -> None:
+    def setup(self, stream: Any, report: SetupProgress) -> None:
         self.whole.setup(stream, report)
 
 
@@ -249,7 +249,7 @@ class HostedOnDevice(DeviceFiller):
     def __init__(self, filler: Filler, dtype: np.dtype[Any]) -> None:
         self.filler, self.dtype = filler, dtype
 
-    def setup(self, stream: Any, report: Report) -> None:
+    def setup(self, stream: Any, report: SetupProgress) -> None:
         if self.filler.has_setup:
             self.filler.setup(1, 1 << 30, report)
 

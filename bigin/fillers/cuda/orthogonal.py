@@ -12,7 +12,7 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.regions import Region, dense, place_in, strided_runs
 from bigin.fillers.cuda.fillers import DeviceFiller, DrawnOnDevice, fill_constant, matrix_at
-from bigin.fillers.filler import Report
+from bigin.fillers.filler import SetupProgress
 from bigin.fillers.orthogonal import STRIP, TILE, DeltaOrthogonalFiller, OrthogonalFiller, Reflections
 from bigin.kernels import reflectors
 from bigin.kernels.cuda import device as cuda_device
@@ -44,7 +44,7 @@ class DeviceReflections:
         """A band of X and its product."""
         return BAND * (self.n * self.drawn.itemsize + 8 * min(STEP, self.n))
 
-    def prepare(self, stream: Any, report: Report) -> None:
+    def prepare(self, stream: Any, report: SetupProgress) -> None:
         """W, and from it Z, which is all that the values need."""
         n = self.n
         triangle = self._array((n, n), np.float64)
@@ -120,7 +120,7 @@ class DeviceReflections:
             arguments = (self._flat(triangle), n, x, row, rows[1] - row, self.scales, self.steps)
             matrix.run_over(matrix.triangle_kernel, n, rows[1] - row, stream, *arguments)
 
-    def _solve(self, triangle: View, stream: Any, report: Report) -> None:
+    def _solve(self, triangle: View, stream: Any, report: SetupProgress) -> None:
         """inv(T) W = V1', row of tiles by row of tiles from the last; W takes the place of inv(T)."""
         n, w = self.n, self._flat(triangle)
         columns = self._array((n, TILE), self.drawn)
@@ -182,7 +182,7 @@ class OrthogonalOnDevice(DeviceFiller):
     def worker_memory(self) -> int:
         return self.reflections.worker_memory()
 
-    def setup(self, stream: Any, report: Report) -> None:
+    def setup(self, stream: Any, report: SetupProgress) -> None:
         self.reflections.prepare(stream, report)
 
     def __call__(self, region: Region, out: View, stream: Any) -> None:
@@ -218,7 +218,7 @@ class DeltaOrthogonalOnDevice(DeviceFiller):
     def worker_memory(self) -> int:
         return self.matrix.worker_memory()
 
-    def setup(self, stream: Any, report: Report) -> None:
+    def setup(self, stream: Any, report: SetupProgress) -> None:
         self.matrix.setup(stream, report)
 
     def __call__(self, region: Region, out: View, stream: Any) -> None:

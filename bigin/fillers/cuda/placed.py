@@ -11,7 +11,7 @@ import numpy as np
 
 from bigin.core.regions import Region, Shape, dense
 from bigin.fillers.cuda.fillers import fill_constant, on_device
-from bigin.fillers.filler import Array, Filler, Report
+from bigin.fillers.filler import Array, Filler, SetupProgress
 from bigin.kernels.cuda import device as cuda_device
 from bigin.kernels.cuda.arrays import LEGACY, DeviceArray, DeviceValues
 
@@ -50,7 +50,7 @@ class OnDevice(Filler):
             place = cuda_device.contiguous((1,), np.dtype(np.uint8))
             fill_constant(place, np.zeros((), np.uint8), stream)
 
-    def setup(self, threads: int, max_memory: int, report: Report) -> None:
+    def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:
         with cuda_device.on_device(self.number), cuda_device.on_stream(None) as stream:
             self.values.setup(stream, report)
 

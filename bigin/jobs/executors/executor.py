@@ -9,7 +9,7 @@ from bigin.core.threads import Stopping
 
 Task = Callable[[int], int]  # does the task of a number; returns the bytes that it made
 Start = Callable[[Stopping], Task]  # called once by every worker, which then does one task at a time
-Report = Callable[[int, int], None]  # bytes made so far, and how many tasks at the front are all done
+TaskProgress = Callable[[int, int], None]  # bytes made so far, and how many tasks at the front are all done
 
 
 class Executor(Protocol):
@@ -19,5 +19,5 @@ class Executor(Protocol):
     others, and is raised once.
     """
 
-    def run(self, start: Start, tasks: int, report: Report | None = None) -> int:
+    def run(self, start: Start, tasks: int, report: TaskProgress | None = None) -> int:
         """Runs so many tasks; returns the bytes that they made. `report` is called from the calling thread."""

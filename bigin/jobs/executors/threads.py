@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bigin.core.threads import run_threads
-from bigin.jobs.executors.executor import Report, Start
+from bigin.jobs.executors.executor import Start, TaskProgress
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,6 @@ class ThreadExecutor:
 
     threads: int
 
-    def run(self, start: Start, tasks: int, report: Report | None = None) -> int:
+    def run(self, start: Start, tasks: int, report: TaskProgress | None = None) -> int:
         """Runs the tasks; see Executor."""
         return run_threads(range(tasks), start, self.threads, report)

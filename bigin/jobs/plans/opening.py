@@ -21,8 +21,7 @@ from bigin.targets.distcp import begun_distcp
 from bigin.targets.model import ModelTarget
 from bigin.targets.objects.open import begun_checkpoint
 from bigin.targets.paths import local_path
-from bigin.targets.safetensors.checkpoint import Plan as Files
-from bigin.targets.safetensors.checkpoint import new_checkpoint
+from bigin.targets.safetensors.checkpoint import CheckpointFiles, new_checkpoint
 from bigin.targets.target import Target, record_of
 
 PLAN = "plan"  # what an incomplete record says beside the values: the fingerprint of the plan that it is filled by
@@ -73,7 +72,7 @@ def model_target(label: str, model: Mapping[str, Any]) -> ModelTarget:
             name: {tensor: (dtype, tuple(shape)) for tensor, (dtype, shape) in tensors.items()}
             for name, tensors in model["files"].items()
         }
-        return new_checkpoint(label, Files(Path(model["folder"]), files, model["index"]), model["records"])
+        return new_checkpoint(label, CheckpointFiles(Path(model["folder"]), files, model["index"]), model["records"])
     if model["kind"] == "objects":
         return begun_checkpoint(label, model)
     if model["kind"] == "distcp":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bigin.core.limits import Limits
-from bigin.fillers.filler import Filler, Report
+from bigin.fillers.filler import Filler, SetupProgress
 from bigin.fillers.model import LateFiller, ModelFiller, SetUp
 from bigin.jobs.plans.plan import WorkPlan
 from bigin.jobs.workers import Workers, worker_memory
@@ -147,7 +147,7 @@ def loading(matrix: Prepared, notes: PartLedger) -> SetUp:
     return lambda filler, threads, max_memory: matrix.preparation(filler, notes).load(threads, max_memory)
 
 
-def prepare_part(plan: WorkPlan, which: str, part: int, limits: Limits, report: Report) -> None:
+def prepare_part(plan: WorkPlan, which: str, part: int, limits: Limits, report: SetupProgress) -> None:
     """Does a part of a round of preparation."""
     for matrix in matrices(plan):
         if part < matrix.parts[which]:

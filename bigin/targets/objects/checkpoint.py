@@ -17,7 +17,7 @@ from bigin.core.regions import Region
 from bigin.targets.model import ModelTarget
 from bigin.targets.objects.connect import part_size
 from bigin.targets.objects.folder import Folder, header_bytes, held_names, read_header, read_headers
-from bigin.targets.objects.layout import Layout, Tensor, part_for
+from bigin.targets.objects.layout import ObjectLayout, ObjectTensor, part_for
 from bigin.targets.objects.ledger import STATE, ObjectLedger
 from bigin.targets.objects.store import Store
 from bigin.targets.objects.target import ArrayTarget, ObjectTarget
@@ -34,7 +34,7 @@ class ObjectCheckpoint(ObjectTarget, ModelTarget):
     """The tensors of all files. `index` is the name of the index, `new` whether it is to be written."""
 
     def __init__(
-        self, store: Store, label: str, folder: str, layouts: list[Layout], index: str | None, *, new: bool
+        self, store: Store, label: str, folder: str, layouts: list[ObjectLayout], index: str | None, *, new: bool
     ) -> None:
         members = {
             tensor.name: ArrayTarget(store, f"{label}#{tensor.name}", _alone(layout, tensor), "safetensors")
@@ -51,7 +51,7 @@ class ObjectCheckpoint(ObjectTarget, ModelTarget):
         """The key of a file in its folder."""
         return f"{self.folder}/{name}" if self.folder else name
 
-    def _of(self, tensor: Tensor, region: Region) -> Region:
+    def _of(self, tensor: ObjectTensor, region: Region) -> Region:
         return ((tensor.number, tensor.number + 1), *region)
 
     def _shaped(self, values: Array) -> Array:
@@ -90,12 +90,12 @@ class ObjectCheckpoint(ObjectTarget, ModelTarget):
         return {"kind": "objects", "folder": self.folder, "files": files, "index": self.index}
 
 
-def _alone(layout: Layout, tensor: Tensor) -> Layout:
+def _alone(layout: ObjectLayout, tensor: ObjectTensor) -> ObjectLayout:
     """A file as one tensor of it sees it."""
-    return Layout(layout.key, b"", (tensor,), tensor.end, layout.part)
+    return ObjectLayout(layout.key, b"", (tensor,), tensor.end, layout.part)
 
 
-class CheckpointLedger(ObjectLedger):
+class ObjectCheckpointLedger(ObjectLedger):
     """The ledger of a checkpoint: once it is whole, its record lies in the files' own metadata."""
 
     target: ObjectCheckpoint
@@ -149,7 +149,7 @@ def new_objects(
         at = f"{folder}/{file}" if folder else file
         layouts.append(_layout(store, label, at, header, entries, numbers, state.get("parts", {}).get(at)))
     target = ObjectCheckpoint(store, label, folder, layouts, index, new=True)
-    target.ledger = CheckpointLedger(target, key)
+    target.ledger = ObjectCheckpointLedger(target, key)
     return target
 
 
@@ -165,7 +165,7 @@ def existing_objects(folder: Folder) -> ObjectCheckpoint:
         layouts.append(_layout(folder.store, folder.label, key, data, header.entries, numbers, None))
     target = ObjectCheckpoint(folder.store, folder.label, folder.key, layouts, folder.index, new=False)
     key = state_key(folder.key, folder.files, folder.index)
-    target.ledger = CheckpointLedger(target, key)
+    target.ledger = ObjectCheckpointLedger(target, key)
     return target
 
 
@@ -177,14 +177,14 @@ def _layout(
     entries: Mapping[str, Entry],
     numbers: Mapping[str, int],
     part: int | None,
-) -> Layout:
+) -> ObjectLayout:
     ordered = sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end))
     tensors = [
-        Tensor(numbers[name], name, _dtype(label, name, entry), entry.stored[1], len(header) + entry.begin)
+        ObjectTensor(numbers[name], name, _dtype(label, name, entry), entry.stored[1], len(header) + entry.begin)
         for name, entry in ordered
     ]
     size = len(header) + max((entry.end for entry in entries.values()), default=0)
-    return Layout(key, header, tensors, size, part or parted(store, size))
+    return ObjectLayout(key, header, tensors, size, part or parted(store, size))
 
 
 def _dtype(label: str, name: str, entry: Entry) -> np.dtype[Any]:
@@ -231,11 +231,11 @@ def tensor_of(folder: Folder, name: str) -> ArrayTarget:
             f"{folder.label}#{name}: expected a dtype among {', '.join(dtypes.DTYPES)}, got {told.entries[name].dtype}"
             "; verify the whole checkpoint"
         )
-    target.ledger = TensorLedger(target, told)
+    target.ledger = ObjectTensorLedger(target, told)
     return target
 
 
-class TensorLedger(ObjectLedger):
+class ObjectTensorLedger(ObjectLedger):
     """The ledger of one tensor of a checkpoint that is there: it is read only, as objects are replaced whole."""
 
     def __init__(self, target: ArrayTarget, header: Header) -> None:

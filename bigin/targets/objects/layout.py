@@ -16,7 +16,7 @@ UNIT = 64 << 10  # bytes: larger parts are whole multiples of it
 
 
 @dataclass(frozen=True)
-class Tensor:
+class ObjectTensor:
     """A tensor in an object: its number in the target, its name, and the byte of the object where it begins."""
 
     number: int
@@ -32,12 +32,12 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ObjectLayout:
     """An object: its key, its first bytes, and its tensors in the order of their bytes."""
 
     key: str
     header: bytes
-    tensors: Sequence[Tensor]
+    tensors: Sequence[ObjectTensor]
     size: int
     part: int = PART
     begins: Sequence[int] = field(init=False)
@@ -55,7 +55,7 @@ class Layout:
         start = (number - 1) * self.part
         return start, min(start + self.part, self.size)
 
-    def held(self, start: int, stop: int) -> Iterator[tuple[Tensor, Region, int]]:
+    def held(self, start: int, stop: int) -> Iterator[tuple[ObjectTensor, Region, int]]:
         """What some bytes hold: regions of tensors that follow each other, and the byte where each begins."""
         for tensor in self.tensors[max(0, bisect_right(self.begins, start) - 1) :]:
             if tensor.begin >= stop:
@@ -85,7 +85,7 @@ class PartGrid(Grid):
     ends: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, layouts: Sequence[Layout]) -> PartGrid:
+    def of(cls, layouts: Sequence[ObjectLayout]) -> PartGrid:
         """The parts of objects."""
         sizes = tuple(layout.size for layout in layouts)
         return cls(sizes, tuple(layout.part for layout in layouts), tuple(accumulate(one.count for one in layouts)))

@@ -10,12 +10,12 @@ from typing import Any
 from bigin.core.errors import DamagedError, FillError, InputError, TargetError
 from bigin.targets.ledger import Ledger
 from bigin.targets.objects.errors import GoneError
-from bigin.targets.objects.layout import Layout
+from bigin.targets.objects.layout import ObjectLayout
 from bigin.targets.objects.lock import StoreLock
 from bigin.targets.objects.store import Store
 from bigin.targets.objects.target import ObjectTarget
 from bigin.targets.objects.uploads import Uploaded, Uploads
-from bigin.targets.records import Progress, Record, parse_record
+from bigin.targets.records import JournalEntry, Record, parse_record
 
 STATE = ".bigin.upload"  # behind the key: the object that says what is being written
 SIDECAR = ".bigin.json"  # behind the key of an array: its record
@@ -126,7 +126,7 @@ class ObjectLedger(Ledger):
             lambda layout: self.uploads.parts(layout.key, uploading[layout.key]), self.target.layouts
         )
 
-    def _completed(self, layout: Layout) -> bool:
+    def _completed(self, layout: ObjectLayout) -> bool:
         """Whether an object was made of its parts: it is there with its size, and is another one than before."""
         stat = self.store.head(layout.key)
         before = (self._state() or {}).get("before", {}).get(layout.key)
@@ -154,12 +154,12 @@ class ObjectLedger(Ledger):
         self._held = None
         self.target.uploading = {}
 
-    def checkpoint(self, progress: Progress) -> None:
+    def checkpoint(self, progress: JournalEntry) -> None:
         """The store lists the parts; only the lock is looked at."""
         if self._turn is not None:
             self._turn.check()
 
-    def progress(self) -> Progress | None:
+    def progress(self) -> JournalEntry | None:
         return None
 
     def forget(self) -> None:
@@ -182,10 +182,10 @@ class ObjectLedger(Ledger):
         self.keep_finished(record)
         self.forget_state()
 
-    def _last_first(self) -> list[Layout]:
+    def _last_first(self) -> list[ObjectLayout]:
         return list(reversed(self.target.layouts))
 
-    def _complete(self, layout: Layout) -> None:
+    def _complete(self, layout: ObjectLayout) -> None:
         upload = self.target.uploading[layout.key]
         held = self.uploads.parts(layout.key, upload)
         if held is None and self._completed(layout):
@@ -217,7 +217,7 @@ class ObjectLedger(Ledger):
         super().close()
 
 
-def _missing(layout: Layout, held: dict[int, Uploaded]) -> list[int]:
+def _missing(layout: ObjectLayout, held: dict[int, Uploaded]) -> list[int]:
     """The numbers of the parts that a store does not have with their sizes."""
 
     def there(number: int) -> bool:

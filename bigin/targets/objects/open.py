@@ -29,7 +29,7 @@ from bigin.targets.objects.checkpoint import (
 )
 from bigin.targets.objects.folder import Folder, checkpoint_folder
 from bigin.targets.objects.fsspec import FsspecStore
-from bigin.targets.objects.layout import Layout, Tensor
+from bigin.targets.objects.layout import ObjectLayout, ObjectTensor
 from bigin.targets.objects.ledger import SIDECAR, STATE, ObjectLedger
 from bigin.targets.objects.store import CloudStore, Store
 from bigin.targets.objects.target import ArrayTarget
@@ -171,13 +171,13 @@ def _begun(
 
 def _array_layout(
     store: Store, key: str, header: bytes, dtype: np.dtype[Any], shape: Shape, state: Record | None
-) -> Layout:
-    tensor = Tensor(0, "", dtype, shape, len(header))
+) -> ObjectLayout:
+    tensor = ObjectTensor(0, "", dtype, shape, len(header))
     part = (state or {}).get("parts", {}).get(key) or parted(store, tensor.end)
-    return Layout(key, header, [tensor], tensor.end, part)
+    return ObjectLayout(key, header, [tensor], tensor.end, part)
 
 
-def _existing_npy(store: Store, key: str, size: int, dtype: np.dtype[Any] | None, *, damaged: bool) -> Layout:
+def _existing_npy(store: Store, key: str, size: int, dtype: np.dtype[Any] | None, *, damaged: bool) -> ObjectLayout:
     """The layout of a .npy file that is there, from its header alone."""
     label = store.label(key)
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.regions import Grid, Region, extent, segments
-from bigin.targets.objects.layout import Layout, PartGrid, Tensor
+from bigin.targets.objects.layout import ObjectLayout, ObjectTensor, PartGrid
 from bigin.targets.objects.store import Store
 from bigin.targets.target import Array, Parts, Scratch, Target
 
@@ -34,7 +34,7 @@ class ObjectTarget(Target):
     remote = True
     written: Written | None = None
 
-    def __init__(self, store: Store, label: str, layouts: Sequence[Layout]) -> None:
+    def __init__(self, store: Store, label: str, layouts: Sequence[ObjectLayout]) -> None:
         self.store = store
         self.label = label
         self.layouts = list(layouts)
@@ -57,7 +57,7 @@ class ObjectTarget(Target):
         """A part, and what the store's client keeps of it."""
         return (1 + COPIES) * max(min(layout.part, layout.size) for layout in self.layouts)
 
-    def _place(self, region: Region) -> tuple[Layout, int]:
+    def _place(self, region: Region) -> tuple[ObjectLayout, int]:
         number, part = self.parts.place(region)
         return self.layouts[number], part
 
@@ -67,7 +67,7 @@ class ObjectTarget(Target):
             math.prod(extent(held)) * tensor.dtype.itemsize for tensor, held, _ in layout.held(*layout.span(part))
         )
 
-    def _of(self, tensor: Tensor, region: Region) -> Region:
+    def _of(self, tensor: ObjectTensor, region: Region) -> Region:
         """A region of a tensor as the filler names it."""
         return region
 
@@ -107,7 +107,7 @@ class ObjectTarget(Target):
             values = _aligned(data[at - first : at - first + size], tensor.dtype).reshape(extent(part))
             yield self._of(tensor, part), self._shaped(values.astype(tensor.dtype.newbyteorder("="), copy=False))
 
-    def read_tensor(self, layout: Layout, tensor: Tensor, region: Region) -> Array:
+    def read_tensor(self, layout: ObjectLayout, tensor: ObjectTensor, region: Region) -> Array:
         """The values of any region of a tensor."""
         size = tensor.dtype.itemsize
         data = b"".join(
@@ -174,7 +174,7 @@ class ObjectTarget(Target):
 class ArrayTarget(ObjectTarget):
     """One tensor: a .npy file, a file of raw values, or a tensor of a checkpoint."""
 
-    def __init__(self, store: Store, label: str, layout: Layout, kind: str) -> None:
+    def __init__(self, store: Store, label: str, layout: ObjectLayout, kind: str) -> None:
         super().__init__(store, label, [layout])
         (self.tensor,) = layout.tensors
         self.kind = kind

@@ -23,7 +23,7 @@ from bigin.targets.ledger import Ledger
 from bigin.targets.model import ModelGrid, ModelTarget
 from bigin.targets.pieces import PiecedTensor
 from bigin.targets.records import (
-    Progress,
+    JournalEntry,
     Record,
     journal,
     read_journal,
@@ -44,7 +44,7 @@ ALIGNED = 16  # bytes: that many elements of every dtype lie evenly in a buffer
 
 
 @dataclass(frozen=True)
-class Plan:
+class CheckpointFiles:
     """A checkpoint to be written: the tensors (name -> dtype, shape) of every file, and the name of the index.
 
     All lie in one folder. Without an index, the checkpoint is one file.
@@ -336,7 +336,7 @@ class CheckpointLedger(Ledger):
         """Removes what a checkpoint of other files has left."""
         self._remove(self.target.replaced())
 
-    def checkpoint(self, progress: Progress) -> None:
+    def checkpoint(self, progress: JournalEntry) -> None:
         """fdatasync of all files, and only then the journal."""
         self._bring_to_disk(getattr(os, "fdatasync", os.fsync))
         write_journal(journal(self._key), progress | {"inodes": self._inodes()})
@@ -349,7 +349,7 @@ class CheckpointLedger(Ledger):
         paths = [file.written() for file in self.files]
         return [path.stat().st_ino if path.exists() else 0 for path in paths]
 
-    def progress(self) -> Progress | None:
+    def progress(self) -> JournalEntry | None:
         """The journal's; None where other files have replaced those that it speaks of."""
         kept = read_journal(journal(self._key))
         return kept if kept is not None and kept.pop("inodes", None) == self._inodes() else None
@@ -404,7 +404,7 @@ def existing_checkpoint(path: Path) -> CheckpointTarget:
 
 
 @paused()
-def new_checkpoint(label: str, plan: Plan, records: Mapping[str, Record]) -> CheckpointTarget:
+def new_checkpoint(label: str, plan: CheckpointFiles, records: Mapping[str, Record]) -> CheckpointTarget:
     """The target of a checkpoint to be written, with the records of its tensors in its metadata."""
     files = []
     for name, tensors in plan.files.items():

@@ -16,7 +16,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, Stor
 from bigin.core.handlers import let_through
 from bigin.targets.records import (
     JOURNAL,
-    Progress,
+    JournalEntry,
     pack_progress,
     read_journal,
     remove_journal,
@@ -28,7 +28,7 @@ from bigin.targets.zarr.private import get_bytes, set_bytes, wait
 TAKES_ANY_KEY = (LocalStore, MemoryStore, FsspecStore, ObjectStore, WrapperStore)
 
 
-def keep_journal(path: StorePath, folder: Path | None, progress: Progress) -> None:
+def keep_journal(path: StorePath, folder: Path | None, progress: JournalEntry) -> None:
     """Replaces the progress, whole or not at all."""
     if folder is not None:
         write_journal(folder / JOURNAL, progress)
@@ -37,7 +37,7 @@ def keep_journal(path: StorePath, folder: Path | None, progress: Progress) -> No
         wait(set_bytes(path.store, _key(path), pack_progress(progress)))
 
 
-def kept_journal(path: StorePath, folder: Path | None) -> Progress | None:
+def kept_journal(path: StorePath, folder: Path | None) -> JournalEntry | None:
     """The progress; None where there is none, or a damaged one."""
     if folder is not None:
         return read_journal(folder / JOURNAL)

@@ -10,11 +10,11 @@ import zarr
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
-from bigin.targets.mapping import Layout
+from bigin.targets.mapping import MappedLayout
 from bigin.targets.zarr.chunks import chunk_key, stores_plain_bytes
 
 
-def zarr_layout(path: Path) -> Layout:
+def zarr_layout(path: Path) -> MappedLayout:
     """A zarr array whose chunks are whole rows without a codec, each of them a file of the chunk's values."""
     try:
         array = zarr.open(path, mode="r")
@@ -39,7 +39,7 @@ def zarr_layout(path: Path) -> Layout:
     count = 0 if 0 in array.shape else -(-array.shape[0] // chunks[0]) if array.shape else 1
     starts = (((i * chunks[0], 0), *region[1:]) for i in range(count)) if array.shape else [region] * count
     files = [path / chunk_key(array, start, chunks) for start in starts]
-    layout = Layout(files, 0, array.shape, chunks, dtypes.parse_dtype(array.dtype))
+    layout = MappedLayout(files, 0, array.shape, chunks, dtypes.parse_dtype(array.dtype))
     if count > 1 and layout.block_bytes % mmap.PAGESIZE:
         row = layout.block_bytes // chunks[0]
         rows = mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, row)

@@ -11,7 +11,7 @@ from zarr.storage import StorePath
 from bigin.core.disk import remove_partials
 from bigin.targets.ledger import Ledger
 from bigin.targets.objects.lock import StoreLock
-from bigin.targets.records import Progress
+from bigin.targets.records import JournalEntry
 from bigin.targets.zarr.cloud import LOCK, CloudZarr
 from bigin.targets.zarr.journal import forget_journal, keep_journal, kept_journal
 
@@ -63,13 +63,13 @@ class NodeLedger(Ledger):
         if self._node.folder is not None:
             remove_partials(self._node.folder)
 
-    def checkpoint(self, progress: Progress) -> None:
+    def checkpoint(self, progress: JournalEntry) -> None:
         """Brings a local store's chunks to the disk, and only then keeps the journal."""
         self._check_lock()
         self._node.bring_to_disk()
         keep_journal(self._path, self._node.folder, progress)
 
-    def progress(self) -> Progress | None:
+    def progress(self) -> JournalEntry | None:
         return kept_journal(self._path, self._node.folder)
 
     def forget(self) -> None:

@@ -17,7 +17,7 @@ from zarr.storage import MemoryStore, ZipStore
 from bigin.core.disk import partial, require_space, sync_folder
 from bigin.core.errors import TargetError
 from bigin.targets.ledger import Ledger
-from bigin.targets.records import KEY, Progress, Record
+from bigin.targets.records import KEY, JournalEntry, Record
 from bigin.targets.zarr.array import ZarrTarget
 from bigin.targets.zarr.ledger import record_of_array
 from bigin.targets.zarr.lossless import check_lossless
@@ -102,10 +102,10 @@ class ZipLedger(Ledger):
     def clean(self) -> None:
         """A temporary file that a killed process has left is written over by the next fill."""
 
-    def checkpoint(self, progress: Progress) -> None:
+    def checkpoint(self, progress: JournalEntry) -> None:
         """Keeps nothing."""
 
-    def progress(self) -> Progress | None:
+    def progress(self) -> JournalEntry | None:
         return None
 
     def forget(self) -> None:
