@@ -1,0 +1,118 @@
+"""The Python of pages runs from top to bottom, with small sizes and what a page takes for granted.
+
+why.md, virtual.md, scale.md's commands, the pages of clusters and the tutorials have tests of their own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+from common import LIMIT, ROOT
+
+ARRAYS = """
+import numpy as np
+import bigin
+bigin.create("table.zarr", shape=(1000, 64))
+array = numpy_array_or_memmap = np.empty((64, 32), np.float32)
+"""
+LLAMA = """
+import bigin, torch, transformers
+config = transformers.LlamaConfig(
+    vocab_size=1000, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, architectures=["LlamaForCausalLM"], dtype="bfloat16",
+)
+config.to_json_file("config.json")
+import bigin.torch
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What runs before a page's code, which of its texts stand for others, and what must be installed."""
+
+    before: str
+    changes: dict[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+
+PAGES = {
+    "README.md": Page(
+        ARRAYS + "local = np.empty((40, 82), np.float32)",
+        {"32768, 8192": "320, 82", "slice(4096, 8192)": "slice(40, 80)"},
+    ),
+    "docs/guide.md": Page(
+        ARRAYS + "local, stretch = np.empty((40, 82), np.float32), np.empty(1000, np.float32)",
+        {
+            "32768, 8192": "320, 82",
+            "slice(4096, 8192)": "slice(40, 80)",
+            "100_000_000": "10_000",
+            "    ...  # slices": "    break  # slices",
+        },
+    ),
+    "docs/tables.md": Page(
+        """
+import numpy as np
+import torch
+ids, cold_ids, rows = np.arange(5), [1, 2], np.zeros((5, 64), np.float32)
+torch_ids, values, keys = torch.tensor([1, 2]), np.empty((5, 64), np.float32), np.arange(100)
+np.save("keys.npy", keys)
+""",
+        {"200_000_000": "2_000", "250_000_000": "2_500"},
+        ("torch",),
+    ),
+    "docs/recipes.md": Page(
+        """
+import bigin
+from pathlib import Path
+Path("recipe.toml").write_text('[vars]\\nn_layers = "required"\\n[default]\\nmethod = "normal"\\nstd = "1 / n_layers"')
+Path("like.toml").write_text('[default]\\nmethod = "zeros"')
+bigin.create("like.zarr/layers/31/weight", shape=(8, 4))
+bigin.initialize("like.toml", "checkpoint", like="like.zarr")
+""",
+    ),
+    "docs/scale.md": Page("import bigin", {"10**10": "10**5", "parts=500": "parts=2", "processes:8": "processes:2"}),
+    "docs/models.md": Page(
+        LLAMA + "fully_sharded_model = transformers.LlamaForCausalLM(config)", {}, ("transformers",)
+    ),
+    "docs/surgery.md": Page("import bigin", {}, ("transformers",)),
+    "docs/proving.md": Page(
+        LLAMA
+        + """
+from torch import nn
+bigin.torch.Configuration("config.json", seed=42).initialize("again")
+bigin.torch.Configuration("config.json", seed=42).initialize("out")
+
+def build():
+    model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16))
+    bigin.torch.init_(model, {"*.bias": "zeros", nn.Linear: "kaiming_normal"}, seed=1)
+    return model
+""",
+        {'bigin.verify("again/", recipe="gpt2", variables={"n_layers": 2}, seed=42).equal': ""},
+        ("transformers",),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAGES)
+def test_the_code_of_a_page_runs(name):
+    page = PAGES[name]
+    for package in page.needs:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed: pip install 'bigin[{package}]'")
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), re.S | re.M))
+    for text, other in page.changes.items():
+        assert text in code, text
+        code = code.replace(text, other)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{page.before}\n{code}"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 0, f"{code}\n{done.stderr}"
