@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import bigin
@@ -19,7 +18,7 @@ from bigin.core.html import card, listing
 from bigin.core.limits import Limits
 from bigin.core.names import dotted
 from bigin.core.outputs import check_document
-from bigin.core.paths import expand
+from bigin.core.paths import parse_path
 from bigin.core.record import Record, model_record
 from bigin.core.text import agree, counted
 from bigin.core.threads import map_threads
@@ -100,7 +99,7 @@ class Attestation:
         Returns:
             The attestation.
         """
-        file = Path(expand(path))
+        file = parse_path(path, "a manifest")
         if not file.is_file():
             raise NotFoundError(f"{file}: expected a manifest of bigin attest, got nothing")
         if file.stat().st_size > LARGEST:

@@ -15,7 +15,6 @@ from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.html import card
 from bigin.core.limits import Limits
-from bigin.core.paths import expand
 from bigin.core.regions import Shape, dense
 from bigin.core.text import counted
 from bigin.fillers.filler import Array
@@ -184,7 +183,7 @@ class KeyedTable:
         if torch is not None and isinstance(keys, torch.Tensor):
             keys = keys.detach().cpu().reshape(-1).numpy()
         given, name = parse_scores(scores), self.specification.name
-        place = new_dump(expand(folder), name, world_size, scored=given is not None, overwrite=overwrite)
+        place = new_dump(folder, name, world_size, scored=given is not None, overwrite=overwrite)
         with default_modes():
             return write_dump(self.specification, keys, place, self._limits, progress, given)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.html import card
 from bigin.core.limits import Limits
-from bigin.core.paths import expand
+from bigin.core.paths import expand, parse_path
 from bigin.core.text import counted
 from bigin.core.threads import after_stragglers
 from bigin.inspect.checks import span_for
@@ -89,7 +89,7 @@ class Plan:
         Raises:
             InputError: the file is not a plan, or was made by another version of bigin or of the stream.
         """
-        return cls(read_plan(expand(path)))
+        return cls(read_plan(parse_path(path, "a plan")))
 
     def write(self, path: str | Path) -> None:
         """Write the plan to a file of about one kilobyte.
@@ -100,7 +100,7 @@ class Plan:
         Raises:
             InputError: there is no such folder, or another file at the path; nothing was changed.
         """
-        self._data.write(Path(expand(path)))
+        self._data.write(parse_path(path, "a file for the plan"))
 
     @property
     def target(self) -> str:
@@ -189,7 +189,9 @@ class Plan:
         check_progress(progress)
         if isinstance(parts, int):
             parts = [parts]
-        numbers = self.parts_of(parts, round) if parts is None or isinstance(parts, str) else parts
+        if not (parts is None or isinstance(parts, Iterable)):
+            raise InputError(f"expected the numbers of parts, or a string such as 17,40-60, got {parts!r}")
+        numbers = self.parts_of(parts, round) if parts is None or isinstance(parts, str) else list(parts)
         for number in numbers:
             parse_parts(str(number), self._count(round))
         return [work(self._data, int(number), round, options, progress) for number in numbers]

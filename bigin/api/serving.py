@@ -66,7 +66,9 @@ def serve(
     limits = Limits.parse(threads, max_memory)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 16:
         raise InputError(f"expected a port from 0 to 65535, got {port!r}")
-    if origin is not None and re.fullmatch(r"\*|null|https?://[^/\s]+", origin) is None:
+    if not isinstance(host, str):
+        raise InputError(f"expected a host such as 127.0.0.1, got {host!r}")
+    if origin is not None and not (isinstance(origin, str) and re.fullmatch(r"\*|null|https?://[^/\s]+", origin)):
         raise InputError(f"expected an origin such as https://example.org, * or None, got {origin!r}")
     half = limits.memory // 2  # the other half is for what is being sent
     recipe = RecipeArguments(like, seed, variables, strict=strict, dtype=dtype)

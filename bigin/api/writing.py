@@ -13,6 +13,7 @@ from bigin.api.sources import grown_companions, grown_model, refuse_itself, with
 from bigin.core import dtypes
 from bigin.core.errors import InputError
 from bigin.core.limits import Limits
+from bigin.core.paths import is_path
 from bigin.core.record import Record
 from bigin.core.text import parse_optional_size
 from bigin.jobs.job import FillOptions, Job
@@ -27,7 +28,7 @@ from bigin.targets.models import Model, plan_checkpoint, planned_files, read_mod
 from bigin.targets.objects.companions import check_companions, companions_at, write_companions
 from bigin.targets.objects.open import checkpoint_place, find_checkpoint, made_checkpoint, names_objects
 from bigin.targets.objects.urls import is_cloud
-from bigin.targets.paths import is_url, local_path
+from bigin.targets.paths import check_path, is_url, local_path
 from bigin.targets.safetensors.checkpoint import new_checkpoint
 from bigin.targets.safetensors.companions import (
     CONFIG,
@@ -188,6 +189,8 @@ def fill_model(specs: Mapping[str, TensorValues], out: Out, limits: Limits, opti
 @contextmanager
 def opened_model(out: Out, records: Mapping[str, Record]) -> Iterator[ModelTarget]:
     """The target of a new checkpoint or group, or of an existing group, for as long as it is needed."""
+    if is_path(out.path):
+        check_path(out.path)
     path = local_path(out.path)
     label = str(out.path)
     target: ModelTarget

@@ -54,6 +54,13 @@ class Limits:
         return memory.available() // 4 if self.max_memory is None else self.max_memory
 
 
+def check_flags(**flags: Any) -> None:
+    """Raises InputError for an argument, given by its name, that is neither True nor False."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise InputError(f"expected {name} to be True or False, got {value!r}")
+
+
 def _count(what: str, value: Any) -> int | None:
     """A number of threads or requests; raises InputError for anything but an integer above 0."""
     if value is None:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from bigin.core.errors import ExistsError, InputError, TargetError
-from bigin.core.paths import expand
+from bigin.core.paths import parse_path
 
 LARGEST = 256 << 20  # bytes of a document that is read to see what it is
 
 
 def check_output(path: Any, what: str) -> Path:
     """The path of a file that can be written; raises InputError if it cannot, or if it is a folder or a device."""
-    file = Path(expand(path))
+    file = parse_path(path, f"a file for the {what}")
     folder = file.absolute().parent
     if not folder.is_dir():
         raise InputError(f"{file}: expected an existing folder {folder} for the {what}; create it first")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
+
+from bigin.core.errors import InputError
 
 
 def is_path(target: Any) -> bool:
@@ -21,6 +24,13 @@ def expand(path: Any) -> Any:
     if hasattr(path, "__fspath__") and str(path).startswith("~"):
         return type(path)(os.path.expanduser(path))  # type: ignore[call-arg]
     return path
+
+
+def parse_path(path: Any, what: str) -> Path:
+    """A path of this machine as a caller gives it; raises InputError for anything else."""
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise InputError(f"expected the path of {what}, got {path!r}")
+    return Path(expand(path))
 
 
 def kernel_cache_root() -> str:

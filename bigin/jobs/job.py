@@ -12,7 +12,7 @@ from typing import Any
 from bigin.core import dtypes
 from bigin.core.compiling import clock
 from bigin.core.errors import DamagedError, InputError, Interrupted, Terminated
-from bigin.core.limits import Limits
+from bigin.core.limits import Limits, check_flags
 from bigin.core.record import Record
 from bigin.core.regions import Grid
 from bigin.core.text import counted, size_text
@@ -50,9 +50,7 @@ class FillOptions:
     executor: Any = None
 
     def __post_init__(self) -> None:
-        for what, value in (("overwrite", self.overwrite), ("sync", self.sync)):
-            if not isinstance(value, bool):
-                raise InputError(f"expected {what} to be True or False, got {value!r}")
+        check_flags(overwrite=self.overwrite, sync=self.sync)
         check_progress(self.progress)
         if self.executor is not None:
             check_executor(self.executor)

@@ -39,6 +39,10 @@ class Chosen:
     strict: bool = False
     sources: Mapping[str, Source] | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.variables, Mapping):
+            raise InputError(f"expected variables as a mapping from names to values, got {self.variables!r}")
+
 
 def check_recipe(recipe: Any) -> None:
     """Raises InputError where there is no such recipe: before a model is looked for, which may lie on a network."""

@@ -22,6 +22,7 @@ import numpy as np
 from bigin.core.disk import allow_open_files, partial, read_small, replace_file, sync_folder
 from bigin.core.errors import ExistsError, InputError
 from bigin.core.names import dotted
+from bigin.core.paths import parse_path
 from bigin.core.record import Record
 from bigin.targets.records import parse_record
 
@@ -97,7 +98,7 @@ def new_dump(folder: Any, name: str, world_size: Any, *, scored: bool, overwrite
         raise InputError(f"expected world_size to be an integer of 1 or more, got {world_size!r}")
     if "://" in str(folder):
         raise InputError(f"expected a local folder for a dump, got {folder}; copy the files there")
-    dump = Dump(Path(folder), dotted(name) or UNNAMED, int(world_size.__index__()), scored=scored)
+    dump = Dump(parse_path(folder, "a folder"), dotted(name) or UNNAMED, int(world_size.__index__()), scored=scored)
     try:
         dump.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

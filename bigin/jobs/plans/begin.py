@@ -24,7 +24,7 @@ from bigin.spec.spec import Spec
 from bigin.spec.tensor import TensorSpec
 from bigin.targets.model import ModelTarget
 from bigin.targets.part_ledger import ledger_place
-from bigin.targets.paths import local_path, split_names
+from bigin.targets.paths import check_path, local_path, split_names
 from bigin.targets.target import Target, record_of
 
 
@@ -43,6 +43,7 @@ def absolute(target: Any) -> str:
         raise InputError(
             f"expected the path or the URL of a target, which other processes open, got {type(target).__name__}"
         )
+    check_path(target)
     path = local_path(target)
     return os.fsdecode(target) if path is None else os.path.abspath(path)
 

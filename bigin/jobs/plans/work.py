@@ -14,7 +14,7 @@ from typing import Any
 
 from bigin.core.errors import DamagedError, FillError, InputError, NotFoundError
 from bigin.core.floats import default_modes
-from bigin.core.limits import Limits
+from bigin.core.limits import Limits, check_flags
 from bigin.jobs.plans.aligned import regions_of
 from bigin.jobs.plans.growing import grow_part, growing, opened_table
 from bigin.jobs.plans.measuring import measure_part
@@ -42,6 +42,9 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     again: bool = False
     sync: bool = True
+
+    def __post_init__(self) -> None:
+        check_flags(again=self.again, sync=self.sync)
 
 
 @dataclass(frozen=True)
