@@ -37,6 +37,18 @@ atexit.register(lambda: print([line for line in open("/proc/self/status") if lin
 bigin.cli.main()
 """
 
+# A recipe of normal weights, and uniform values for all other tensors.
+NORMAL_WEIGHTS = """
+seed = 4
+[[rule]]
+match = "*.weight"
+method = "normal"
+std = 0.02
+[[rule]]
+match = "*"
+method = "uniform"
+"""
+
 
 def few(*cases: Any) -> list[Any]:
     """Cases of pytest.mark.parametrize, of which a quick run takes the first alone."""

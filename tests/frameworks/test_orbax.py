@@ -10,23 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from common import TESTS, run
+from common import NORMAL_WEIGHTS, TESTS, run
 from nested import check as check_apart
 from nested import need
 
 import bigin
 
 bigin.register_dtypes()
-RECIPE = """
-seed = 4
-[[rule]]
-match = "*.weight"
-method = "normal"
-std = 0.02
-[[rule]]
-match = "*"
-method = "uniform"
-"""
 TENSORS = {
     "layers.0.weight": ((64, 30), "bfloat16"),
     "layers.0.bias": ((64,), "float32"),
@@ -45,7 +35,7 @@ def expected(name: str) -> np.ndarray:
 @pytest.fixture
 def model(tmp_path: Path) -> tuple[Path, Path]:
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE)
+    recipe.write_text(NORMAL_WEIGHTS)
     group = zarr.create_group(tmp_path / "like.zarr")
     for name, (shape, dtype) in TENSORS.items():
         group.create_array(name, shape=shape, dtype=dtype)

@@ -290,3 +290,16 @@ def test_statistics_and_a_grow_by_processes():
     path = table("zarr")
     assert bigin.plan_grow(path, 60_000, parts=20).run("processes:2").nbytes == (60_000 - OLD) * DIM * 4
     same(bigin.plan_show(path, parts=7).run("processes:2"), bigin.show(path))
+
+
+def test_all_limits_of_a_run_are_those_of_its_finish(monkeypatch):
+    """The parts are done already, so that nothing else happens."""
+    from bigin.api import plans
+
+    plan = bigin.plan("p.npy", "normal", shape=(400_000, 8), parts=2)
+    plan.work("0-1")
+    held = []
+    finish = plans.finish
+    monkeypatch.setattr(plans, "finish", lambda data, limits: held.append(limits) or finish(data, limits))
+    plan.run("processes:1", threads=2, max_memory="64MiB", requests=3)
+    assert [(each.threads, each.memory, each.requests) for each in held] == [(2, 64 << 20, 3)]

@@ -8,22 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from common import run
+from common import NORMAL_WEIGHTS, run
 
 import bigin
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bigin[test-torch]'")
-RECIPE = """
-seed = 4
-skip = ["*num_batches_tracked"]
-[[rule]]
-match = "*.weight"
-method = "normal"
-std = 0.02
-[[rule]]
-match = "*"
-method = "uniform"
-"""
+RECIPE = 'skip = ["*num_batches_tracked"]\n' + NORMAL_WEIGHTS
 
 
 @pytest.fixture(name="model")
