@@ -277,7 +277,7 @@ def test_two_fills_at_once_are_refused(proxy):
 
     def fill(seed):
         try:
-            bigin.fill(proxy.url("t.zarr"), "normal", shape=(12, 50), chunks=(1, 50), seed=seed, requests=1)
+            bigin.fill(proxy.url("t.zarr"), "normal", shape=(6, 50), chunks=(1, 50), seed=seed, requests=1)
         except Exception as error:
             errors.append(error)
 
