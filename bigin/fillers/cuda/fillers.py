@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
-from bigin.core.regions import Region, Shape, dense, extent, flat_slice, place_in, ranges_within, strided_runs
+from bigin.core.regions import Region, Shape, dense, extent, flat_slice, indices, place_in, ranges_within, strided_runs
 from bigin.fillers.axes import MovedAxesFiller
 from bigin.fillers.computed import NoisyIdentityFiller
 from bigin.fillers.filler import ConstantFiller, DrawnFiller, Filler, SetupProgress
@@ -47,9 +46,9 @@ class DeviceFiller(ABC):
         """Fill a view with what ranges select of the tensor, by regions: one for each index of an axis with steps."""
         if not all(map(len, ranges)):
             return
-        # Along each axis: the parts of the view, either all of it or one index.
-        parts = [[(0, len(r))] if r.step == 1 else [(i, i + 1) for i in range(len(r))] for r in ranges]
-        for part in itertools.product(*parts):
+        # Along each axis, a part of the view is all of it, or one index.
+        for place in indices([range(1 if r.step == 1 else len(r)) for r in ranges]):
+            part = tuple((0, len(r)) if r.step == 1 else (i, i + 1) for i, r in zip(place, ranges, strict=True))
             region = tuple((r[start], r[stop - 1] + 1) for (start, stop), r in zip(part, ranges, strict=True))
             self(region, out.part(part), stream)
 
@@ -175,7 +174,7 @@ class FlatSliceOnDevice(PartOnDevice):
 
     def __call__(self, region: Region, out: View, stream: Any) -> None:
         first, counts, strides, steps, run, step = strided_runs(self.shape, [range(*s) for s in region], out.strides)
-        for index in itertools.product(*map(range, counts)):
+        for index in indices(list(map(range, counts))):
             start = self.offset + first + sum(map(mul, index, strides))
             place = sum(map(mul, index, steps))
             for part in flat_slice(self.tensor, start, start + run):
@@ -212,7 +211,7 @@ class MovedAxesOnDevice(PartOnDevice):
         (first, stop), count = region[last], extent(region)[last]
         strides = (out.strides[last], *(out.strides[axis] for axis in self.others))
         # The last axis of the rows is a range of them; the outer ones are walked over.
-        for index in itertools.product(*(range(*region[axis]) for axis in outer)):
+        for index in indices([range(*region[axis]) for axis in outer]):
             row, offset = 0, 0
             for axis, i in zip(outer, index, strict=True):
                 row = row * self.shape[axis] + i

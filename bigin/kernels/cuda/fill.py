@@ -8,7 +8,6 @@ numba.cuda is imported in the files cuda*.py of this folder alone.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -18,7 +17,7 @@ from llvmlite import ir
 from numba import cuda, types
 from numba.extending import intrinsic
 
-from bigin.core.regions import Region, Shape, strided_runs
+from bigin.core.regions import Region, Shape, indices, strided_runs
 from bigin.kernels.cpu import STORES
 from bigin.kernels.cuda.device import SIMULATED, View, called_as, composed, launch
 from bigin.rng.draws import DRAWS
@@ -321,7 +320,7 @@ def fill_region(
         (i64(0),) * padding + tuple(map(i64, steps[outer:])),
     )
     height = math.prod(counts[outer:])
-    for index in itertools.product(*map(range, counts[:outer])):
+    for index in indices(list(map(range, counts[:outer]))):
         first = start_at + sum(i * stride for i, stride in zip(index, strides, strict=False))
         place = out.place + sum(i * stride for i, stride in zip(index, steps, strict=False))
         arguments = (data, i64(place), phase, i64(step), u64(first), *inner, u64(run), *tail)
