@@ -89,18 +89,19 @@ def trunc_distance_32(x, numbers, anchor):
     return fma(distance if above else -distance, d_step, d_start)
 
 
-@inlined
-def trunc_value_32(x, w, numbers, anchor):
-    """The value, given also w."""
-    mean, std, first, last = numbers[7:]
-    return clamp(fma(quantile_32(trunc_distance_32(x, numbers, anchor), w), std, mean), first, last)
+def trunc_value(distance: Any, quantile: Any) -> Any:
+    """The value, given also w, by a quantile that serves for it: that of NEAR alone is shorter."""
+
+    @inlined
+    def value(x, w, numbers, anchor):
+        mean, std, first, last = numbers[7:]
+        return clamp(fma(quantile(distance(x, numbers, anchor), w), std, mean), first, last)
+
+    return value
 
 
-@inlined
-def trunc_near_32(x, w, numbers, anchor):
-    """trunc_value_32 for w below NEAR."""
-    mean, std, first, last = numbers[7:]
-    return clamp(fma(quantile_near_32(trunc_distance_32(x, numbers, anchor), w), std, mean), first, last)
+trunc_value_32 = trunc_value(trunc_distance_32, quantile_32)
+trunc_near_32 = trunc_value(trunc_distance_32, quantile_near_32)
 
 
 @inlined
@@ -129,18 +130,8 @@ def trunc_distance_64(x, numbers, anchor):
     return fma(distance if above else -distance, d_step, d_start)
 
 
-@inlined
-def trunc_value_64(x, w, numbers, anchor):
-    """trunc_value_32 in float64."""
-    mean, std, first, last = numbers[7:]
-    return clamp(fma(quantile_64(trunc_distance_64(x, numbers, anchor), w), std, mean), first, last)
-
-
-@inlined
-def trunc_near_64(x, w, numbers, anchor):
-    """trunc_value_64 for w below NEAR."""
-    mean, std, first, last = numbers[7:]
-    return clamp(fma(quantile_near_64(trunc_distance_64(x, numbers, anchor), w), std, mean), first, last)
+trunc_value_64 = trunc_value(trunc_distance_64, quantile_64)
+trunc_near_64 = trunc_value(trunc_distance_64, quantile_near_64)
 
 
 @inlined
