@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,15 @@ class Clock:
         self._depth = 0
         self._start = 0.0
         self._timer: threading.Timer | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Runs the clock meanwhile."""
+        self.begin()
+        try:
+            yield
+        finally:
+            self.end()
 
     def begin(self) -> None:
         """A kernel, or a function that it calls, begins to compile. Numba compiles in one thread at a time."""

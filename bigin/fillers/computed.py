@@ -50,7 +50,7 @@ class SinusoidalFiller(Filler):
         return frequencies(self.base, self.shape[1] // 2, 1 / (2 * normal_cdf.pi()))
 
     def __call__(self, region: Region, out: Array) -> None:
-        from bigin.kernels.sines import sines_and_cosines
+        from bigin.kernels.loops import sines_and_cosines
 
         (top, bottom), (left, right) = region
         columns = np.arange(left, right)

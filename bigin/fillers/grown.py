@@ -131,7 +131,7 @@ class MultivariateFiller(MeanFiller):
 
     def _covariance(self, threads: int, report: SetupProgress) -> Array:
         """The upper triangle of the covariance; sets the mean. Values are shifted by the mean of the first rows."""
-        from bigin.kernels.moments import add_rows
+        from bigin.kernels.loops import add_rows
 
         count, columns = self.source.shape[0], self.columns
         first = column_sums(self.source, range(min(ROWS, count)))
@@ -195,7 +195,7 @@ def read_rows(source: Held, rows: range) -> Array:
 
 def column_sums(source: Held, rows: range) -> Array:
     """The sum of each column over some rows."""
-    from bigin.kernels.moments import add_rows
+    from bigin.kernels.loops import add_rows
 
     values = read_rows(source, rows)
     sums = np.zeros(values.shape[1])
@@ -224,8 +224,8 @@ def add_squares(values: Array, total: Array, threads: int) -> None:
 
 def factor(covariance: Array, threads: int) -> None:
     """The upper triangular R with R'R = a covariance, in place of its upper triangle: Cholesky's, block by block."""
+    from bigin.kernels.loops import factor_rows
     from bigin.kernels.matmul import Bounds, Product
-    from bigin.kernels.moments import factor_rows
 
     columns = covariance.shape[0]
     least = LEAST * np.abs(np.diagonal(covariance))

@@ -29,7 +29,7 @@ from bigin.core.regions import Region, Shape, extent, place_in, segments
 from bigin.core.threads import Stopped, Stopping, map_threads, run_threads
 from bigin.fillers.bands import Band, Bands
 from bigin.fillers.filler import Array, DrawnFiller, Filler, SetupProgress
-from bigin.kernels import matmul, reflectors
+from bigin.kernels import loops, matmul
 
 TILE = 512  # rows and columns of a tile of the triangle
 STRIP = 8192  # rows whose products are summed before they are added to S: a part of the order of operations
@@ -133,9 +133,9 @@ class Reflections:
             return tile
         self.draw((rows, columns), tile)
         if rows[0] < columns[1]:
-            reflectors.clear_above(tile, rows[0], columns[0])
+            loops.clear_above(tile, rows[0], columns[0])
             if heads:
-                reflectors.set_diagonal(tile, rows[0], columns[0], self.heads)
+                loops.set_diagonal(tile, rows[0], columns[0], self.heads)
         return tile
 
     def _gram(self, tiles: Tiles, threads: int, report: SetupProgress) -> None:
@@ -192,7 +192,7 @@ class Reflections:
             diagonal[slice(*span)] = np.diagonal(self._x(span, span))
         self.heads, self.scales, self.signs = np.empty(self.n), np.empty(self.n), np.empty(self.n)
         drawn = np.empty(1, self.drawn)
-        reflectors.reflector_scalars(squares, diagonal, self.heads, self.scales, self.signs, drawn)
+        loops.reflector_scalars(squares, diagonal, self.heads, self.scales, self.signs, drawn)
         self.steps = self.heads - diagonal
 
     def _triangle(self, tiles: Tiles, pairs: Sequence[tuple[int, int]], threads: int) -> None:
@@ -202,7 +202,7 @@ class Reflections:
             i, j = pair
             gram = tiles.get(i, j)
             top = self._x(tiles.span(j), tiles.span(i))
-            reflectors.triangle_tile(gram, top, self.scales, self.steps, i * TILE, j * TILE)
+            loops.triangle_tile(gram, top, self.scales, self.steps, i * TILE, j * TILE)
             tiles.put(i, j, gram)
 
         map_threads(work, pairs, threads)
@@ -239,7 +239,7 @@ class Reflections:
         for k in range(i + 1, j + 1):
             multiply(product, factors[k], tiles.get(k, j), above, upper if k == j else matmul.WHOLE)
         right = self._x(tiles.span(j), tiles.span(i), heads=True).astype(np.float64)
-        reflectors.right_side(right, self.scales, i * TILE)
+        loops.right_side(right, self.scales, i * TILE)
         bounds = upper if i == j else matmul.WHOLE
         multiply(product, inverse, np.ascontiguousarray(right.T - above), result, bounds._replace(left_first=0))
         return result
@@ -299,7 +299,7 @@ class Reflections:
                 k = i * TILE + b * matmul.DEPTH
                 bounds = matmul.Bounds(left_last=top - k, right_last=first - k)
                 product.add_block(x, b * matmul.DEPTH, block, total, bounds)
-        reflectors.finish_tile(total, top, first, self.signs, self.gain)
+        loops.finish_tile(total, top, first, self.signs, self.gain)
         return total
 
 
@@ -347,7 +347,7 @@ def multiply(product: matmul.Product, left: Array, right: Array, total: Array, b
 def inverted(upper: Array) -> Array:
     """The inverse of an upper triangular tile."""
     inverse = np.empty_like(upper)
-    reflectors.invert_triangle(upper, inverse)
+    loops.invert_triangle(upper, inverse)
     return inverse
 
 

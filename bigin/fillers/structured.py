@@ -67,10 +67,10 @@ class SparseFiller(Filler):
     on_device = "bigin.fillers.cuda.fillers:SparseOnDevice"
 
     def __init__(self, shape: Shape, values: DrawnFiller, zeros: int, stream: Stream) -> None:
-        from bigin.kernels import sparse
-        from bigin.rng.permutation import halves
+        from bigin.kernels import loops
+        from bigin.rng.halves import halves
 
-        self.kernels: Any = sparse
+        self.kernels: Any = loops
         self.shape = shape
         self.rows, self.columns = shape
         self.values = values
@@ -122,4 +122,6 @@ class SparseFiller(Filler):
             self.kernels.clear_marked(bits, self.marks, top, left, self.mark)
             return
         where: Any = (np.uint64(top), np.uint64(left), np.uint64(self.rows), np.uint64(self.zeros))
-        self.kernels.clear_permuted(bits, *where, *self.halves, *self.key)
+        columns = bits.shape[1]
+        buffers = np.empty((4, columns), np.uint64), np.empty(columns, np.uint64)
+        self.kernels.clear_permuted(bits, *where, *self.halves, *self.key, *buffers)

@@ -288,7 +288,7 @@ class ValuesTable:
     """What a worker counted in a region. Integers are counted as float64; their extremes are exact."""
 
     def __init__(self, dtype: np.dtype[Any], bins: Bins) -> None:
-        from bigin.kernels.statistics import add_statistics
+        from bigin.kernels.loops import Fixed, add_statistics
 
         self.kernel: Any = add_statistics
         self.bins = bins
@@ -300,6 +300,8 @@ class ValuesTable:
         self.histogram = np.zeros(2 * (bins.count + 2), np.int64)
         self.moments = np.zeros(3)
         self.counts = np.zeros(4, np.int64)
+        scale = (self.shift, self.mask, float(bins.low), float(bins.scale))
+        self.fixed = Fixed(*scale, self.histogram, self.moments, self.keys, self.counts)
         self.clear()
 
     def clear(self) -> None:
@@ -314,19 +316,8 @@ class ValuesTable:
         """Adds values."""
         if values.size and self.dtype.kind != "f":
             self.join_integers((int(values.min()), int(values.max())))
-        values = values.astype(self.counted_as, copy=False)
-        self.kernel(
-            values,
-            values.view(self.keys.dtype),
-            self.shift,
-            self.mask,
-            self.bins.low,
-            self.bins.scale,
-            self.histogram,
-            self.moments,
-            self.keys,
-            self.counts,
-        )
+        values = np.ascontiguousarray(values, self.counted_as)
+        self.kernel(values, values.view(self.keys.dtype), self.fixed)
 
     def join(self, other: ValuesTable) -> None:
         """Adds what another table counted, but for the moments, whose order matters."""
@@ -396,7 +387,7 @@ class PatternsTable:
     """How often a worker counted each pattern in a region: two tables, to be added."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
-        from bigin.kernels.statistics import add_patterns
+        from bigin.kernels.loops import add_patterns
 
         self.kernel: Any = add_patterns
         self.unsigned = dtypes.unsigned(dtype)

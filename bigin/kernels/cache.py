@@ -1,4 +1,4 @@
-"""Compiled kernels, kept between runs: a kernel takes about two seconds to compile and 30 ms to load.
+"""What Numba calls itself, kept between runs: the functions of kernels that the CUDA simulator runs.
 
 Numba's own `cache=True` does not notice an edited helper in another file, and two processes that write one of its
 files at once can load each other's code. So every kernel has a folder of its own, named by all that decides its code
@@ -56,13 +56,6 @@ def cached(dispatcher: Any, name: str) -> Any:
         dispatcher._compilation_chain_init_hook = skip  # compiling calls it again; loading need not
         dispatcher._cache = KernelCache(dispatcher.py_func, Path(root) / fingerprint() / name)
     return dispatcher
-
-
-def cache_all(*dispatchers: Any) -> None:
-    """The same for functions that are called by their own names."""
-    for dispatcher in dispatchers:
-        function = dispatcher.py_func
-        cached(dispatcher, f"{function.__module__.rpartition('.')[2]}-{function.__qualname__}")
 
 
 class KernelCache:

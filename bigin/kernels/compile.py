@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import compiler, config
@@ -15,13 +17,13 @@ from numba.np.numpy_support import from_dtype
 
 from bigin.core.errors import InputError
 from bigin.kernels.files import Code
-from bigin.kernels.sparing import skip, spare_scipy
+from bigin.kernels.sparing import skip, spare_scipy, sparing
 
 
-def inner(function: Any) -> Any:
+def inner(function: Any, fastmath: Any = False) -> Any:
     """A function that kernels call: compiled without memory that Numba counts, and not to be called from Python."""
     options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    dispatcher = njit(_nrt=False, **options)(function)
+    dispatcher = njit(_nrt=False, fastmath=fastmath, **options)(function)
     dispatcher._compilation_chain_init_hook = skip
     return dispatcher
 
@@ -37,16 +39,32 @@ def machine_code(function: Any, arguments: tuple[Any, ...]) -> Code:
         raise InputError("expected numba's compiler, got NUMBA_DISABLE_JIT in the environment; unset it")
     spare_scipy()
     typing, target = cpu_target.typing_context, cpu_target.target_context
-    typing.refresh()
-    target.refresh()
     flags = compiler.Flags()
     flags.nrt = False
     flags.error_model = "numpy"
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    library = target.codegen().create_library(function.__qualname__)
-    library.enable_object_caching()
-    found = compiler.compile_extra(typing, target, function, arguments, types.none, flags, {}, library)
-    return Code(found.fndesc.llvm_func_name, library._get_compiled_object())
+    with sparing(typing, target):
+        typing.refresh()
+        target.refresh()
+        library = target.codegen().create_library(function.__qualname__)
+        found = compiler.compile_extra(typing, target, function, arguments, types.none, flags, {}, library)
+        return Code(found.fndesc.llvm_func_name, library.object_file())
+
+
+def loop_code(module: str, name: str, variant: tuple[Any, ...], kinds: tuple[str, ...]) -> Code:
+    """The code of a loops.Loop for some types of arguments."""
+    source: Any = importlib.import_module(f"bigin.kernels.{module}")
+    function = source.made(name, *variant) if variant else getattr(source, name)
+    function.__qualname__ = "-".join([name, *map(str, variant)])  # of which the symbol is made
+    return machine_code(function, tuple(map(_type_of, kinds)))
+
+
+def _type_of(kind: str) -> Any:
+    """Numba's type of an argument of a loops.Loop."""
+    if kind.startswith("t"):
+        return types.UniTuple(types.int64, int(kind[1:]))
+    scalar = from_dtype(np.dtype(kind[:2]))
+    return types.Array(scalar, int(kind[3:]), kind[2].upper()) if len(kind) > 2 else scalar
 
 
 def _array(context: Any, builder: Any, kind: Any, data: Any, size: Any) -> Any:
@@ -104,14 +122,44 @@ def on_stack(dtype: Any, size: int) -> Any:
     @intrinsic
     def made(typingctx: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            with builder.goto_entry_block():
-                data = builder.alloca(context.get_data_type(kind.dtype), size=ir.IntType(64)(size))
-                data.align = 64
-            return _array(context, builder, kind, data, ir.IntType(64)(size))
+            return _on_stack(context, builder, kind, size)
 
         return kind(), generate
 
     return made
+
+
+@intrinsic
+def interleaved(typingctx: Any) -> Any:
+    """Asks LLVM to make two vectors side by side in the loops of the function that calls this."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.module.interleaved = 2  # read by sparing.unloaded
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+def stack_like(size: int) -> Any:
+    """The intrinsic that makes a small array on the stack, of the type of another array."""
+
+    @intrinsic
+    def made(typingctx: Any, array: Any) -> Any:
+        kind = types.Array(array.dtype, 1, "C")
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return _on_stack(context, builder, kind, size)
+
+        return kind(array), generate
+
+    return made
+
+
+def _on_stack(context: Any, builder: Any, kind: Any, size: int) -> Any:
+    with builder.goto_entry_block():
+        data = builder.alloca(context.get_data_type(kind.dtype), size=ir.IntType(64)(size))
+        data.align = 64
+    return _array(context, builder, kind, data, ir.IntType(64)(size))
 
 
 def tail_at(dtype: Any, count: int) -> Any:

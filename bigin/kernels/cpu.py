@@ -17,7 +17,7 @@ from numba.np.numpy_support import from_dtype
 
 from bigin.core import dtypes
 from bigin.kernels import sizes
-from bigin.kernels.compile import array_at, buffer, inner, machine_code, on_stack, part_of, tail_at
+from bigin.kernels.compile import array_at, buffer, inner, interleaved, machine_code, on_stack, part_of, tail_at
 from bigin.kernels.files import Code
 from bigin.kernels.sizes import AXES, BLOCKS, LISTED, STARTS, STEP, STREAMS
 from bigin.kernels.stretches import LANES, copied, counted
@@ -85,6 +85,7 @@ def pairs(draw: Any, store: Any, label: str) -> Any:
 
     @labelled(label)
     def values(drawn, out, numbers, anchor):
+        interleaved()
         for i in range(u64(out.shape[0]) >> u64(1)):
             j = u64(u64(i) << u64(1))
             even, odd = draw(drawn[j], drawn[j + u64(1)], numbers)
@@ -320,18 +321,16 @@ def long_kernel(parts: Parts) -> Any:
                 together = (stop - tile + mask) & ~mask
                 together = per_tile if per_tile < together else together
                 words_from(part_of(words, u64(0), (together >> shift) << u64(2)), tile >> shift, stream, key)
-                source = part_of(drawn, u64(0), together)
-                if tile >= first and tile + together <= stop:
-                    values(source, part_of(made, position, together), numbers, anchor)
-                    position += together
-                else:
-                    low = first - tile if tile < first else u64(0)
-                    high = stop - tile
-                    high = together if together < high else high
-                    values(source, part_of(edge, u64(0), together), numbers, anchor)
-                    for i in range(high - low):
+                low = first - tile if tile < first else u64(0)
+                high = together if together < stop - tile else stop - tile
+                size_here = high - low
+                whole = size_here == together
+                into = part_of(made, position, together) if whole else part_of(edge, u64(0), together)
+                values(part_of(drawn, u64(0), together), into, numbers, anchor)
+                if not whole:
+                    for i in range(size_here):
                         made[position + u64(i)] = edge[low + u64(i)]
-                    position += high - low
+                position += size_here
                 tile += together
 
     return kernel

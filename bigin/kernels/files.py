@@ -8,6 +8,7 @@ import importlib.util
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -66,6 +67,19 @@ def place(label: str, name: str) -> Path | None:
     """
     root = kernel_cache_root()
     return Path(root) / fingerprint() / label / name if root else None
+
+
+def kept(label: str, name: str, compiled: Callable[[], Code]) -> Code:
+    """The code in the file of a kernel; compiled, and kept where that can be, if there is none."""
+    path = place(label, name)
+    code = read(path) if path else None
+    if code is None:
+        if path:
+            prepare(path)
+        code = compiled()
+        if path:
+            write(path, code)
+    return code
 
 
 def read(path: Path) -> Code | None:

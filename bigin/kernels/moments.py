@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from numba import njit
-
-from bigin.kernels.cache import cache_all
 from bigin.rng.portable import fma, sqrt
 
-loop = njit(nogil=True, error_model="numpy")
 
-
-@loop
 def add_rows(values, sums):
     """sums[j] += values[i, j], i ascending; sums are float64."""
     for i in range(values.shape[0]):
@@ -19,7 +13,6 @@ def add_rows(values, sums):
             sums[j] += row[j]
 
 
-@loop
 def factor_rows(a, first, stop, least):
     """Rows of the upper triangular R with R'R = a, in place of those rows of a, which lack what is above `first`.
 
@@ -43,6 +36,3 @@ def factor_rows(a, first, stop, least):
         else:
             for j in range(i, columns):
                 row[j] = 0.0
-
-
-cache_all(add_rows, factor_rows)

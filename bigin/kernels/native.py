@@ -95,28 +95,15 @@ class Kernel:
             return self._function
         with self._lock:
             if self._function is None:
-                self._function = self._loaded(numbers)
+                code = files.kept(self.label, "code", lambda: self._compiled(numbers))
+                self._function = Function(loaded(code))
             return self._function
 
-    def _loaded(self, numbers: int) -> Any:
-        path = files.place(self.label, "code")
-        code = files.read(path) if path else None
-        if code is None:
-            if path:
-                files.prepare(path)
-            code = self._compiled(numbers)
-            if path:
-                files.write(path, code)
-        return Function(loaded(code))
-
     def _compiled(self, numbers: int) -> Code:
-        clock.begin()
-        try:
+        with clock.running():
             from bigin.kernels.cpu import compiled
 
             return compiled(*self.case, numbers)
-        finally:
-            clock.end()
 
 
 def address_of(array: Array) -> int:

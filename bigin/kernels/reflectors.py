@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from bigin.kernels.cache import cache_all
 from bigin.rng.portable import fma, sqrt
 
-loop = njit(nogil=True, error_model="numpy")
 
-
-@loop
 def clear_above(tile, row, column):
     """Sets what lies above the matrix's diagonal to 0; the tile begins at (row, column)."""
     for i in range(tile.shape[0]):
@@ -19,7 +14,6 @@ def clear_above(tile, row, column):
             tile[i, j] = 0
 
 
-@loop
 def set_diagonal(tile, row, column, heads):
     """Puts the reflectors' heads on the matrix's diagonal; the tile begins at (row, column)."""
     for i in range(tile.shape[0]):
@@ -28,7 +22,6 @@ def set_diagonal(tile, row, column, heads):
             tile[i, j] = heads[row + i]
 
 
-@loop
 def reflector_scalars(squares, diagonal, heads, scales, signs, drawn):
     """Of each column x with |x|^2 = squares[k] and x_k = diagonal[k]: the head x_k + sign(x_k) |x| of its reflector,
     the factor that scales the reflector to length 1, and the sign of R's diagonal, -sign(x_k).
@@ -49,7 +42,6 @@ def reflector_scalars(squares, diagonal, heads, scales, signs, drawn):
         signs[k] = -sign
 
 
-@loop
 def triangle_tile(gram, top, scales, steps, row, column):
     """X'X to inv(T), in place: striu(V'V) + 1/2 on the diagonal, where V is X with its heads, scaled.
 
@@ -67,7 +59,6 @@ def triangle_tile(gram, top, scales, steps, row, column):
                 gram[i, c] = fma(np.float64(top[c, i]), steps[k], gram[i, c]) * (scales[j] * scales[k])
 
 
-@loop
 def invert_triangle(upper, inverse):
     """The inverse of an upper triangular matrix by back substitution, row by row from the last."""
     n = upper.shape[0]
@@ -84,7 +75,6 @@ def invert_triangle(upper, inverse):
                 inverse[q, j] = fma(scale, inverse[r, j], inverse[q, j])
 
 
-@loop
 def right_side(tile, scales, column):
     """A tile of V, transposed into the right side of inv(T) W = V1': scaled columns of X, whose heads are set."""
     for i in range(tile.shape[0]):
@@ -92,13 +82,9 @@ def right_side(tile, scales, column):
             tile[i, j] *= scales[column + j]
 
 
-@loop
 def finish_tile(tile, row, column, signs, gain):
     """(E - tile) D gain, in place, of the matrix's tile that begins at (row, column)."""
     for i in range(tile.shape[0]):
         for j in range(tile.shape[1]):
             value = (1.0 if row + i == column + j else 0.0) - tile[i, j]
             tile[i, j] = value * signs[column + j] * gain
-
-
-cache_all(clear_above, set_diagonal, reflector_scalars, triangle_tile, invert_triangle, right_side, finish_tile)

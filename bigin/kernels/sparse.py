@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from bigin.kernels.cache import cache_all
+from bigin.kernels.compile import inner, on_stack
 from bigin.rng.permutation import permute_back_once, permute_once
 from bigin.rng.philox import philox
 from bigin.rng.portable import u64
 
-loop = njit(nogil=True, error_model="numpy")
 
-
-@loop
+@inner
 def permuted(places, left, right, a, b, keys):
     """Where the permutation of each column sends one row; may be beyond the rows, and is to be walked on then."""
     for j in range(u64(places.shape[0])):
@@ -22,18 +19,16 @@ def permuted(places, left, right, a, b, keys):
         places[c] = x * b + y
 
 
-@loop
-def clear_permuted(out, first_row, first_column, rows, zeros, a, b, stream, key):
+def clear_permuted(out, first_row, first_column, rows, zeros, a, b, stream, key, keys, places):
     """Sets out[i, j] to 0 where the permutation of column j sends row i below `zeros`.
 
-    out is a 2-d array of unsigned integers, the bits of a region; all other arguments are uint64.
+    out is a 2-d array of unsigned integers, the bits of a region. keys, places: uint64 buffers of (4, columns) and of
+    columns. All other arguments are uint64.
     """
     columns = out.shape[1]
-    keys = np.empty((4, columns), np.uint64)
     for j in range(columns):
         k0, k1, k2, k3 = philox(first_column + u64(j), stream, key)
         keys[0, j], keys[1, j], keys[2, j], keys[3, j] = u64(k0), u64(k1), u64(k2), u64(k3)
-    places = np.empty(columns, np.uint64)
     for i in range(out.shape[0]):
         row = first_row + u64(i)
         permuted(places, row // b, row % b, a, b, keys)
@@ -46,7 +41,7 @@ def clear_permuted(out, first_row, first_column, rows, zeros, a, b, stream, key)
                 out[i, j] = 0
 
 
-@loop
+@inner
 def origins(places, left, right, a, b, k0, k1, k2, k3):
     """Which rows one column's permutation sends to (left, right), (left, right + 1), ...; may be beyond the rows."""
     for t in range(u64(places.shape[0])):
@@ -54,10 +49,12 @@ def origins(places, left, right, a, b, k0, k1, k2, k3):
         places[u64(t)] = x * b + y
 
 
-@loop
+places_of = on_stack(np.dtype(np.uint64), 1024)
+
+
 def mark_origins(marks, first_column, columns, rows, first, last, a, b, stream, key):
     """Sets bit j of marks[i] where the permutation of column first_column + j sends row i into [first, last)."""
-    places = np.empty(1024, np.uint64)
+    places = places_of()
     for j in range(columns):
         w0, w1, w2, w3 = philox(first_column + u64(j), stream, key)
         k0, k1, k2, k3 = u64(w0), u64(w1), u64(w2), u64(w3)
@@ -77,7 +74,7 @@ def mark_origins(marks, first_column, columns, rows, first, last, a, b, stream, 
             start += count
 
 
-@loop
+@inner
 def clear_bits(out, word, first, clear):
     """Sets out[j] to 0 where bit first + j of a word is `clear`."""
     zero = out.dtype.type(0)  # a literal 0 beside a uint64 would make both a float64, which loses bits
@@ -87,7 +84,6 @@ def clear_bits(out, word, first, clear):
         out[u64(j)] = zero if bit == clear else value
 
 
-@loop
 def clear_marked(out, marks, first_row, first_column, clear):
     """Sets out[i, j] to 0 where the mark of its row and column is `clear`; out is the bits of a region.
 
@@ -101,6 +97,3 @@ def clear_marked(out, marks, first_row, first_column, clear):
             part = out[i, column - first_column : stop - first_column]
             clear_bits(part, marks[column // 64, first_row + i], u64(column % 64), clear)
             column = stop
-
-
-cache_all(clear_permuted, mark_origins, clear_marked)

@@ -8,16 +8,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from bigin.kernels.cache import cache_all
+from bigin.kernels.compile import inner, on_stack, part_of, stack_like
+from bigin.rng.portable import u64
 
 STRETCH = 2048  # elements that are read at once
 
-loop = njit(nogil=True, error_model="numpy")
-# LLVM vectorizes a sum of floats only if it may reorder it. What it adds up are statistics and no values of a tensor:
-# their last digits may depend on the width of the CPU's vectors, though never on the threads.
-reordered = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})
+
+def reordered(function):
+    """`inner` for a sum of floats, which LLVM vectorizes only if it may reorder it.
+
+    What it adds up are statistics and no values of a tensor: their last digits may depend on the width of the CPU's
+    vectors, though never on the threads.
+    """
+    return inner(function, fastmath={"reassoc", "nsz"})
 
 
 @reordered
@@ -39,7 +43,7 @@ def squares_of(values, mean):
     return total
 
 
-@loop
+@inner
 def least_and_most(bits, shift, mask):
     """The extremes of a stretch as keys: integers in the values' order (for floats, a sign and a magnitude)."""
     least = bits[0] ^ ((bits[0] >> shift) & mask)
@@ -51,7 +55,7 @@ def least_and_most(bits, shift, mask):
     return least, most
 
 
-@loop
+@inner
 def places(values, low, scale, bins, found):
     """The bin of every value of a stretch: 0 below `low`, bins + 1 from the last one's end on."""
     for i in range(values.shape[0]):
@@ -61,7 +65,7 @@ def places(values, low, scale, bins, found):
         found[i] = np.uint32(np.int32(place + 1.0))
 
 
-@loop
+@inner
 def count_zeros(values):
     """How many are 0."""
     zeros = 0
@@ -70,7 +74,7 @@ def count_zeros(values):
     return zeros
 
 
-@loop
+@inner
 def finite_of(values, bits, finite, finite_bits, counts):
     """Copies the finite values of a stretch, and their bits; counts NaN, inf and -inf. Returns how many are finite."""
     count = 0
@@ -87,7 +91,9 @@ def finite_of(values, bits, finite, finite_bits, counts):
     return count
 
 
-@loop
+places_of, finite_of_type = on_stack(np.dtype(np.uint32), STRETCH), stack_like(STRETCH)
+
+
 def add_statistics(values, bits, shift, mask, low, scale, histogram, moments, keys, counts):
     """Adds a block to what is known of its predecessors.
 
@@ -97,20 +103,19 @@ def add_statistics(values, bits, shift, mask, low, scale, histogram, moments, ke
     """
     size = np.uint32(histogram.shape[0] // 2)
     bins = np.float64(size) - 2.0
-    found = np.empty(STRETCH, np.uint32)
-    finite = np.empty(STRETCH, values.dtype)
-    finite_bits = np.empty(STRETCH, bits.dtype)
+    found, finite, finite_bits = places_of(), finite_of_type(values), finite_of_type(bits)
     for start in range(0, values.shape[0], STRETCH):
-        stretch = values[start : start + STRETCH]
-        stretch_bits = bits[start : start + STRETCH]
+        count = min(STRETCH, values.shape[0] - start)
+        stretch = part_of(values, u64(start), u64(count))
+        stretch_bits = part_of(bits, u64(start), u64(count))
         total = sum_of(stretch)
         if not math.isfinite(total):
             count = finite_of(stretch, stretch_bits, finite, finite_bits, counts)
             if count == 0:
                 continue
-            stretch, stretch_bits = finite[:count], finite_bits[:count]
+            stretch = part_of(finite, u64(0), u64(count))
+            stretch_bits = part_of(finite_bits, u64(0), u64(count))
             total = sum_of(stretch)
-        count = stretch.shape[0]
         mean = total / count
         squares = squares_of(stretch, mean)
         # Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance: two samples' moments to one's.
@@ -123,7 +128,7 @@ def add_statistics(values, bits, shift, mask, low, scale, histogram, moments, ke
         keys[0] = min(keys[0], least)
         keys[1] = max(keys[1], most)
         counts[3] += count_zeros(stretch)
-        places(stretch, low, scale, bins, found[:count])
+        places(stretch, low, scale, bins, part_of(found, u64(0), u64(count)))
         for i in range(0, count - 1, 2):  # two tables, as an addition to the same place waits for the last one
             histogram[found[i]] += 1
             histogram[found[i + 1] + size] += 1
@@ -131,7 +136,6 @@ def add_statistics(values, bits, shift, mask, low, scale, histogram, moments, ke
             histogram[found[count - 1]] += 1
 
 
-@loop
 def add_patterns(patterns, table):
     """Counts every bit pattern of a block. table: int64, two tables of all patterns, to be added."""
     size = np.uint32(table.shape[0] // 2)
@@ -141,6 +145,3 @@ def add_patterns(patterns, table):
         table[np.uint32(patterns[i + 1]) + size] += 1
     if count & 1:
         table[np.uint32(patterns[count - 1])] += 1
-
-
-cache_all(sum_of, squares_of, least_and_most, places, count_zeros, finite_of, add_statistics, add_patterns)

@@ -8,18 +8,10 @@ there are fewer than a, are walked on until they fall inside.
 
 from __future__ import annotations
 
-import math
-
 from bigin.rng.philox import HALF, LOW, MULTIPLIER_0, WEYL_0
 from bigin.rng.portable import inlined, u64
 
 WEYLS = tuple(u64(i * int(WEYL_0)) for i in range(1, 6))
-
-
-def halves(size: int) -> tuple[int, int]:
-    """(a, b): a is the square root of size, rounded up, b the least with a b >= size."""
-    a = math.isqrt(max(size - 1, 0)) + 1
-    return a, -(-max(size, 1) // a)
 
 
 @inlined

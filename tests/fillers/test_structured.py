@@ -33,7 +33,8 @@ from bigin.kernels import matmul
 from bigin.kernels.matmul import Product
 from bigin.methods import scalars, table
 from bigin.methods.distributions import Normal
-from bigin.rng.permutation import halves, permute_back_once, permute_once
+from bigin.rng.halves import halves
+from bigin.rng.permutation import permute_back_once, permute_once
 
 PLENTY = 1 << 33
 

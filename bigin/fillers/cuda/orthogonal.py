@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from operator import mul
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from bigin.core import dtypes
-from bigin.core.regions import Region, dense, place_in, strided_runs
+from bigin.core.regions import Region, dense, indices, place_in, strided_runs
 from bigin.fillers.cuda.fillers import DeviceFiller, DrawnOnDevice, fill_constant, matrix_at
 from bigin.fillers.filler import SetupProgress
 from bigin.fillers.orthogonal import STRIP, TILE, DeltaOrthogonalFiller, OrthogonalFiller, Reflections
-from bigin.kernels import reflectors
+from bigin.kernels import loops
 from bigin.kernels.cuda import device as cuda_device
 from bigin.kernels.cuda import matrix
 from bigin.kernels.cuda.device import View
@@ -107,7 +106,7 @@ class DeviceReflections:
         x = cuda_device.to_host(diagonal, self.drawn, stream).reshape(n).astype(np.float64)
         heads, scales, signs = np.empty(n), np.empty(n), np.empty(n)
         s = cuda_device.to_host(squares, np.dtype(np.float64), stream).reshape(n)
-        reflectors.reflector_scalars(s, x, heads, scales, signs, np.empty(1, self.drawn))
+        loops.reflector_scalars(s, x, heads, scales, signs, np.empty(1, self.drawn))
         self.heads = cuda_device.to_device(heads.astype(self.drawn), stream)
         self.scales, self.signs, self.steps = (cuda_device.to_device(a, stream) for a in (scales, signs, heads - x))
 
@@ -192,7 +191,7 @@ class OrthogonalOnDevice(DeviceFiller):
         if run == 0 or rows[0] == rows[1]:
             return
         # The trailing axes are flattened into columns; each run of them is a matrix.
-        for index in itertools.product(*map(range, counts)):
+        for index in indices(list(map(range, counts))):
             start = first + sum(map(mul, index, strides))
             place = sum(map(mul, index, steps))
             columns = (start, start + run)
