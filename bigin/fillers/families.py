@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -306,6 +306,9 @@ def plan(distribution: Distribution, shape: Shape, dtype: DType, seed: int, name
 def shared_plan(distribution: Distribution, shape: Shape, dtype: DType) -> Callable[[Stream], Make]:
     """`plan` for tensors that differ in their streams alone: what does not depend on the stream is done once."""
     row = family(distribution)
+    if not row.random:
+        one = cache(plan(distribution, shape, dtype, 0, ""))
+        return lambda stream: one
     if row.scalars is None:
         return lambda stream: plan(distribution, shape, dtype, stream.seed, stream.name, stream.purpose)
     require_float(row, dtype)

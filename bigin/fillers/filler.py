@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bigin.core import dtypes
 from bigin.core.regions import Region, Shape, extent, flat_slice, runs
 from bigin.kernels.native import Kernel, Tail, kernel
-from bigin.kernels.sizes import SHORT, STARTS
+from bigin.kernels.sizes import SHORT, STARTS, STREAMS
 from bigin.methods.scalars import Scalars, drawn_as
 from bigin.rng.streams import stream_id
 
@@ -23,8 +23,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 SetupProgress = Callable[[float], None]  # takes the part of the setup that is done, from 0 to 1
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(NamedTuple):
     """A stream of the generator: the seed, the tensor's name, and the purpose, empty for the values themselves."""
 
     seed: int
@@ -33,11 +32,16 @@ class Stream:
 
     def of(self, purpose: str) -> Stream:
         """The stream of the same draw for a purpose of its method."""
-        return replace(self, purpose=f"{self.purpose}/{purpose}" if self.purpose else purpose)
+        return self._replace(purpose=f"{self.purpose}/{purpose}" if self.purpose else purpose)
+
+    @property
+    def number(self) -> int:
+        """The stream id."""
+        return stream_id(self.name, self.purpose)
 
     def words(self) -> tuple[np.uint64, np.uint64]:
         """The stream id and the key, as kernels take them."""
-        return np.uint64(stream_id(self.name, self.purpose)), np.uint64(self.seed)
+        return np.uint64(self.number), np.uint64(self.seed)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class Filler(ABC):
     bytes of scratch memory per worker. least: memory that the setup cannot do without. needs_setup: whether nothing
     can be filled before the setup. near: up to this step between elements it is cheaper to fill what lies between
     them than to fill each alone. on_device: the class, as "module:name", that makes the same values on a CUDA
-    device; it is imported where one is used.
+    device; it is imported where one is used. alike: one object for fillers of one shape and dtype that one call
+    of `fill_alike` can fill; None for a filler that is like no other.
     """
 
     shape: Shape
@@ -78,6 +83,7 @@ class Filler(ABC):
     near: int = 5
     cost: Cost = Cost()
     on_device: str | None = None
+    alike: object = None
 
     def setup(self, threads: int, max_memory: int, report: SetupProgress) -> None:  # noqa: B027 (most have none)
         """Do what is needed once, before the first region."""
@@ -98,6 +104,11 @@ class Filler(ABC):
             count = math.prod(sizes)
             self(region, out[filled : filled + count].reshape(sizes))
             filled += count
+
+    def fill_alike(self, fillers: Sequence[Filler], out: Array) -> None:
+        """Fill a contiguous 1-d array with the whole tensors of several fillers like this one, one after the other."""
+        for filler, values in zip(fillers, out.reshape(len(fillers), -1), strict=True):
+            filler.fill_flat(0, values)
 
     def gather(self, starts: Array, out: Array) -> None:
         """Fill each row of a contiguous array with a flat slice; `starts` (uint64) are their first flat indices."""
@@ -130,8 +141,12 @@ class ConstantFiller(Filler):
     def __init__(self, shape: Shape, value: Array) -> None:
         self.shape = shape
         self.value = value
+        self.alike = self
 
     def __call__(self, region: Region, out: Array) -> None:
+        out.fill(self.value[()])
+
+    def fill_alike(self, fillers: Sequence[Filler], out: Array) -> None:
         out.fill(self.value[()])
 
     def gather(self, starts: Array, out: Array) -> None:
@@ -151,8 +166,10 @@ class DrawnFiller(Filler):
         self.storage = dtypes.storage(dtype)
         self.kind = scalars.kind
         self.dtype = dtype
-        numbers = tuple(map(drawn_as(dtype), scalars.values))
-        self._take((*stream.words(), numbers, np.uint64(scalars.anchor)))
+        self.numbers = tuple(map(drawn_as(dtype), scalars.values)), np.uint64(scalars.anchor)
+        self.stream = stream
+        self.alike = object()
+        self.shared = Tail(*self.tail)
         self.kernel = self._kernel("long")
         self.kernel.load(self.shared.count)  # here and now, so that no worker waits for it and no clock counts it
 
@@ -160,11 +177,20 @@ class DrawnFiller(Filler):
         """The filler of a tensor that differs in its stream alone."""
         other = object.__new__(DrawnFiller)
         other.__dict__.update(self.__dict__)
-        other._take(stream.words() + self.tail[2:])
+        other.__dict__.pop("shared", None)
+        other.stream = stream
+        if stream.seed != self.stream.seed:
+            other.alike = object()
         return other
 
-    def _take(self, tail: tuple[np.uint64, np.uint64, tuple[Any, ...], np.uint64]) -> None:
-        self.tail, self.shared = tail, Tail(*tail)  # always both: the same for CUDA and for the CPU
+    @property
+    def tail(self) -> tuple[np.uint64, np.uint64, tuple[Any, ...], np.uint64]:
+        return (*self.stream.words(), *self.numbers)
+
+    @cached_property
+    def shared(self) -> Tail:
+        """What all calls of the kernel share: made late where other tensors are filled with the first one's."""
+        return Tail(*self.tail)
 
     def __call__(self, region: Region, out: Array) -> None:
         if out.size == 0:
@@ -179,6 +205,10 @@ class DrawnFiller(Filler):
     def fill_flat(self, start: int, out: Array) -> None:
         if out.size:
             self.kernel.fill(out.view(self.storage), start, (), (), out.size, self.shared)
+
+    def fill_alike(self, fillers: Sequence[Filler], out: Array) -> None:
+        streams = np.array([filler.stream.number for filler in fillers], np.uint64)  # type: ignore[attr-defined]
+        self.kernel.fill_runs(out.view(self.storage), streams, out.size // len(fillers), STREAMS, self.shared)
 
     def gather(self, starts: Array, out: Array) -> None:
         if len(starts) == 1:  # no other kernel is loaded for what is one run

@@ -101,8 +101,15 @@ class ModelFiller(Filler):
             self.fillers[number](tuple(inside), out.reshape(out.shape[1:]))
             return
         start = 0
-        for filler, dtype in zip(self.fillers[number:stop], self.dtypes[number:stop], strict=True):
-            size = math.prod(filler.shape) * dtype.itemsize
-            if size:
-                filler.fill_flat(0, out[start : start + size].view(dtype))
+        while number < stop:
+            filler, first = self.fillers[number], number
+            number += 1
+            while number < stop and filler.alike is not None and self.fillers[number].alike is filler.alike:
+                number += 1
+            size = (number - first) * math.prod(filler.shape) * self.dtypes[first].itemsize
+            values = out[start : start + size].view(self.dtypes[first])
+            if number - first > 1:
+                filler.fill_alike(self.fillers[first:number], values)
+            elif size:
+                filler.fill_flat(0, values)
             start += size

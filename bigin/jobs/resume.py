@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from dataclasses import replace
 
 from bigin.core.collector import paused
 from bigin.core.errors import ExistsError, InputError
-from bigin.core.record import Record
+from bigin.core.record import Record, text_of
 from bigin.core.threads import map_threads
 from bigin.fillers.filler import Filler
 from bigin.jobs.compare import compare
@@ -57,7 +56,7 @@ def values(record: Record) -> Record:
 @paused()
 def identity(record: Record) -> str:
     """What tells one fill from another, in a few letters."""
-    text = json.dumps(values(record), sort_keys=True, default=str)
+    text = text_of(values(record), sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -66,6 +66,8 @@ def excluded(recipe: Recipe, rule: RecipeRule, named: Sequence[Tensor], tensors:
 
 def _layers(recipe: Recipe, assignments: Sequence[Assignment]) -> Iterator[str]:
     """A number of layers that is not the one that the names tell."""
+    if recipe.variables.keys().isdisjoint(LAYERS):
+        return
     matches = (LAYER.search(assignment.tensor.name) for assignment in assignments)
     numbers = {int(match[1]) for match in matches if match}
     if not numbers:
@@ -80,6 +82,8 @@ def _layers(recipe: Recipe, assignments: Sequence[Assignment]) -> Iterator[str]:
 
 def _widths(recipe: Recipe, assignments: Sequence[Assignment]) -> Iterator[str]:
     """A width that is no size of any tensor."""
+    if recipe.variables.keys().isdisjoint(WIDTHS):
+        return
     sizes = {size for assignment in assignments for size in assignment.tensor.shape}
     for name in WIDTHS:
         value = recipe.variables.get(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from bigin.core.errors import InputError
 from bigin.methods.table import Method
@@ -26,8 +26,7 @@ SHOWN = 3  # patterns of a rule
 AXES = ("in_axis", "out_axis", "batch_axis")
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """What a recipe knows about a tensor."""
 
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from bigin.core.collector import paused
 from bigin.core.errors import InputError, SourceError
-from bigin.core.record import Record, model_record
+from bigin.core.record import Record, kind_of, model_record, without
 from bigin.core.regions import Shape
 from bigin.core.text import counted
 from bigin.fillers.filler import Filler, Stream
@@ -95,8 +95,8 @@ class ModelSpec:
         if not isinstance(tensors, dict) or not all(isinstance(inner, dict) for inner in tensors.values()):
             raise InputError(f"expected a record of a model with its tensors, got {type(tensors).__name__}")
         common = {"stream": record.get("stream")}
-        known: dict[str, TensorSpec] = {}
-        return cls({name: _spec_of({**common, **inner}, known) for name, inner in sorted(tensors.items())})
+        known: dict[Hashable, TensorSpec] = {}
+        return cls({name: _spec_of(common, inner, known) for name, inner in sorted(tensors.items())})
 
     def __str__(self) -> str:
         return f"the methods of {counted(len(self.tensors), 'tensor')}"
@@ -128,15 +128,18 @@ def _plans(spec: TensorValues, shared: Shared) -> list[Callable[[], Filler]]:
     return plans
 
 
-def _spec_of(record: dict[str, Any], known: dict[str, TensorSpec]) -> TensorValues:
-    """`values_of` a record, and at once where another one that differs in its name alone is known."""
-    key = repr({key: value for key, value in record.items() if key != "name"})
-    if key in known:
-        return known[key].named(parse_name(record.get("name", "")))
-    spec = values_of(record)
-    if isinstance(spec, TensorSpec):
-        known[key] = spec
-    return spec
+def _spec_of(common: Record, record: Record, known: dict[Hashable, TensorSpec]) -> TensorValues:
+    """`values_of` a record, and at once where another one that differs in its name alone is known.
+
+    Records that a store has told one by one share no objects, and are told apart by their text.
+    """
+    kind = kind_of(record)
+    if (spec := known.get(kind) or known.get(text := repr(without(record, ("name",))))) is not None:
+        return spec.named(parse_name(record.get("name", "")))
+    values = values_of({**common, **record})
+    if isinstance(values, TensorSpec):
+        known[kind] = known[text] = values
+    return values
 
 
 def values_of(record: Mapping[str, Any]) -> TensorValues:

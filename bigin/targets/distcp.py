@@ -61,7 +61,7 @@ class FramedFile(StoredFile):
 
     def __init__(self, folder: Path, framed: Framed) -> None:
         first = framed.frames[0][1] if framed.frames else b""
-        super().__init__(folder / framed.name, first, {})
+        super().__init__(folder / framed.name, first, {}, {})
         self.frames = framed.frames
         self.size = framed.size
         self.pieces = framed.pieces

@@ -36,7 +36,11 @@ class ModelGrid(Grid):
     @classmethod
     def of(cls, grids: Sequence[Grid]) -> ModelGrid:
         """The grid of the tensors' grids."""
-        checksum = zlib.crc32(json.dumps([[grid.shape, grid.block] for grid in grids]).encode())
+        texts: dict[int, str] = {}  # of grids, which tensors of a shape share
+        for grid in grids:
+            if id(grid) not in texts:
+                texts[id(grid)] = json.dumps([grid.shape, grid.block])
+        checksum = zlib.crc32(f"[{', '.join([texts[id(grid)] for grid in grids])}]".encode())
         block = max((grid.block for grid in grids), key=math.prod, default=(1,))
         return cls((len(grids), checksum), block, tuple(grids), tuple(accumulate(map(len, grids))))
 

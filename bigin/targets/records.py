@@ -14,6 +14,7 @@ from typing import Any
 
 from bigin.core.disk import partial, read_small, replace_file, sync_folder
 from bigin.core.record import Record as Record
+from bigin.core.record import text_of
 
 JournalEntry = dict[str, Any]
 KEY = "bigin"  # the attribute of a zarr array that holds its record
@@ -55,8 +56,9 @@ def parse_record(data: bytes) -> Record | None:
 
 def write_sidecar(path: Path, record: Record) -> None:
     """Replaces the record of a file, whole or not at all."""
-    indent = 2 if len(record.get("tensors", ())) <= READABLE else None  # Python's encoder is slow where it indents
-    replace_file(sidecar(path), json.dumps(record, indent=indent).encode() + b"\n")
+    readable = len(record.get("tensors", ())) <= READABLE  # Python's encoder is slow where it indents
+    text = json.dumps(record, indent=2) if readable else text_of(record)
+    replace_file(sidecar(path), text.encode() + b"\n")
 
 
 def pack_progress(progress: JournalEntry) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,14 @@ MANY = 64  # regions: fewer cost nothing
 BATCH = 256 << 10  # bytes of values that small regions are made together of: with a copy they stay in the L2 cache
 
 
+def new_bytes(size: int) -> Array:
+    """So many bytes of memory."""
+    return np.empty(size, np.uint8)
+
+
+NOTHING = new_bytes(0)
+
+
 class Scratch:
     """A worker's buffer, made once and used for every region; `allocate` makes so many bytes.
 
@@ -29,8 +36,8 @@ class Scratch:
 
     def __init__(self, allocate: Callable[[int], Array] | None = None, part: int = 0) -> None:
         self.part = part
-        self._allocate: Callable[[int], Array] = allocate or partial(np.empty, dtype=np.uint8)
-        self._bytes: Array = np.empty(0, np.uint8)
+        self._allocate = allocate or new_bytes
+        self._bytes = NOTHING
 
     def array(self, shape: Shape, dtype: np.dtype[Any], offset: int = 0) -> Array:
         """A contiguous array in the buffer, `offset` bytes from its start; what it held before is gone."""

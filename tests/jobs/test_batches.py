@@ -17,6 +17,7 @@ from bigin.jobs import journal
 from bigin.jobs import run as running
 from bigin.jobs.batches import Batches
 from bigin.jobs.workers import workers_for
+from bigin.kernels.native import Kernel
 from bigin.targets.safetensors import checkpoint
 from bigin.targets.safetensors.checkpoint import CheckpointFiles, new_checkpoint
 from bigin.targets.safetensors.header import lay_out, pack_header, read_header
@@ -194,6 +195,25 @@ def test_tensors_that_are_made_together_have_the_same_bytes(tiny, monkeypatch):
     bigin.initialize("recipe.toml", "b.safetensors", like="like.safetensors")
     assert Path("a.safetensors").read_bytes() == Path("b.safetensors").read_bytes()
     assert bigin.verify("a.safetensors").equal
+
+
+def test_tensors_that_are_alike_are_filled_by_one_call_of_the_kernel(monkeypatch):
+    many = {f"{kind}{i:03d}": ("float32", (3, 3)) for i in range(100) for kind in ("bias", "w")}
+    like("like.safetensors", many)
+    Path("recipe.toml").write_text(RECIPE + '[[rule]]\nmatch = "bias*"\nmethod = "ones"\n')
+    bigin.initialize("recipe.toml", "a.safetensors", like="like.safetensors")
+    assert bigin.verify("a.safetensors").equal
+    alone(monkeypatch)
+    calls = []
+    call = Kernel._call
+    monkeypatch.setattr(Kernel, "_call", lambda *arguments: calls.append(1) or call(*arguments))
+    bigin.initialize("recipe.toml", "b.safetensors", like="like.safetensors")
+    assert len(calls) == 100
+    assert Path("a.safetensors").read_bytes() == Path("b.safetensors").read_bytes()
+    monkeypatch.setattr(checkpoint, "MANY", 64)
+    bigin.initialize("recipe.toml", "c.safetensors", like="like.safetensors")
+    assert len(calls) == 101
+    assert Path("a.safetensors").read_bytes() == Path("c.safetensors").read_bytes()
 
 
 def test_what_differs_among_small_tensors_is_told_by_its_name(tiny):

@@ -193,3 +193,17 @@ def test_the_packages_own_files_are_read():
 def test_too_many_tensors_for_one_header_are_refused():
     with pytest.raises(bigin.InputError, match="use more files"):
         pack_header(lay_out([("x" * 100_000_000, "int8", (1,))]), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("__metadata__", (1,), "__metadata__"),
+        ("a", (1,) * 65, "64 dimensions"),
+        ("a", (1 << 32, 1 << 31), "2\\^63"),
+        ("a", (1 << 61, 1), "2\\^63"),
+    ],
+)
+def test_a_new_file_has_no_tensor_that_a_reader_refuses(name, shape, message):
+    with pytest.raises(bigin.InputError, match=message):
+        lay_out([("b", "float32", (2,)), (name, "float32", shape)])

@@ -34,7 +34,7 @@ from bigin.targets.records import (
     write_sidecar,
 )
 from bigin.targets.safetensors.folder import Naming, checked_headers, index_files, index_of
-from bigin.targets.safetensors.header import lay_out, pack_header, parse_header, read_header
+from bigin.targets.safetensors.header import lay_out, pack_header
 from bigin.targets.safetensors.metadata import KEY, pack_records, unpack_records
 from bigin.targets.safetensors.stored import StoredFile, StoredTensor
 from bigin.targets.safetensors.tensor import tensor_records
@@ -296,7 +296,7 @@ class CheckpointLedger(Ledger):
         records: dict[str, Record] = {}
         for file in self.files:
             if file.path.exists():
-                records |= unpack_records(read_header(file.path)) | tensor_records(file.path)
+                records |= unpack_records(file.read()) | tensor_records(file.path)
         complete = len(records) == len(self.target.members) and all(r.get("complete") is True for r in records.values())
         return model_record(records) | {"complete": complete} if records else None
 
@@ -399,7 +399,7 @@ def existing_checkpoint(path: Path) -> CheckpointTarget:
     files = []
     for part, header in checked_headers(path).items():
         with part.open("rb") as file:
-            files.append(StoredFile(part, file.read(header.start), header.entries))
+            files.append(StoredFile(part, file.read(header.start), header.entries, header.metadata))
     return CheckpointTarget(str(path), files, index_of(path), new=False)
 
 
@@ -409,8 +409,6 @@ def new_checkpoint(label: str, plan: CheckpointFiles, records: Mapping[str, Reco
     files = []
     for name, tensors in plan.files.items():
         entries = lay_out((tensor, dtype, shape) for tensor, (dtype, shape) in sorted(tensors.items()))
-        held = pack_records({tensor: records[tensor] for tensor in sorted(tensors)})
-        header = pack_header(entries, {"format": "pt", KEY: held})
-        parse_header(header[8:], max((entry.end for entry in entries.values()), default=0))  # nothing that we refuse
-        files.append(StoredFile(plan.folder / name, header, entries))
+        metadata = {"format": "pt", KEY: pack_records({tensor: records[tensor] for tensor in sorted(tensors)})}
+        files.append(StoredFile(plan.folder / name, pack_header(entries, metadata), entries, metadata))
     return CheckpointTarget(label, files, plan.folder / plan.index if plan.index else None, new=True)

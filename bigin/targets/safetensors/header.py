@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ LARGEST = 100_000_000  # bytes of a header, the format's limit
 MOST_DIMENSIONS = 64  # numpy's limit
 ALIGNMENT = 4096  # bytes: where the data of a new file begins
 METADATA = "__metadata__"
+COMPACTLY: dict[str, Any] = {"separators": (",", ":"), "ensure_ascii": False}
+as_text = json.JSONEncoder(ensure_ascii=False).encode
 
 # The format's name of a dtype -> its bits and its name here, where bigin fills it.
 DTYPES: dict[str, tuple[int, str | None]] = {
@@ -106,7 +109,7 @@ def read_header(path: Path) -> Header:
 def parse_header(data: bytes, size: int) -> Header:
     """A header from its JSON and the number of bytes behind it; raises InputError."""
     entries, metadata = _Reader(data).header()
-    ordered = dict(sorted(entries.items(), key=lambda item: item[1][2:]))
+    ordered = in_order(entries)
     end = 0
     known: dict[tuple[str, tuple[int, ...]], int] = {}  # the bits of a code and a shape
     for name, (code, shape, begin, stop) in ordered.items():
@@ -122,6 +125,14 @@ def parse_header(data: bytes, size: int) -> Header:
     if end != size:
         raise InputError(f"its tensors take {end} bytes, but {size} follow it")
     return Header(ordered, metadata, 8 + len(data))
+
+
+def in_order(entries: dict[str, Entry]) -> dict[str, Entry]:
+    """The entries in the order of their data, in which most files list them."""
+    listed = list(entries.values())
+    if all(first[2:] <= second[2:] for first, second in pairwise(listed)):
+        return entries
+    return dict(sorted(entries.items(), key=lambda item: item[1][2:]))
 
 
 def bits_of(name: str, code: str, shape: tuple[int, ...]) -> int:
@@ -274,29 +285,48 @@ class _Reader:
 def lay_out(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> dict[str, Entry]:
     """Where tensors (name, dtype, shape) lie in a new file: the widest dtypes first, so that each is aligned.
 
-    Raises InputError where the format has no name for a dtype.
+    Raises InputError for what no file could hold, which `parse_header` refuses, too.
     """
     entries: dict[str, Entry] = {}
     end = 0
     listed = list(tensors)
-    for name, dtype, _ in listed:
-        if dtype not in CODES:
-            raise InputError(f"{name}: expected a dtype that safetensors has ({', '.join(CODES)}), got {dtype}")
+    sizes: dict[tuple[str, tuple[int, ...]], int] = {}  # bytes, by the dtype and the shape
+    for name, dtype, shape in listed:
+        if (dtype, shape) not in sizes:
+            sizes[dtype, shape] = bytes_of(name, dtype, shape)
+        if name == METADATA:
+            raise InputError(f"expected tensors of other names, got one that is called {METADATA}, as the metadata are")
     for name, dtype, shape in sorted(listed, key=lambda tensor: -DTYPES[CODES[tensor[1]]][0]):
-        size, rest = divmod(math.prod(shape) * DTYPES[CODES[dtype]][0], 8)
-        if rest:
-            raise InputError(f"{name}: expected values that fill whole bytes, got {dtype} of shape {shape}")
-        entries[name] = Entry(CODES[dtype], shape, end, end + size)
-        end += size
+        begin, end = end, end + sizes[dtype, shape]
+        entries[name] = Entry(CODES[dtype], shape, begin, end)
+    if end >= 1 << 63:
+        raise InputError(f"expected tensors of fewer than 2^63 bytes for a file, got {end}; use more files")
     return entries
+
+
+def bytes_of(name: str, dtype: str, shape: tuple[int, ...]) -> int:
+    """How many bytes the values of a new tensor take; raises InputError where no file could hold them."""
+    if dtype not in CODES:
+        raise InputError(f"{name}: expected a dtype that safetensors has ({', '.join(CODES)}), got {dtype}")
+    if len(shape) > MOST_DIMENSIONS:
+        raise InputError(f"{name!r} has more than {MOST_DIMENSIONS} dimensions")
+    size, rest = divmod(bits_of(name, CODES[dtype], shape), 8)
+    if rest:
+        raise InputError(f"{name}: expected values that fill whole bytes, got {dtype} of shape {shape}")
+    return size
 
 
 def pack_header(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
     """A file's first bytes, up to where the data begins: padded with spaces, so that this is aligned."""
-    header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
-    for name, entry in entries.items():
-        header[name] = {"dtype": entry.code, "shape": entry.shape, "data_offsets": (entry.begin, entry.end)}
-    data = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    written = [f"{as_text(METADATA)}:{json.dumps(dict(metadata), **COMPACTLY)}"] if metadata else []
+    known: dict[tuple[str, tuple[int, ...]], str] = {}  # codes and shapes as text
+    for name, (code, shape, begin, end) in entries.items():
+        told = known.get((code, shape))
+        if told is None:
+            sizes = ",".join(map(str, shape))
+            told = known[code, shape] = f':{{"dtype":"{code}","shape":[{sizes}],"data_offsets":['
+        written.append(f"{as_text(name)}{told}{begin},{end}]}}")
+    data = f"{{{','.join(written)}}}".encode()
     data += b" " * (-(8 + len(data)) % ALIGNMENT)
     if len(data) > LARGEST:
         raise InputError(

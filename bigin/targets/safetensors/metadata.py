@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
+from bigin.core.record import kind_of, without
 from bigin.targets.records import Record, parse_record
 from bigin.targets.safetensors.header import Header
 
@@ -17,17 +18,16 @@ def pack_records(records: Mapping[str, Record]) -> str:
     fills: list[Record] = []
     numbers: dict[str, int] = {}
     tensors: dict[str, int] = {}
-    told: dict[str, int] = {}  # the same by a text that is made sooner; two of them may mean one fill
+    told: dict[Hashable, int] = {}  # the same by what is made sooner; several of them may mean one fill
     for name, record in records.items():
-        fill = {key: value for key, value in record.items() if key not in ("shape", "dtype")}
-        if fill.get("name") == name:
-            del fill["name"]
-        text = repr(fill)
-        if text not in told:
-            told[text] = numbers.setdefault(ENCODE(fill), len(fills))
-            if told[text] == len(fills):
+        own = record.get("name") == name
+        kind = own or record.get("name"), kind_of(record)
+        if kind not in told:
+            fill = without(record, ("shape", "dtype", *(["name"] if own else [])))
+            told[kind] = numbers.setdefault(ENCODE(fill), len(fills))
+            if told[kind] == len(fills):
                 fills.append(fill)
-        tensors[name] = told[text]
+        tensors[name] = told[kind]
     return json.dumps({"fills": fills, "tensors": tensors}, separators=(",", ":"))
 
 
@@ -38,12 +38,17 @@ def unpack_records(header: Header) -> dict[str, Record]:
     if not isinstance(fills, list) or not isinstance(tensors, dict):
         return {}
     records: dict[str, Record] = {}
+    known: dict[Hashable, Record] = {}  # by what tensors share
     for name, number in tensors.items():
         entry = header.entries.get(name)
         if entry is None or type(number) is not int or not 0 <= number < len(fills):
             continue
         if isinstance(fills[number], dict):
-            dtype, shape = entry.stored
-            told = {"shape": list(shape), "dtype": dtype, "complete": True}
-            records[name] = ({} if "split" in fills[number] else {"name": name}) | fills[number] | told
+            kind = number, entry.code, entry.shape
+            if (record := known.get(kind)) is None:
+                dtype, shape = entry.stored
+                told = {"shape": list(shape), "dtype": dtype, "complete": True}
+                record = known[kind] = ({} if "split" in fills[number] else {"name": name}) | fills[number] | told
+            own = "name" in record and "name" not in fills[number]
+            records[name] = {**record, "name": name} if own else dict(record)
     return records

@@ -15,7 +15,7 @@ from bigin.core.disk import partial, reserve
 from bigin.core.errors import DamagedError, FillError, TargetError
 from bigin.core.regions import Shape
 from bigin.targets.files import BLOCK, FileTarget
-from bigin.targets.safetensors.header import Entry
+from bigin.targets.safetensors.header import Entry, Header, read_header
 from bigin.targets.safetensors.tensor import stored_dtype
 
 
@@ -27,18 +27,13 @@ class StoredTensor(FileTarget):
         """As any target's; computed once, as a model asks each tensor several times."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def at(self, name: str, shape: Shape, dtype: np.dtype[Any], offset: int) -> StoredTensor:
+    def at(self, label: str, shape: Shape, dtype: np.dtype[Any], offset: int, nbytes: int) -> StoredTensor:
         """Another tensor of the same file. Fields are copied: a model may have 100,000 small tensors."""
         other = object.__new__(StoredTensor)
-        other.__dict__.update(
-            self.__dict__,
-            label=f"{self.path}#{name}",
-            shape=shape,
-            dtype=dtype,
-            stored_dtype=dtype,
-            offset=offset,
-            nbytes=math.prod(shape) * dtype.itemsize,
-        )
+        held = other.__dict__
+        held.update(self.__dict__)
+        held["label"], held["shape"], held["dtype"], held["stored_dtype"] = label, shape, dtype, dtype
+        held["offset"], held["nbytes"] = offset, nbytes
         return other
 
     def block_memory(self, size: int = 0) -> int:
@@ -53,8 +48,9 @@ class StoredTensor(FileTarget):
 class StoredFile:
     """A file of a checkpoint: its path, its temporary path and its tensors."""
 
-    def __init__(self, path: Path, header: bytes, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, path: Path, header: bytes, entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> None:
         self.path = path
+        self.metadata = metadata
         self.partial = partial(path)
         self.header = header
         self.entries = entries
@@ -63,13 +59,15 @@ class StoredFile:
         self.tensors: dict[str, StoredTensor] = {}
         any_tensor = StoredTensor(path, (), np.dtype(np.uint8), 0)
         known: dict[str, np.dtype[Any]] = {}  # dtypes of codes whose values are not packed
+        label, start = str(path), len(header)
         for name, entry in entries.items():
-            dtype, shape = known.get(entry.code), entry.shape
+            code, shape, begin, end = entry
+            dtype = known.get(code)
             if dtype is None:
                 dtype, shape = stored_dtype(path, name, entry), entry.stored[1]
                 if entry.stored[0] == entry.dtype:
-                    known[entry.code] = dtype
-            self.tensors[name] = any_tensor.at(name, shape, dtype, len(header) + entry.begin)
+                    known[code] = dtype
+            self.tensors[name] = any_tensor.at(f"{label}#{name}", shape, dtype, start + begin, end - begin)
 
     def create(self) -> None:
         """Makes it under its temporary name, with its header and its space."""
@@ -95,6 +93,12 @@ class StoredFile:
         self.file = os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o666), "r+b")
         for target in self.tensors.values():
             target.move(path, self.file)
+
+    def read(self) -> Header:
+        """What the file under its own name says now: read anew only if it begins with another header."""
+        with self.path.open("rb") as file:
+            same = os.fstat(file.fileno()).st_size == self.size and file.read(len(self.header)) == self.header
+        return Header(self.entries, self.metadata, len(self.header)) if same else read_header(self.path)
 
     def whole(self) -> bool:
         """Whether it has its size."""
