@@ -33,11 +33,16 @@ import bigin.torch
 
 @dataclass(frozen=True)
 class Page:
-    """What runs before a page's code, which of its texts stand for others, and what must be installed."""
+    """What runs before a page's code, which of its texts stand for others, and what must be installed.
+
+    between: what runs before some of its blocks. left_out: blocks that are not run.
+    """
 
     before: str
     changes: dict[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    between: dict[int, str] = field(default_factory=dict)
+    left_out: tuple[int, ...] = ()
 
 
 PAGES = {
@@ -95,6 +100,50 @@ def build():
         {'bigin.verify("again/", recipe="gpt2", variables={"n_layers": 2}, seed=42).equal': ""},
         ("transformers",),
     ),
+    "docs/torch.md": Page(
+        LLAMA
+        + """
+import os, shutil, types
+from torch import nn
+import torch.distributed as dist
+from torch.distributed.tensor import Replicate, distribute_tensor, init_device_mesh
+LlamaForCausalLM = transformers.LlamaForCausalLM
+model = nn.ModuleDict({"embed": nn.Embedding(10, 4), "fc": nn.Linear(4, 4)})
+rules = {"*": "normal"}
+
+class Model(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(8, 4), nn.Linear(4, 2))
+
+    def init_weights(self):
+        for module in self:
+            module.reset_parameters()
+
+class ModelWrapper:
+    def __init__(self, module):
+        self.module = module
+        self.state_dict, self.load_state_dict = module.state_dict, module.load_state_dict
+""",
+        {"cuda": "cpu"},
+        ("transformers",),
+        {
+            1: "sharded_model = LlamaForCausalLM(config)",
+            2: "model = LlamaForCausalLM(config)",
+            3: "shutil.rmtree('out')",
+            4: "fully_shard = lambda module: module",
+            5: "LlamaForCausalLM(config).save_pretrained('checkpoint')",
+            6: "model_config, parallelize_fn = types.SimpleNamespace(build=Model), lambda module, *more: module",
+            7: "os.makedirs('outputs/checkpoint')",
+            9: "sharded_model = Model()",
+            10: "inputs, model = torch.randn(3, 8), Model()",
+            11: "dist.init_process_group('gloo', rank=0, world_size=1, store=dist.HashStore())\n"
+            "dtensor = distribute_tensor(torch.empty(8, 4), init_device_mesh('cpu', (1,)), [Replicate()])\n"
+            "fully_sharded_model = Model()",
+            13: "import numpy as np\nbigin.fill('table.npy', 'normal', shape=(10, 4))\n"
+            "np.zeros(64_064, np.float16).tofile('weights.bin')",
+        },
+        (12,),  # needs deepspeed; tests/frameworks has its tests
+    ),
 }
 
 
@@ -105,7 +154,9 @@ def test_the_code_of_a_page_runs(name):
     for package in page.needs:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed: pip install 'bigin[{package}]'")
-    code = "\n".join(re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), re.S | re.M))
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), re.S | re.M)
+    kept = [number for number in range(len(blocks)) if number not in page.left_out]
+    code = "\n".join(f"{page.between.get(number, '')}\n{blocks[number]}" for number in kept)
     for text, other in page.changes.items():
         assert text in code, text
         code = code.replace(text, other)

@@ -38,6 +38,10 @@ def test_the_site(tmp_path):
     assert re.search(r"<code>bigin attest checkpoint/ -o manifest.json\n", re.sub("<(?!/?code)[^>]*>", "", commands))
     assert re.search(r"<h2[^>]*>\s*bigin\.Attestation", re.sub("<(?!/?h2)[^>]*>", "", python))
     assert (tmp_path / "law" / "index.html").exists()
+    for page in tmp_path.rglob("*.html"):  # nothing is loaded from another site, nor GitHub asked for its stars
+        text = page.read_text()
+        assert 'data-md-component="source"' not in text, page
+        assert not re.search(r'<(script|img|link rel="stylesheet")[^>]*(src|href)="?https?:', text), page
     methods = (tmp_path / "methods" / "index.html").read_text()
     assert "methods.png#only-light" in methods
     assert "methods-dark.png#only-dark" in methods
