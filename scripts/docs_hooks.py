@@ -62,6 +62,11 @@ def on_post_page(output: str, **context: Any) -> str:
     return output.replace(' data-md-component="source"', "")
 
 
+def on_post_template(output: str, **context: Any) -> str:
+    """Return a page without a source, such as 404.html, in the same way."""
+    return on_post_page(output)
+
+
 def entry(home: str, room: str) -> str:
     """Return the lines that mkdocstrings replaces: what is defined at `home`, under its public name."""
     name = home.rpartition(".")[2]
