@@ -54,7 +54,7 @@ def parse_size(text: str | int) -> int:
         size = text
     else:
         match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([kmgt]i?)?b?", str(text).strip().lower())
-        if not match:
+        if not match or not (match[2] or float(match[1]).is_integer()):
             raise InputError(f"expected a size such as 512MiB or 2GB, got {text!r}")
         size = int(float(match[1]) * UNITS[match[2] or ""])
     if size <= 0:

@@ -33,6 +33,7 @@ def planned() -> bigin.Plan:
     ("call", "message"),
     [
         (lambda: served(origin=5), "expected an origin such as"),
+        (lambda: served(chunks=1.5), "expected a size such as 512MiB or 2GB, got 1.5"),
         (lambda: served(host=5), "expected a host such as 127.0.0.1, got 5"),
         (lambda: bigin.initialize("r.toml", "m.zarr", variables=[1]), "expected variables as a mapping"),
         (lambda: bigin.check("m.zarr", "r.toml", variables=5), "expected variables as a mapping"),

@@ -1,0 +1,24 @@
+"""Sizes, as people write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bigin import InputError
+from bigin.core.text import parse_size
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [(7, 7), (2e9, 2_000_000_000), ("1.5GiB", 3 << 29), ("2 GB", 2_000_000_000), ("512mib", 512 << 20), ("3.0", 3)],
+)
+def test_a_number_of_bytes(given: Any, size: int) -> None:
+    assert parse_size(given) == size
+
+
+@pytest.mark.parametrize("given", [1.5, "1.5", "2.5B", 0, -1, "", "GB", "1,5GB", True, None, float("nan"), "1e9x"])
+def test_what_is_no_number_of_bytes(given: Any) -> None:
+    with pytest.raises(InputError, match="expected a size"):
+        parse_size(given)
