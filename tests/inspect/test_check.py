@@ -352,8 +352,8 @@ def test_a_right_model_is_called_right():
 
 @pytest.mark.slow
 def test_false_alarms_are_as_rare_as_they_should_be():
-    """At one alarm in two models instead of one in a million, which a simulation sees."""
-    models, alarms = 20, 0.5
+    """At one alarm in ten models instead of one in a million, which a simulation sees."""
+    models, alarms = 10, 0.1
     found = false_alarms(models, alarms)
     print(f"{found} of {models} right models are said to be wrong, at most {alarms * models:g} expected")
     assert found <= alarms * models + 3 * math.sqrt(alarms * models), found
