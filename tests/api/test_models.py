@@ -134,7 +134,7 @@ MODEL: Tensors = {
     "layers.1.norm.weight": (narrow("float16"), (12,)),
     "layers.1.o_proj.weight": (narrow("float64"), (12, 30)),
     "layers.1.q.weight": ("float64", (9, 12)),
-    "scale": (narrow("float8_e4m3fn"), ()),
+    "scale": (single("float8_e4m3fn"), ()),
     "empty": ("float32", (0, 4)),
     "step": ("int64", ()),
 }

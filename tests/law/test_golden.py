@@ -202,6 +202,7 @@ def test_reference_of_rows_by_key(dtype):
             assert shown(reference.keyed_row(*what, key)) == expected_bits, (case["method"], text)
 
 
+@pytest.mark.slow
 def test_every_draw_is_among_the_rows_by_key():
     assert {KeyedSpec.parse(c["method"], c["parameters"], 0, "", 4, "float32").plan()().kind for c in KEYED} == {*DRAWS}
     assert len({case["block"][2] for case in KEYED}) == len(KEYED)
