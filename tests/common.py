@@ -18,6 +18,11 @@ from hypothesis import settings
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
+TORCHREC = ROOT / "out" / "torchrec"  # where .ci/run installs it and FBGEMM
+NO_TORCHREC = (
+    "torchrec and fbgemm-gpu-cpu are not installed: pip install --no-deps --target out/torchrec torchrec==1.8.0 "
+    "fbgemm-gpu-cpu==1.8.0 ... (.ci/run)"
+)
 
 BIGIN = [sys.executable, "-m", "bigin"]
 LIMIT = 600  # seconds after which a process hangs, on a busy machine that compiles every kernel anew

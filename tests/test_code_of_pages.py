@@ -1,6 +1,7 @@
 """The Python of pages runs from top to bottom, with small sizes and what a page takes for granted.
 
-why.md, virtual.md, scale.md's commands, the pages of clusters and the tutorials have tests of their own.
+why.md, virtual.md, scale.md's commands, the pages of clusters and the tutorials have tests of their own. gpu.md needs a
+device, where scripts/check-gpu runs the same calls.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import sys
 from dataclasses import dataclass, field
 
 import pytest
-from common import LIMIT, ROOT
+from common import LIMIT, NO_TORCHREC, ROOT, TORCHREC
+
+EXTRAS = {"torch": "torch", "transformers": "transformers"}  # of packages that are not in test-jax
 
 ARRAYS = """
 import numpy as np
@@ -144,6 +147,51 @@ class ModelWrapper:
         },
         (12,),  # needs deepspeed; tests/frameworks has its tests
     ),
+    "docs/jax.md": Page(
+        """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["KERAS_BACKEND"] = "jax"
+import flax.linen, flax.nnx, jax, keras
+from flax import nnx
+
+class Model(nnx.Module):
+    def __init__(self, rngs):
+        self.embed, self.head = nnx.Embed(16, 8, rngs=rngs), nnx.Linear(8, 8, rngs=rngs)
+""",
+        {"65536, 8192": "64, 32"},
+        ("jax", "flax", "keras"),
+    ),
+    "docs/torchrec.md": Page(
+        f"""
+import sys
+sys.path.append({str(TORCHREC)!r})
+import torch, torchrec
+from torch import nn
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import ComputeDevice, SplitTableBatchedEmbeddingBagsCodegen
+import bigin
+bigin.fill("users.npy", "normal", shape=(1000, 64))
+bigin.fill("movies.zarr", "normal", shape=(500, 64))
+""",
+        {
+            "200_000_000": "1_000",
+            "DistributedModelParallel(...)": "Model(users, movies)",
+            "ComputeDevice.CPU), ...]": "ComputeDevice.CPU)] * 2",
+        },
+        (),
+        {
+            1: """
+movies = EmbeddingBagConfig(name="movies", num_embeddings=500, embedding_dim=64, feature_names=["movie"])
+
+class Model(nn.Module):
+    def __init__(self, *tables):
+        super().__init__()
+        self.bags, self.head = torchrec.EmbeddingBagCollection(tables=list(tables)), nn.Linear(128, 1)
+""",
+        },
+    ),
 }
 
 
@@ -153,7 +201,9 @@ def test_the_code_of_a_page_runs(name):
     page = PAGES[name]
     for package in page.needs:
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed: pip install 'bigin[{package}]'")
+            pytest.skip(f"{package} is not installed: pip install 'bigin[{EXTRAS.get(package, 'test-jax')}]'")
+    if name == "docs/torchrec.md" and not TORCHREC.exists() and importlib.util.find_spec("torchrec") is None:
+        pytest.skip(NO_TORCHREC)
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), re.S | re.M)
     kept = [number for number in range(len(blocks)) if number not in page.left_out]
     code = "\n".join(f"{page.between.get(number, '')}\n{blocks[number]}" for number in kept)

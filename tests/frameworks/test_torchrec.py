@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from common import LIMIT, ROOT, TESTS
+from common import LIMIT, NO_TORCHREC, TESTS, TORCHREC
 
 import bigin
 from bigin.targets.lock import Lock
@@ -22,11 +22,6 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 import bigin.torch  # noqa: E402
 
-APART = ROOT / "out" / "torchrec"  # where .ci/run installs them
-MISSING = (
-    "torchrec and fbgemm-gpu-cpu are not installed: pip install --no-deps --target out/torchrec torchrec==1.8.0 "
-    "fbgemm-gpu-cpu==1.8.0 ... (.ci/run)"
-)
 STD, SEED = 0.01, 3
 METHOD = {"std": STD, "seed": SEED}
 
@@ -34,11 +29,11 @@ METHOD = {"std": STD, "seed": SEED}
 @pytest.fixture(scope="module")
 def fbgemm() -> Any:
     """FBGEMM's operations and classes."""
-    if APART.exists():
-        sys.path.append(str(APART))
+    if TORCHREC.exists():
+        sys.path.append(str(TORCHREC))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pytest.importorskip("fbgemm_gpu", reason=MISSING)
+        pytest.importorskip("fbgemm_gpu", reason=NO_TORCHREC)
         from fbgemm_gpu import split_table_batched_embeddings_ops_common as common
         from fbgemm_gpu import split_table_batched_embeddings_ops_inference as inference
         from fbgemm_gpu import split_table_batched_embeddings_ops_training as training
@@ -233,8 +228,8 @@ def test_tables_to_serve_are_those_that_fbgemm_quantizes(fbgemm, kind):
 @pytest.mark.slow
 def test_shards_of_torchrec_hold_what_the_whole_table_holds(fbgemm):
     if importlib.util.find_spec("torchrec") is None:
-        pytest.skip(MISSING)
-    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(APART)])
+        pytest.skip(NO_TORCHREC)
+    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(TORCHREC)])
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     command = [sys.executable, TESTS / "torchrec_ranks.py", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=environment)
