@@ -15,7 +15,7 @@ from bigin.core.errors import InputError
 from bigin.core.floats import default_modes
 from bigin.core.limits import Limits
 from bigin.core.paths import expand
-from bigin.core.text import parse_shape
+from bigin.core.text import counted, parse_shape
 from bigin.jobs.executors.named import running
 from bigin.jobs.job import FillOptions, Job
 from bigin.jobs.report import Report
@@ -183,7 +183,8 @@ def fill_flat(
         size, elements, first = math.prod(whole), math.prod(place.shape), int(offset.__index__())
         if first + elements > size:
             raise InputError(
-                f"expected a slice of the {size} elements of shape {whole}, got {elements} elements from {first} on"
+                f"expected a slice of the {counted(size, 'element')} of shape {whole}, "
+                f"got {counted(elements, 'element')} from {first} on"
             )
         tensor = TensorSpec.parse(method, parameters, seed, name, whole, place.dtype)
         return Job(FlatSliceSpec(tensor, first, place.shape), place, limits).fill(FillOptions(overwrite=True))

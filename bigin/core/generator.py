@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from bigin.core.errors import InputError
+from bigin.core.text import counted
 
 
 class Generator:
@@ -70,7 +71,7 @@ class Generator:
             return self._seed, f"#{self._calls}"
 
     def __repr__(self) -> str:
-        return f"bigin.Generator({self._seed}), {self._calls} calls"
+        return f"bigin.Generator({self._seed}), {counted(self._calls, 'call')}"
 
 
 def parse_seed(seed: Any) -> int:

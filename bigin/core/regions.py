@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from bigin.core.errors import InputError
+from bigin.core.text import counted
 
 Shape = tuple[int, ...]
 Region = tuple[tuple[int, int], ...]  # (start, stop) along each axis
@@ -274,7 +275,7 @@ def parse_region(region: Any, shape: Shape | None) -> tuple[range, ...]:
         place = next(i for i, item in enumerate(given) if item is ...)
         given[place : place + 1] = [slice(None)] * (len(shape) - len(given) + 1)
     if len(given) > len(shape):
-        raise InputError(f"expected a region of shape {shape}, got {len(given)} axes: {region!r}")
+        raise InputError(f"expected a region of shape {shape}, got {counted(len(given), 'axis', 'axes')}: {region!r}")
     given += [slice(None)] * (len(shape) - len(given))
     return tuple(_axis_range(item, size, region, shape) for item, size in zip(given, shape, strict=True))
 

@@ -110,9 +110,9 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(int(size) for size in re.findall(r"\d+", text))
 
 
-def counted(count: int, what: str) -> str:
-    """Return a count with its noun: 1 tensor, 2 tensors."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun: 1 tensor, 2 tensors; many: a plural that is not formed by an s."""
+    return f"{count:,} {agree(count, one, many or f'{one}s')}"
 
 
 def agree(count: int, one: str, many: str) -> str:

@@ -256,7 +256,7 @@ FAMILIES: dict[type, Family] = {
     Sparse: Family(
         sparse_plan,
         expectations.sparse,
-        lambda d: f"{d.zeros} zeros in every column, else N(0, {d.std:.6g}^2)",
+        lambda d: f"{counted(d.zeros, 'zero')} in every column, else N(0, {d.std:.6g}^2)",
         cost=lambda d, shape, dtype: Cost(rate=1.6e9),
         grows=never,
     ),

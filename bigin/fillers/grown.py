@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bigin.core.regions import Region, Shape
+from bigin.core.text import counted
 from bigin.core.threads import Stopping, map_threads, run_threads
 from bigin.fillers.computed import rounded
 from bigin.fillers.copied import BLOCK
@@ -176,7 +177,7 @@ def least_of(columns: int, drawn: np.dtype[Any]) -> Least:
     """What the covariance of so many columns takes while its factor is made, beside one factor that is kept."""
     square = columns * columns * (8 + 2 * drawn.itemsize)
     rows = columns * (3 * ROWS + 2 * PANEL) * drawn.itemsize
-    return Least(square + rows, f'the covariance of {columns:,} columns (new rows by "mean" need none)')
+    return Least(square + rows, f'the covariance of {counted(columns, "column")} (new rows by "mean" need none)')
 
 
 def groups(source: Held, count: int) -> Iterator[list[range]]:

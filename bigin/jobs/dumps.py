@@ -16,6 +16,7 @@ from bigin.core.compiling import clock
 from bigin.core.errors import FillError, InputError
 from bigin.core.limits import Limits
 from bigin.core.record import Record
+from bigin.core.text import counted
 from bigin.core.threads import map_threads
 from bigin.fillers.filler import Array
 from bigin.fillers.keyed import RowFiller
@@ -104,7 +105,9 @@ def scores_of(scores: Array | int, first: int, count: int) -> Array:
     if isinstance(scores, int):
         return np.full(count, scores, SCORE)
     if first + count > len(scores):
-        raise InputError(f"expected a score for each key, got {len(scores)} scores for at least {first + count} keys")
+        raise InputError(
+            f"expected a score for each key, got {counted(len(scores), 'score')} for at least {first + count}"
+        )
     return scores[first : first + count].astype(SCORE)
 
 
@@ -141,7 +144,9 @@ def write_dump(
                 if progress is not None:
                     progress(done * row, max(total, done * row))
             if isinstance(scores, np.ndarray) and len(scores) != done:
-                raise InputError(f"expected a score for each key, got {len(scores)} scores for {done} keys")
+                raise InputError(
+                    f"expected a score for each key, got {counted(len(scores), 'score')} for {counted(done, 'key')}"
+                )
     except OSError as error:
         raise FillError(f"{dump.folder}: the dump could not be written: {error.strerror}") from error
     record = spec.record() | {"world_size": dump.world_size, "rows": counts.tolist(), "complete": True}

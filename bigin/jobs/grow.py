@@ -14,7 +14,7 @@ from bigin.core.handlers import let_through
 from bigin.core.limits import Limits
 from bigin.core.record import Record
 from bigin.core.regions import Shape
-from bigin.core.text import parse_shape
+from bigin.core.text import counted, parse_shape
 from bigin.fillers.families import family
 from bigin.fillers.filler import Array
 from bigin.fillers.rows import KeptFiller, ResetFiller, UpdateFiller, initial_rows
@@ -84,8 +84,8 @@ def settled_record(record: Record, shape: Shape) -> Record:
 def planned_growth(label: str, note: Mapping[str, Any], rows: int) -> str:
     """What is wrong where a table is being grown by a plan."""
     return (
-        f"{label}: expected a table that no plan grows, got one that plan {note[PLAN]} grows to {note.get('to')} rows; "
-        f"finish that plan, or give it up with `bigin table grow` to the {rows} rows that the table has"
+        f"{label}: expected a table that no plan grows, got one that plan {note[PLAN]} grows to {note.get('to')}; "
+        f"finish that plan, or give it up with `bigin table grow` to the {counted(rows, 'row')} that the table has"
     )
 
 

@@ -13,7 +13,7 @@ from bigin.core.errors import InputError
 from bigin.core.record import Record
 from bigin.core.regions import Shape
 from bigin.core.source import Source
-from bigin.core.text import parse_shape
+from bigin.core.text import counted, parse_shape
 from bigin.fillers.arranged import AlteredFiller, AxisChoice, Choice, ViewFiller
 from bigin.fillers.copied import CopyFiller
 from bigin.fillers.filler import Array, Filler
@@ -46,7 +46,8 @@ class Arrangement:
         """The indices along each axis of a source that are copied; raises InputError for slices that do not fit."""
         if len(self.slices) > len(shape):
             raise InputError(
-                f"expected slices of at most {len(shape)} axes, those of shape {shape}, got {len(self.slices)}"
+                f"expected slices of at most {counted(len(shape), 'axis', 'axes')}, those of shape {shape}, "
+                f"got {len(self.slices)}"
             )
         ends = (*self.slices, *[(None, None, None)] * (len(shape) - len(self.slices)))
         return [range(size)[slice(*cut)] for size, cut in zip(shape, ends, strict=True)]

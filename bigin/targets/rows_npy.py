@@ -13,6 +13,7 @@ import numpy as np
 from bigin.core.disk import write_all
 from bigin.core.errors import InputError
 from bigin.core.regions import Region, Tail, stretches
+from bigin.core.text import counted
 from bigin.targets.files import FileTarget
 from bigin.targets.records import Record, write_sidecar
 from bigin.targets.rows import Rows, at_once
@@ -110,7 +111,7 @@ class NpyRows(Rows):
         room = len(old) - start - 1
         if len(text) > room:
             raise InputError(
-                f"{self.file.path}: expected a header with room for {rows} rows, got one of {room} characters that "
-                f"needs {len(text)}; save the array again with numpy.save"
+                f"{self.file.path}: expected a header with room for {counted(rows, 'row')}, got one of {room} "
+                f"characters that needs {len(text)}; save the array again with numpy.save"
             )
         return old[:start] + text.ljust(room).encode() + b"\n"

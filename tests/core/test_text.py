@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bigin import InputError
-from bigin.core.text import parse_size
+from bigin.core.text import counted, parse_size
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,8 @@ def test_a_number_of_bytes(given: Any, size: int) -> None:
 def test_what_is_no_number_of_bytes(given: Any) -> None:
     with pytest.raises(InputError, match="expected a size"):
         parse_size(given)
+
+
+def test_a_count_and_its_noun_agree() -> None:
+    assert [counted(n, "row") for n in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+    assert [counted(n, "axis", "axes") for n in (1, 3)] == ["1 axis", "3 axes"]

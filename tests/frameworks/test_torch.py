@@ -356,7 +356,7 @@ def test_what_cannot_be_mapped_says_what_to_do():
     Path("folder").mkdir()
     raw = {"raw": True, "shape": (3,), "dtype": "float32"}
     for path, options, message in [
-        ("short.zarr", {}, "a multiple of 256 rows, .* got chunks of 2 rows of 16 bytes; fill"),
+        ("short.zarr", {}, "rows are a multiple of 256, .* got chunks of 2 rows of 16 bytes; fill"),
         ("columns.zarr", {}, "got chunks of 8x2 of shape 8x4; fill"),
         ("shards.zarr", {}, "got shards; fill such an array or a .npy file, or read parts"),
         ("packed.zarr", {}, "got compressed or reordered ones; fill"),

@@ -207,7 +207,7 @@ def test_scores_that_are_none(users, tmp_path):
     users.dump(KEYS, tmp_path)
     np.save("scores.npy", np.arange(8.0))
     for scores, error in (
-        (np.arange(7), "expected a score for each key, got 7 scores for at least 8 keys"),
+        (np.arange(7), "expected a score for each key, got 7 scores for at least 8"),
         (np.arange(9), "expected a score for each key, got 9 scores for 8 keys"),
         (1.5, "expected scores to be integers, got float of float64"),
         (True, "expected scores to be integers, got bool of bool"),

@@ -395,13 +395,13 @@ FEET = {
     "a chunk is removed": (
         "zarr",
         lambda: Path("a.zarr/c/1/0").unlink(),
-        "1 chunks or shards were removed or truncated",
+        "1 of the chunks or shards was removed or truncated",
     ),
-    "a compressed chunk is removed": ("compressed", lambda: Path("a.zarr/c/1/0").unlink(), "1 chunks or shards were"),
+    "a compressed chunk is removed": ("compressed", lambda: Path("a.zarr/c/1/0").unlink(), "1 of the chunks or shards was"),
     "a chunk is cut off": (
         "zarr",
         lambda: os.truncate("a.zarr/c/1/0", 9),
-        "1 chunks or shards were removed or truncated",
+        "1 of the chunks or shards was removed or truncated",
     ),
     "the file is removed": ("npy", lambda: Path("a.npy").unlink(), "was removed or replaced while it was filled"),
     "the file is replaced": ("npy", lambda: shutil.copy("b", "c") and os.replace("c", "a.npy"), "removed or replaced"),

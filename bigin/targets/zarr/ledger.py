@@ -13,6 +13,7 @@ from zarr.storage import StorePath
 
 from bigin.core.disk import remove_stale, require_space
 from bigin.core.errors import DamagedError, ExistsError, InputError, TargetError
+from bigin.core.text import agree
 from bigin.targets.lock import Lock
 from bigin.targets.records import KEY, Record
 from bigin.targets.zarr.array import ZarrTarget
@@ -107,8 +108,8 @@ class ZarrLedger(NodeLedger):
             gone = target.writer.gone(target.grid())
             if gone:
                 raise DamagedError(
-                    f"{target.label}: {gone} chunks or shards were removed or truncated while the others were filled; "
-                    "rerun the fill, which repairs them"
+                    f"{target.label}: {gone} of the chunks or shards {agree(gone, 'was', 'were')} removed or truncated "
+                    f"while the others were filled; rerun the fill, which repairs {agree(gone, 'it', 'them')}"
                 )
         target.array.attrs[KEY] = record
         target.bring_to_disk()

@@ -10,6 +10,7 @@ import zarr
 
 from bigin.core import dtypes
 from bigin.core.errors import InputError
+from bigin.core.text import counted
 from bigin.targets.mapping import MappedLayout
 from bigin.targets.zarr.chunks import chunk_key, stores_plain_bytes
 
@@ -44,8 +45,9 @@ def zarr_layout(path: Path) -> MappedLayout:
         row = layout.block_bytes // chunks[0]
         rows = mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, row)
         raise InputError(
-            f"{path}: expected chunks of a multiple of {rows} rows, which fill whole pages of memory, got chunks of "
-            f"{chunks[0]} rows of {row} bytes; fill an array of such chunks, or a .npy file"
+            f"{path}: expected chunks whose rows are a multiple of {rows}, which fill whole pages of memory, "
+            f"got chunks of {counted(chunks[0], 'row')} of {counted(row, 'byte')}; "
+            "fill an array of such chunks, or a .npy file"
         )
     missing = next((file for file in files if not file.exists()), None)
     if missing is not None:

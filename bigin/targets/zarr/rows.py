@@ -19,6 +19,7 @@ from zarr.storage import LocalStore
 from bigin.core.disk import read_all, replace_file, require_space, write_all
 from bigin.core.errors import DamagedError
 from bigin.core.regions import Region, Tail, stretches
+from bigin.core.text import counted
 from bigin.targets.records import KEY, Record
 from bigin.targets.rows import Rows, at_once
 from bigin.targets.target import Array, Target
@@ -199,7 +200,9 @@ class ChunkFile:
             return [0]
         data = os.pread(self.file.fileno(), 16 * count + 4, max(0, size - 16 * count - 4))
         if int(google_crc32c.value(data[:-4])).to_bytes(4, "little") != data[-4:]:
-            raise DamagedError(f"{self.path}: expected a shard with an index of {count} chunks, got a damaged one")
+            raise DamagedError(
+                f"{self.path}: expected a shard with an index of {counted(count, 'chunk')}, got a damaged one"
+            )
         index = np.frombuffer(data[:-4], "<u8").reshape(count, 2)
         return [None if offset == EMPTY else int(offset) for offset, _ in index]
 
