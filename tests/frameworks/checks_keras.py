@@ -55,6 +55,7 @@ QUICK = ("glorot_normal", "VarianceScaling", "identity")
 @pytest.mark.parametrize("method", [*QUICK, *(sorted({*KERAS.rows} - {*QUICK}) if BACKEND == "numpy" else [])])
 def test_a_name_means_what_it_means_in_keras(method):
     """The same bounds, mean and deviation as the initializer of that name, of matrices, kernels and vectors."""
+    keras.utils.set_random_seed(0)  # of Keras's own values
     given = GIVEN.get(method, {})
     theirs = keras.initializers.get({"class_name": method, "config": given})
     if "onstant" not in method:  # which has no default
@@ -69,7 +70,9 @@ def test_a_name_means_what_it_means_in_keras(method):
         np.testing.assert_array_equal(ours == 0, own == 0)
         bounded = "ormal" not in method or "runc" in method or "lorot" in method
         if bounded and given.get("distribution") != "untruncated_normal":
-            assert ours.max() == pytest.approx(own.max(), rel=0.3 if "rthogonal" in method else 0.02)
+            # Not of the largest: Keras on torch leaves one of 200,000 truncated normals beyond the bound.
+            most, its_most = np.quantile(ours, 0.9995), np.quantile(own, 0.9995)
+            assert most == pytest.approx(its_most, rel=0.3 if "rthogonal" in method else 0.02)
 
 
 def test_axes_of_a_fan():
