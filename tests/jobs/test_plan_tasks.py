@@ -215,7 +215,7 @@ def test_a_plan_and_other_writers_of_a_table():
     path = table("npy")
     plan = bigin.plan_grow(path, NEW, parts=3)
     plan.work([1])
-    with pytest.raises(InputError, match=rf"got one that plan {plan.fingerprint} grows to 9999 rows; finish that plan"):
+    with pytest.raises(InputError, match=rf"got one that plan {plan.fingerprint} grows to 9999; finish that plan"):
         bigin.EmbeddingTable.open(path).grow(2000)
     with pytest.raises(InputError, match="expected a table that no plan grows"):
         bigin.plan_grow(path, 5000, parts=2)
