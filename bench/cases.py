@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -84,7 +85,8 @@ def journal(name: str, side: Side) -> Case:
 def cliff(layout: str, goal: float) -> Case:
     """A layout of many small pieces."""
     ours_, zarrs = partial(cliffs.in_zarr, name=layout), partial(cliffs.assigned, name=layout)
-    return Case(f"normal into zarr, {layout}, page cache", ours_, "zarr z[...] = ready values", zarrs, goal, "64 MB")
+    size = f"{4 * math.prod(cliffs.LAYOUTS[layout].get('shape', (cliffs.SIDE, cliffs.SIDE))) // 10**6} MB"
+    return Case(f"normal into zarr, {layout}, page cache", ours_, "zarr z[...] = ready values", zarrs, goal, size)
 
 
 CASES = (

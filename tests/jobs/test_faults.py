@@ -397,7 +397,11 @@ FEET = {
         lambda: Path("a.zarr/c/1/0").unlink(),
         "1 of the chunks or shards was removed or truncated",
     ),
-    "a compressed chunk is removed": ("compressed", lambda: Path("a.zarr/c/1/0").unlink(), "1 of the chunks or shards was"),
+    "a compressed chunk is removed": (
+        "compressed",
+        lambda: Path("a.zarr/c/1/0").unlink(),
+        "1 of the chunks or shards was",
+    ),
     "a chunk is cut off": (
         "zarr",
         lambda: os.truncate("a.zarr/c/1/0", 9),
