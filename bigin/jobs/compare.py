@@ -181,9 +181,7 @@ def compare(
                 )
                 reason = ""
             except Unreadable as error:
-                if target.remote and isinstance(
-                    error.cause, OSError | StoreError
-                ):  # the network failed, not this region
+                if target.remote and isinstance(error.cause, OSError | StoreError):  # the network, not this region
                     raise error.cause from None
                 whole = int(np.prod(extent(region), dtype=object))  # what cannot be read differs as a whole
                 parts, reason = [(whole, tuple(start for start, _ in region))], one_line(error.cause)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from bigin.core.errors import DamagedError, FillError
@@ -105,21 +106,9 @@ def status_of(plan: WorkPlan) -> Status:
     with default_modes(), as_fill_error(plan.target):
         finished, total = is_finished(plan, retries), total_bytes(plan, retries)
         parts = {which: plan.count(which) for which in (*plan.rounds, FILL)}
+        told = partial(Status, plan.target, plan.task, finished=finished, parts=parts, total=total)
         if finished:
-            return Status(
-                plan.target,
-                plan.task,
-                finished=finished,
-                parts=parts,
-                done=parts,
-                round=FILL,
-                missing=[],
-                nbytes=total,
-                total=total,
-                seconds=0.0,
-                rate=0.0,
-                left=0.0,
-            )
+            return told(done=parts, round=FILL, missing=[], nbytes=total, seconds=0.0, rate=0.0, left=0.0)
         held = {which: retries.attempt(lambda: marked(plan, which)) for which in parts}  # noqa: B023
         rounds = [which for which in parts if len(held[which]) < parts[which]]
         first = rounds[0] if rounds else FILL
@@ -130,20 +119,7 @@ def status_of(plan: WorkPlan) -> Status:
     rate = nbytes / seconds if seconds else 0.0
     left = (total - nbytes) / rate if rate else None
     done = {which: len(held[which]) for which in parts}
-    return Status(
-        plan.target,
-        plan.task,
-        finished=finished,
-        parts=parts,
-        done=done,
-        round=first,
-        missing=missing,
-        nbytes=nbytes,
-        total=total,
-        seconds=seconds,
-        rate=rate,
-        left=left,
-    )
+    return told(done=done, round=first, missing=missing, nbytes=nbytes, seconds=seconds, rate=rate, left=left)
 
 
 def total_bytes(plan: WorkPlan, retries: Retries) -> int:
